@@ -1,0 +1,217 @@
+#include "bindings/checks.h"
+
+#include <algorithm>
+
+#include "network/spec.h"
+
+namespace mlpfast::bindings {
+namespace {
+
+constexpr int aligned_flag = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+constexpr int writeable_flag = py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+
+std::string dtype_text(const py::array& array) { return py::str(array.dtype()); }
+
+template <class T>
+const char* dtype_name() {
+  return sizeof(T) == 4 ? "float32" : "float64";
+}
+
+/// Of type T in native byte order.
+template <class T>
+bool native(const py::array& array) {
+  return py::dtype::of<T>().is(array.dtype()) || array.dtype().equal(py::dtype::of<T>());
+}
+
+/// The array behind a value, of type T in any byte order, not yet of any layout.
+template <class T>
+py::array typed(py::handle value, const char* function, const char* name) {
+  py::array array = py::isinstance<py::array>(value) ? py::reinterpret_borrow<py::array>(value) : py::array::ensure(value);
+  if (!array) {
+    PyErr_Clear();
+    throw type_error(function, std::string(name) + " must be an array of " + dtype_name<T>() + ", got " +
+                                   std::string(py::str(py::type::of(value).attr("__name__"))));
+  }
+  const py::dtype dtype = array.dtype();
+  if (dtype.kind() != 'f' || dtype.itemsize() != sizeof(T))
+    throw type_error(function, std::string(name) + " has dtype " + dtype_text(array) + ", expected " + dtype_name<T>() +
+                                   "; convert it with .astype(numpy." + dtype_name<T>() + ")");
+  return array;
+}
+
+std::string dimensions_text(int ndim) { return std::to_string(ndim) + (ndim == 1 ? " dimension" : " dimensions"); }
+
+void require_ndim(const py::array& array, int ndim, const char* function, const char* name) {
+  if (ndim >= 0 && array.ndim() != ndim)
+    throw value_error(function, std::string(name) + " must have " + dimensions_text(ndim) + ", got shape " +
+                                    shape_text(shape_of(array)));
+}
+
+template <class T>
+py::array contiguous(const py::array& array) {
+  return py::array_t<T, py::array::c_style | aligned_flag>::ensure(array);
+}
+
+/// First and one past the last byte that an array can touch.
+std::pair<const char*, const char*> extent(const py::array& array) {
+  const char* first = static_cast<const char*>(array.data());
+  const char* last = first;
+  for (py::ssize_t d = 0; d < array.ndim(); ++d) {
+    if (array.shape(d) == 0) return {first, first};
+    const py::ssize_t reach = (array.shape(d) - 1) * array.strides(d);
+    (reach < 0 ? first : last) += reach;
+  }
+  return {first, last + array.itemsize()};
+}
+
+template <class T>
+void require_writable(const py::array& array, const char* function, const char* name) {
+  const auto complain = [&](const std::string& what) {
+    throw value_error(function, std::string(name) + " " + what + "; pass a writeable C-contiguous array of " +
+                                    dtype_name<T>());
+  };
+  if (!(array.flags() & writeable_flag)) complain("is read-only");
+  if (!(array.flags() & py::array::c_style)) complain("is not C-contiguous");
+  if (!(array.flags() & aligned_flag)) complain("is not aligned");
+  if (!native<T>(array)) complain("has swapped bytes");
+}
+
+}  // namespace
+
+bool overlap(const py::array& a, const py::array& b) {
+  const auto [a_first, a_last] = extent(a);
+  const auto [b_first, b_last] = extent(b);
+  return a_first < b_last && b_first < a_last && a_first < a_last && b_first < b_last;
+}
+
+py::value_error value_error(const char* function, const std::string& text) {
+  return py::value_error(std::string(function) + ": " + text);
+}
+
+py::type_error type_error(const char* function, const std::string& text) {
+  return py::type_error(std::string(function) + ": " + text);
+}
+
+std::string shape_text(const Shape& shape) {
+  std::string text = "(";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+Shape shape_of(const py::array& array) { return {array.shape(), array.shape() + array.ndim()}; }
+
+template <class T>
+Input<T> array_input(py::handle value, const char* function, const char* name, int ndim) {
+  const py::array array = typed<T>(value, function, name);
+  require_ndim(array, ndim, function, name);
+  return {contiguous<T>(array)};
+}
+
+template <class T>
+Input<T> matrix_input(py::handle value, const char* function, const char* name) {
+  const py::array array = typed<T>(value, function, name);
+  require_ndim(array, 2, function, name);
+  constexpr py::ssize_t item = sizeof(T);
+  if (native<T>(array) && (array.flags() & aligned_flag)) {
+    const auto lies = [&](int along, int across) {
+      return array.strides(along) == item && array.strides(across) >= array.shape(along) * item &&
+             array.strides(across) % item == 0;
+    };
+    if (lies(1, 0)) return {array};
+    if (lies(0, 1)) return {array, true};
+  }
+  return {contiguous<T>(array)};
+}
+
+void require_shape(const py::array& array, const Shape& shape, const char* function, const char* name, const char* why) {
+  if (shape_of(array) != shape)
+    throw value_error(function, std::string(name) + " has shape " + shape_text(shape_of(array)) + ", expected " +
+                                    shape_text(shape) + " " + why);
+}
+
+template <class T>
+py::array output(py::handle out, const Shape& shape, const char* function, std::initializer_list<const py::array*> inputs,
+                 const py::array* same) {
+  if (out.is_none()) return py::array_t<T>(shape);
+  if (!py::isinstance<py::array>(out))
+    throw type_error(function, "out must be a NumPy array, got " + std::string(py::str(py::type::of(out).attr("__name__"))));
+  const py::array array = typed<T>(out, function, "out");
+  require_shape(array, shape, function, "out", "of the result");
+  require_writable<T>(array, function, "out");
+  for (const py::array* input : inputs) {
+    const bool allowed = input == same && input->data() == array.data() && input->nbytes() == array.nbytes();
+    if (!allowed && overlap(array, *input))
+      throw value_error(function, "out overlaps an input in memory; pass another array, or out=None for a new one");
+  }
+  return array;
+}
+
+template <class T>
+py::array in_place(py::handle value, const char* function, const char* name) {
+  if (!py::isinstance<py::array>(value))
+    throw type_error(function, std::string(name) + " is changed in place and must be a NumPy array of " + dtype_name<T>());
+  const py::array array = typed<T>(value, function, name);
+  require_writable<T>(array, function, name);
+  return array;
+}
+
+std::vector<std::int32_t> label_input(py::handle labels, int64_t rows, int64_t classes, py::handle ignore_index,
+                                      const char* function) {
+  const py::array array = py::array::ensure(labels);
+  if (!array || (array.dtype().kind() != 'i' && array.dtype().kind() != 'u')) {
+    PyErr_Clear();
+    throw type_error(function, "labels must be integers, got " + (array ? "dtype " + dtype_text(array) : "no array") +
+                                   "; convert them with .astype(numpy.int64)");
+  }
+  require_shape(array, {rows}, function, "labels", "(one label for each row)");
+  const bool ignoring = !ignore_index.is_none();
+  const int64_t ignored = ignoring ? ignore_index.cast<int64_t>() : 0;
+  const auto wide = py::array_t<int64_t, py::array::c_style | py::array::forcecast | aligned_flag>::ensure(array);
+  std::vector<std::int32_t> result(static_cast<std::size_t>(rows));
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t label = wide.data()[i];
+    if (ignoring && label == ignored) {
+      result[static_cast<std::size_t>(i)] = -1;
+    } else if (label < 0 || label >= classes) {
+      throw value_error(function, "labels[" + std::to_string(i) + "] is " + std::to_string(label) +
+                                      ", outside 0 .. " + std::to_string(classes - 1) + " of the " +
+                                      std::to_string(classes) + " classes");
+    } else {
+      result[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(label);
+    }
+  }
+  return result;
+}
+
+ops::Activation activation_named(const std::string& name, const char* function) {
+  std::string known;
+  for (int i = 0; i < ops::activation_count; ++i) {
+    if (name == ops::activations[i].name) return static_cast<ops::Activation>(i);
+    known += std::string(i ? ", " : "") + ops::activations[i].name;
+  }
+  throw value_error(function, "unknown activation '" + name + "'; known are " + known);
+}
+
+double alpha_or_default(ops::Activation activation, py::handle alpha, const char* function) {
+  const ops::ActivationInfo& info = ops::activations[static_cast<int>(activation)];
+  if (alpha.is_none()) return info.default_alpha;
+  if (!info.has_alpha) throw value_error(function, std::string("activation '") + info.name + "' takes no alpha");
+  return alpha.cast<double>();
+}
+
+void require_precision(const std::string& precision, const char* function) {
+  std::string known;
+  for (const char* name : network::precisions) {
+    if (precision == name) return;
+    known += std::string(known.empty() ? "" : ", ") + name;
+  }
+  throw value_error(function, "unknown precision '" + precision + "'; known are " + known);
+}
+
+template Input<float> array_input<float>(py::handle, const char*, const char*, int);
+template Input<float> matrix_input<float>(py::handle, const char*, const char*);
+template py::array output<float>(py::handle, const Shape&, const char*, std::initializer_list<const py::array*>,
+                                 const py::array*);
+template py::array in_place<float>(py::handle, const char*, const char*);
+
+}  // namespace mlpfast::bindings

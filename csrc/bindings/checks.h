@@ -1,0 +1,84 @@
+// The argument checks of the C++ side, once: arrays of any layout become rows a kernel can read, outputs are refused
+// unless a kernel can write them in place. Messages name the function, the argument, the shapes and the fix.
+#pragma once
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "cpu/dispatch.h"
+
+namespace mlpfast::bindings {
+
+namespace py = pybind11;
+using cpu::Matrix;
+using std::int64_t;
+using Shape = std::vector<py::ssize_t>;
+
+/// "name: text", to be thrown.
+py::value_error value_error(const char* function, const std::string& text);
+py::type_error type_error(const char* function, const std::string& text);
+std::string shape_text(const Shape& shape);
+Shape shape_of(const py::array& array);
+
+/// An array argument as it will be read: `array` keeps the memory alive.
+template <class T>
+struct Input {
+  py::array array;
+  bool transposed = false;  // stored with columns contiguous; only matrix_input returns such
+
+  const T* data() const { return static_cast<const T*>(array.data()); }
+  int64_t size() const { return array.size(); }
+  int64_t rows() const { return array.shape(0); }
+  int64_t cols() const { return array.shape(1); }
+  Matrix<const T> matrix() const {
+    const int64_t ld = array.strides(transposed ? 1 : 0) / static_cast<int64_t>(sizeof(T));
+    return {data(), ld};
+  }
+};
+
+/// C-contiguous, aligned, native; copied where it is not. `ndim` -1 takes any number of dimensions.
+template <class T>
+Input<T> array_input(py::handle value, const char* function, const char* name, int ndim);
+/// Two dimensions; rows or columns contiguous are taken as they lie.
+template <class T>
+Input<T> matrix_input(py::handle value, const char* function, const char* name);
+/// Throws unless the input has this shape; `why` says where the shape comes from.
+void require_shape(const py::array& array, const Shape& shape, const char* function, const char* name, const char* why);
+
+/// The array to write: a new one for None, else `out` where a kernel can write it and it overlaps none of `inputs`.
+/// `same` names an input that may be the very same memory.
+template <class T>
+py::array output(py::handle out, const Shape& shape, const char* function, std::initializer_list<const py::array*> inputs,
+                 const py::array* same = nullptr);
+bool overlap(const py::array& a, const py::array& b);
+/// An argument changed in place.
+template <class T>
+py::array in_place(py::handle value, const char* function, const char* name);
+
+/// Class labels as int32, checked against [0, classes); `ignore_index` (None: nothing) becomes -1.
+std::vector<std::int32_t> label_input(py::handle labels, int64_t rows, int64_t classes, py::handle ignore_index,
+                                      const char* function);
+
+/// The activation of this name, and alpha or its default.
+ops::Activation activation_named(const std::string& name, const char* function);
+double alpha_or_default(ops::Activation activation, py::handle alpha, const char* function);
+void require_precision(const std::string& precision, const char* function);
+
+template <class T>
+T* pointer(py::array& array) {
+  return static_cast<T*>(array.mutable_data());
+}
+
+/// Runs f without Python's lock where it is worth the trouble; `work` in multiply-adds.
+template <class F>
+void without_gil(double work, const F& f) {
+  if (work < 1 << 17) return f();
+  const py::gil_scoped_release release;
+  f();
+}
+
+}  // namespace mlpfast::bindings

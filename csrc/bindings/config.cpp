@@ -1,0 +1,45 @@
+// Instruction sets, threads, and the lists that Python derives its names from.
+#include "bindings/checks.h"
+#include "bindings/register.h"
+#include "cpu/team.h"
+#include "network/spec.h"
+
+namespace mlpfast::bindings {
+namespace {
+
+py::list available_isas() {
+  py::list names;
+  cpu::visit_isas([](const char* name, void* list) { static_cast<py::list*>(list)->append(name); }, &names);
+  return names;
+}
+
+py::dict activations() {
+  py::dict table;
+  for (const ops::ActivationInfo& info : ops::activations) {
+    const char* saves = info.saves == ops::Saves::input ? "input" : "output";
+    const py::object alpha = info.has_alpha ? py::object(py::float_(info.default_alpha)) : py::object(py::none());
+    table[info.name] = py::make_tuple(saves, info.has_alpha, alpha);
+  }
+  return table;
+}
+
+py::list precisions() {
+  py::list names;
+  for (const char* name : network::precisions) names.append(name);
+  return names;
+}
+
+}  // namespace
+
+void register_config(py::module_& m) {
+  m.def("isa", [] { return cpu::active_isa().name; });
+  m.def("set_isa", [](const std::string& name) { cpu::set_isa(name.c_str()); });
+  m.def("available_isas", available_isas);
+  m.def("num_threads", cpu::num_threads);
+  m.def("requested_threads", cpu::requested_threads);
+  m.def("set_num_threads", cpu::set_num_threads);
+  m.def("activations", activations);
+  m.def("precisions", precisions);
+}
+
+}  // namespace mlpfast::bindings

@@ -1,0 +1,145 @@
+// gemm, linear and the two backward products.
+#include "cpu/gemm.h"
+
+#include "bindings/checks.h"
+#include "bindings/register.h"
+
+namespace mlpfast::bindings {
+namespace {
+
+using cpu::Epilogue;
+using cpu::Gemm;
+using cpu::Tile;
+
+double work_of(int64_t m, int64_t n, int64_t k) {
+  return static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+}
+
+template <class T>
+void run(const Gemm<T>& problem, Epilogue<T> epilogue = {}) {
+  if (problem.m == 0 || problem.n == 0) return;
+  without_gil(work_of(problem.m, problem.n, problem.k), [&] { cpu::gemm(problem, epilogue); });
+}
+
+template <class T>
+Matrix<T> rows_of(py::array& array) {
+  return {pointer<T>(array), array.shape(1)};
+}
+
+template <class T>
+py::array gemm(py::handle a_value, py::handle b_value, bool transpose_a, bool transpose_b, double alpha, double beta,
+               py::handle out_value, const std::string& precision) {
+  constexpr const char* name = "gemm";
+  require_precision(precision, name);
+  const auto a = matrix_input<T>(a_value, name, "a"), b = matrix_input<T>(b_value, name, "b");
+  const int64_t m = transpose_a ? a.cols() : a.rows(), k = transpose_a ? a.rows() : a.cols();
+  const int64_t n = transpose_b ? b.rows() : b.cols(), inner = transpose_b ? b.cols() : b.rows();
+  if (k != inner)
+    throw value_error(name, "inner dimensions differ: a" + std::string(transpose_a ? " transposed" : "") + " is " +
+                                shape_text({m, k}) + ", b" + (transpose_b ? " transposed" : "") + " is " +
+                                shape_text({inner, n}));
+  if (beta != 0 && out_value.is_none()) throw value_error(name, "beta is not 0, so out must be given: it is read");
+  py::array out = output<T>(out_value, {m, n}, name, {&a.array, &b.array});
+  const Matrix<T> c = rows_of<T>(out);
+  const T scale = static_cast<T>(alpha), keep = static_cast<T>(beta);
+  Gemm<T> problem{m, n, k, a.matrix(), b.matrix(), transpose_a != a.transposed, transpose_b != b.transposed, c};
+  py::array sums;  // partial sums over k must not overwrite the c that beta reads
+  if (keep != 0) {
+    problem.c = {};
+    if (k > cpu::max_block_k) {
+      sums = py::array_t<T>(Shape{m, n});
+      problem.c = rows_of<T>(sums);
+    }
+  }
+  const auto combine = [&](const Tile<T>& t) {
+    cpu::active_table<T>().combine({t.rows, t.cols, {t.sum.data, t.sum.ld}, scale, keep, c.at(t.i, t.j)});
+  };
+  run(problem, scale == 1 && keep == 0 ? Epilogue<T>() : Epilogue<T>(combine));
+  return out;
+}
+
+template <class T>
+py::array linear(py::handle x_value, py::handle w_value, py::handle b_value, const std::string& activation_name,
+                 py::handle alpha_value, double scale, py::handle out_value, const std::string& precision) {
+  constexpr const char* name = "linear";
+  require_precision(precision, name);
+  const ops::Activation activation = activation_named(activation_name, name);
+  const T alpha = static_cast<T>(alpha_or_default(activation, alpha_value, name));
+  const auto x = matrix_input<T>(x_value, name, "x"), w = matrix_input<T>(w_value, name, "w");
+  if (x.cols() != w.rows())
+    throw value_error(name, "x has shape " + shape_text(shape_of(x.array)) + " and w " + shape_text(shape_of(w.array)) +
+                                "; the columns of x must be the rows of w");
+  Input<T> b;
+  if (!b_value.is_none()) {
+    b = array_input<T>(b_value, name, "b", 1);
+    require_shape(b.array, {w.cols()}, name, "b", "(one for each column of w)");
+  }
+  py::array out = output<T>(out_value, {x.rows(), w.cols()}, name, {&x.array, &w.array, &b.array});
+  const Matrix<T> y = rows_of<T>(out);
+  const T* bias = b_value.is_none() ? nullptr : b.data();
+  const auto kernel = cpu::active_table<T>().forward[static_cast<int>(activation)];
+  const auto finish = [&](const Tile<T>& t) {
+    kernel({t.rows, t.cols, {t.sum.data, t.sum.ld}, bias ? bias + t.j : nullptr, static_cast<T>(scale), alpha, {},
+            y.at(t.i, t.j)});
+  };
+  run({x.rows(), w.cols(), x.cols(), x.matrix(), w.matrix(), x.transposed, w.transposed, y}, Epilogue<T>(finish));
+  return out;
+}
+
+template <class T>
+py::array linear_backward_input(py::handle dy_value, py::handle w_value, py::handle saved_value,
+                                const std::string& activation_name, py::handle alpha_value, py::handle out_value,
+                                const std::string& precision) {
+  constexpr const char* name = "linear_backward_input";
+  require_precision(precision, name);
+  const ops::Activation activation = activation_named(activation_name, name);
+  const T alpha = static_cast<T>(alpha_or_default(activation, alpha_value, name));
+  const auto dy = matrix_input<T>(dy_value, name, "dy"), w = matrix_input<T>(w_value, name, "w");
+  if (dy.cols() != w.cols())
+    throw value_error(name, "dy has shape " + shape_text(shape_of(dy.array)) + " and w " +
+                                shape_text(shape_of(w.array)) + "; they must have as many columns");
+  const Shape shape{dy.rows(), w.rows()};
+  Input<T> saved;
+  if (!saved_value.is_none()) {
+    saved = array_input<T>(saved_value, name, "saved", 2);
+    require_shape(saved.array, shape, name, "saved", "of dx");
+  } else if (activation != ops::Activation::identity) {
+    throw value_error(name, "activation '" + activation_name + "' needs saved, its " +
+                                (ops::activations[static_cast<int>(activation)].saves == ops::Saves::input ? "input" : "output"));
+  }
+  py::array out = output<T>(out_value, shape, name, {&dy.array, &w.array, &saved.array});
+  const Matrix<T> dx = rows_of<T>(out);
+  const auto kernel = cpu::active_table<T>().backward[static_cast<int>(activation)];
+  const auto finish = [&](const Tile<T>& t) {
+    kernel({t.rows, t.cols, {t.sum.data, t.sum.ld}, saved.matrix().at(t.i, t.j), alpha, dx.at(t.i, t.j)});
+  };
+  const bool plain = activation == ops::Activation::identity;
+  run({dy.rows(), w.rows(), dy.cols(), dy.matrix(), w.matrix(), dy.transposed, !w.transposed, dx},
+      plain ? Epilogue<T>() : Epilogue<T>(finish));
+  return out;
+}
+
+template <class T>
+py::array linear_backward_weights(py::handle x_value, py::handle dy_value, py::handle out_value,
+                                  const std::string& precision) {
+  constexpr const char* name = "linear_backward_weights";
+  require_precision(precision, name);
+  const auto x = matrix_input<T>(x_value, name, "x"), dy = matrix_input<T>(dy_value, name, "dy");
+  if (x.rows() != dy.rows())
+    throw value_error(name, "x has shape " + shape_text(shape_of(x.array)) + " and dy " +
+                                shape_text(shape_of(dy.array)) + "; they must have as many rows");
+  py::array out = output<T>(out_value, {x.cols(), dy.cols()}, name, {&x.array, &dy.array});
+  run<T>({x.cols(), dy.cols(), x.rows(), x.matrix(), dy.matrix(), !x.transposed, dy.transposed, rows_of<T>(out)});
+  return out;
+}
+
+}  // namespace
+
+void register_gemm(py::module_& m) {
+  m.def("gemm", gemm<float>);
+  m.def("linear", linear<float>);
+  m.def("linear_backward_input", linear_backward_input<float>);
+  m.def("linear_backward_weights", linear_backward_weights<float>);
+}
+
+}  // namespace mlpfast::bindings

@@ -1,0 +1,218 @@
+// The training step, evaluation and prediction over a model's flat parameter array. Called by mlpfast.model and
+// mlpfast.trainer, which have checked what users passed; here only what would crash is checked again.
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "bindings/checks.h"
+#include "bindings/register.h"
+#include "bindings/scalars.h"
+#include "cpu/run.h"
+
+namespace mlpfast::bindings {
+namespace {
+
+using network::Spec;
+
+/// (sizes, activation names, alphas, input_scale, input_shift)
+Spec spec_from(const py::tuple& plain) {
+  Spec spec{plain[0].cast<std::vector<int64_t>>(), {}, plain[2].cast<std::vector<double>>(), plain[3].cast<double>(),
+            plain[4].cast<double>()};
+  for (const auto& name : plain[1].cast<std::vector<std::string>>())
+    spec.activations.push_back(activation_named(name, "MLP"));
+  if (spec.sizes.size() < 2 || spec.activations.size() + 2 != spec.sizes.size() ||
+      spec.alphas.size() != spec.activations.size())
+    throw value_error("network", "a spec needs two sizes, and an activation and an alpha for each hidden layer");
+  return spec;
+}
+
+template <class T>
+T* flat_array(py::handle value, int64_t size, const char* name) {
+  if (value.is_none()) return nullptr;
+  py::array array = in_place<T>(value, "network", name);
+  if (array.size() < size)
+    throw value_error("network", std::string(name) + " has " + std::to_string(array.size()) + " numbers, needs " +
+                                     std::to_string(size));
+  return pointer<T>(array);
+}
+
+/// Examples as C++ sees them; `keep` holds what had to be copied.
+template <class T>
+struct ExampleInput {
+  py::array keep[4];
+  cpu::Examples<T> examples{};
+  int64_t rows;
+
+  ExampleInput(const Spec& spec, const py::array& x, py::handle labels, py::handle sample_weight,
+               py::handle class_weight) {
+    const std::string dtype = py::str(x.dtype());
+    if (x.ndim() != 2 || x.shape(1) != spec.sizes.front() || (x.shape(1) > 1 && x.strides(1) != x.itemsize()))
+      throw value_error("network", "x has shape " + shape_text(shape_of(x)) + ", expected rows of " +
+                                       std::to_string(spec.sizes.front()) + " adjacent features");
+    examples.features = {static_cast<const char*>(x.data()), x.strides(0), x.shape(1),
+                         cpu::feature_loader<T>(dtype.c_str())};
+    if (!examples.features.load) throw type_error("network", "no reader for features of dtype " + dtype);
+    rows = x.shape(0);
+    keep[0] = x;
+    if (!labels.is_none()) {
+      const py::array array = py::array_t<std::int32_t, py::array::c_style>::ensure(labels);
+      require_shape(array, {rows}, "network", "y", "(one label for each row of x)");
+      keep[1] = array;
+      examples.labels = static_cast<const std::int32_t*>(array.data());
+      for (int64_t i = 0; i < rows; ++i)
+        if (examples.labels[i] < 0 || examples.labels[i] >= spec.sizes.back())
+          throw value_error("network", "y[" + std::to_string(i) + "] is out of range");
+    }
+    if (!sample_weight.is_none()) {
+      keep[2] = array_input<T>(sample_weight, "network", "sample_weight", 1).array;
+      require_shape(keep[2], {rows}, "network", "sample_weight", "(one for each row of x)");
+      examples.sample_weight = static_cast<const T*>(keep[2].data());
+    }
+    if (!class_weight.is_none()) {
+      keep[3] = array_input<T>(class_weight, "network", "class_weight", 1).array;
+      require_shape(keep[3], {spec.sizes.back()}, "network", "class_weight", "(one for each class)");
+      examples.class_weight = static_cast<const T*>(keep[3].data());
+    }
+  }
+};
+
+template <class T>
+typename cpu::Backend<T>::Job job_of(const Spec& spec, const ExampleInput<T>& input, int64_t batch, py::handle parameters,
+                                     py::handle gradient, py::handle workspace) {
+  T* block = flat_array<T>(workspace, cpu::Workspace<T>::size(spec, batch, true), "workspace");
+  return {spec,
+          input.examples,
+          cpu::Workspace<T>(spec, batch, true, block),
+          flat_array<T>(parameters, spec.parameters(), "parameters"),
+          flat_array<T>(gradient, spec.parameters(), "gradient"),
+          nullptr,
+          {},
+          {}};
+}
+
+py::tuple metrics_tuple(const cpu::Metrics& m) { return py::make_tuple(m.loss, m.weight, m.correct, m.rows); }
+
+/// rule: (name, [slots], (lr, momentum, nesterov, weight_decay)); order: (seed, epoch) or None; how: (first row, batch,
+/// drop_last, fused, seconds). Returns (next row, diverged, (loss sum, weight, correct, rows)).
+template <class T>
+py::tuple train(const py::tuple& plain_spec, py::handle parameters, py::handle gradient, const py::tuple& rule,
+                const py::array& x, py::handle labels, py::handle sample_weight, py::handle class_weight,
+                py::handle order, py::handle workspace, const py::tuple& how) {
+  const Spec spec = spec_from(plain_spec);
+  ExampleInput<T> input(spec, x, labels, sample_weight, class_weight);
+  cpu::TrainingRun<T> run{how[0].cast<int64_t>(), input.rows, how[1].cast<int64_t>(), how[2].cast<bool>(),
+                          how[3].cast<bool>() ? network::UpdateMode::fused : network::UpdateMode::store,
+                          how[4].cast<double>()};
+  if (run.batch < 1 || run.first < 0) throw value_error("network", "batch must be positive, the first row not negative");
+  std::optional<ops::Shuffle> shuffle;
+  if (!order.is_none()) {
+    const auto [seed, epoch] = order.cast<std::pair<std::uint64_t, std::uint64_t>>();
+    input.examples.shuffle = &shuffle.emplace(run.rows, seed, epoch);
+  }
+  auto job = job_of(spec, input, run.batch, parameters, gradient, workspace);
+  if (!job.parameter_gradient && (run.mode == network::UpdateMode::store || run.batch > cpu::max_block_k))
+    throw value_error("network", "this batch needs an array for the gradient");
+
+  const auto name = rule[0].cast<std::string>();
+  const auto slots = rule[1].cast<std::vector<py::object>>();
+  const auto [lr, momentum, nesterov, weight_decay] = rule[2].cast<std::tuple<double, double, bool, double>>();
+  cpu::Optimization<T> optimization{};
+  const auto* info = std::find_if(std::begin(ops::optimizers), std::end(ops::optimizers),
+                                  [&](const ops::OptimizerInfo& row) { return name == row.name; });
+  if (info == std::end(ops::optimizers) || static_cast<std::size_t>(info->slots) != slots.size())
+    throw value_error("network", "no optimizer '" + name + "' with " + std::to_string(slots.size()) + " slots");
+  optimization.optimizer = static_cast<ops::Optimizer>(info - std::begin(ops::optimizers));
+  for (std::size_t s = 0; s < slots.size(); ++s)
+    optimization.slots[s] = flat_array<T>(slots[s], spec.parameters(), "slot");
+  optimization.scalars = sgd_scalars<T>(lr, momentum, nesterov, weight_decay, "SGD");
+  job.optimization = &optimization;
+
+  cpu::active_isa();  // may throw, so not inside a team
+  cpu::TrainingResult result;
+  {
+    const py::gil_scoped_release release;
+    result = cpu::train<T>(job, run);
+  }
+  return py::make_tuple(result.next, result.diverged, metrics_tuple(job.metrics));
+}
+
+/// Metrics of all rows as one batch; their gradient is stored.
+template <class T>
+py::tuple gradients(const py::tuple& plain_spec, py::handle parameters, py::handle gradient, const py::array& x,
+                    py::handle labels, py::handle workspace) {
+  const Spec spec = spec_from(plain_spec);
+  const ExampleInput<T> input(spec, x, labels, py::none(), py::none());
+  auto job = job_of(spec, input, input.rows, parameters, gradient, workspace);
+  if (!job.parameter_gradient || input.rows < 1) throw value_error("network", "gradients need a row and an array for them");
+  cpu::active_isa();
+  {
+    const py::gil_scoped_release release;
+    cpu::gradients<T>(job, input.rows);
+  }
+  return metrics_tuple(job.metrics);
+}
+
+/// Outputs before the loss's link, [rows, sizes[-1]].
+template <class T>
+py::array predict(const py::tuple& plain_spec, py::handle parameters, const py::array& x) {
+  const Spec spec = spec_from(plain_spec);
+  const ExampleInput<T> input(spec, x, py::none(), py::none(), py::none());
+  const auto weights = array_input<T>(parameters, "network", "parameters", 1);
+  py::array_t<T> outputs(Shape{input.rows, spec.sizes.back()});
+  T* out = outputs.mutable_data();
+  cpu::active_isa();
+  without_gil(static_cast<double>(spec.parameters() * input.rows), [&] {
+    cpu::forward<T>({spec, input.examples, weights.data(), 0, input.rows, nullptr, nullptr, out});
+  });
+  return outputs;
+}
+
+/// (loss sum, weight, correct, rows) of labelled examples.
+template <class T>
+py::tuple evaluate(const py::tuple& plain_spec, py::handle parameters, const py::array& x, py::handle labels) {
+  const Spec spec = spec_from(plain_spec);
+  const ExampleInput<T> input(spec, x, labels, py::none(), py::none());
+  const auto weights = array_input<T>(parameters, "network", "parameters", 1);
+  const auto rows = static_cast<std::size_t>(input.rows);
+  std::vector<T> loss(rows);
+  std::vector<std::uint8_t> correct(rows);
+  cpu::active_isa();
+  without_gil(static_cast<double>(spec.parameters() * input.rows), [&] {
+    cpu::forward<T>({spec, input.examples, weights.data(), 0, input.rows, loss.data(), correct.data(), nullptr});
+  });
+  cpu::Metrics metrics{0, static_cast<double>(rows), 0, input.rows};
+  for (std::size_t i = 0; i < rows; ++i) {
+    metrics.loss += static_cast<double>(loss[i]);
+    metrics.correct += correct[i];
+  }
+  return metrics_tuple(metrics);
+}
+
+/// Row numbers in the order of an epoch.
+py::array_t<int64_t> shuffled(int64_t rows, std::uint64_t seed, std::uint64_t epoch) {
+  const ops::Shuffle shuffle(rows, seed, epoch);
+  py::array_t<int64_t> order(rows);
+  for (int64_t i = 0; i < rows; ++i) order.mutable_data()[i] = shuffle(i);
+  return order;
+}
+
+}  // namespace
+
+void register_network(py::module_& m) {
+  m.def("train", train<float>);
+  m.def("gradients", gradients<float>);
+  m.def("predict", predict<float>);
+  m.def("evaluate", evaluate<float>);
+  m.def("shuffled", shuffled);
+  m.def("labels", [](py::handle y, int64_t rows, int64_t classes) {
+    const auto checked = label_input(y, rows, classes, py::none(), "y");
+    return py::array_t<std::int32_t>(rows, checked.data());
+  });
+  m.def("workspace_size", [](const py::tuple& spec, int64_t batch) {
+    return cpu::Workspace<float>::size(spec_from(spec), batch, true);
+  });
+  m.def("needs_gradient", [](int64_t batch) { return batch > cpu::max_block_k; });
+}
+
+}  // namespace mlpfast::bindings

@@ -1,0 +1,242 @@
+#include "cpu/backend.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "cpu/softmax_xent.h"
+
+namespace mlpfast::cpu {
+namespace {
+
+/// Rows start on a cache line, and not at multiples of 1 KiB, which would crowd them into a few cache sets.
+template <class T>
+int64_t pitch(int64_t cols) {
+  constexpr int64_t line = 64 / sizeof(T);
+  const int64_t ld = (cols + line - 1) / line * line;
+  return ld % (1024 / sizeof(T)) == 0 ? ld + line : ld;
+}
+
+template <class T>
+Matrix<const T> constant(Matrix<T> m) {
+  return {m.data, m.ld};
+}
+
+/// Hands out pieces of a block, or only counts where there is none; every piece starts on a cache line.
+template <class T>
+struct Carver {
+  T* block;
+  int64_t used = 0;
+
+  template <class U>
+  U* take(int64_t n) {
+    constexpr int64_t line = 64 / sizeof(T);
+    U* piece = block ? reinterpret_cast<U*>(block + used) : nullptr;
+    used += (n * int64_t(sizeof(U)) / int64_t(sizeof(T)) + line) / line * line;
+    return piece;
+  }
+  Matrix<T> matrix(int64_t rows, int64_t cols) {
+    const int64_t ld = pitch<T>(cols);
+    return {take<T>(rows * ld), ld};
+  }
+};
+
+template <class T>
+int64_t carve(const network::Spec& spec, int64_t batch, bool training, T* block, Workspace<T>& work) {
+  Carver<T> carver{block};
+  for (int l = 0; l <= spec.layers(); ++l) {
+    const int64_t width = spec.sizes[static_cast<std::size_t>(l)];
+    work.activation.push_back(carver.matrix(batch, width));
+    work.saved.push_back(l > 0 && spec.saves_input(l - 1) ? carver.matrix(batch, width) : work.activation.back());
+    // The logits' gradient takes the logits' place.
+    const bool apart = training && l > 0 && l < spec.layers();
+    work.gradient.push_back(apart ? carver.matrix(batch, width) : work.activation.back());
+  }
+  work.loss = carver.template take<T>(batch);
+  work.row_weight = carver.template take<T>(batch);
+  work.label = carver.template take<std::int32_t>(batch);
+  work.correct = carver.template take<std::uint8_t>(batch);
+  return carver.used;
+}
+
+}  // namespace
+
+template <class T>
+int64_t Workspace<T>::size(const network::Spec& spec, int64_t batch, bool training) {
+  Workspace counted(spec, 0, training, nullptr);
+  return carve<T>(spec, batch, training, nullptr, counted) + 64 / int64_t(sizeof(T));  // room to align the block
+}
+
+template <class T>
+Workspace<T>::Workspace(const network::Spec& spec, int64_t batch, bool training, T* block) {
+  const auto address = reinterpret_cast<std::uintptr_t>(block);
+  carve(spec, batch, training, reinterpret_cast<T*>((address + 63) / 64 * 64), *this);
+}
+
+template <class T>
+Backend<T>::Backend(Team& team, Job& job)
+    : team_(team), job_(job), spec_(job.spec), work_(job.workspace), table_(active_table<T>()) {}
+
+template <class T>
+void Backend<T>::load(const Batch& batch) {
+  batch_ = batch;
+  by_columns_ = batch.rows < rows_per_thread * team_.size() && team_.size() > 1;
+  loss_rows_ = team_.share(batch.rows);
+  rows_ = by_columns_ ? Range{0, batch.rows} : loss_rows_;
+  const Examples<T>& examples = job_.examples;
+  const T shift = static_cast<T>(spec_.input_shift);
+  for (int64_t i = loss_rows_.begin; i < loss_rows_.end; ++i) {
+    const int64_t source = examples.shuffle ? (*examples.shuffle)(batch.first + i) : batch.first + i;
+    examples.features.load_row(table_, source, shift, work_.activation[0].row(i));
+    if (examples.labels) work_.label[i] = examples.labels[source];
+    if (examples.sample_weight) work_.row_weight[i] = examples.sample_weight[source];
+  }
+}
+
+template <class T>
+void Backend<T>::forward(int l) {
+  const auto in = static_cast<std::size_t>(l), out = in + 1;
+  const Matrix<T> y = work_.activation[out], saved = spec_.saves_input(l) ? work_.saved[out] : Matrix<T>{};
+  const Problem problem{batch_.rows, spec_.outputs(l), spec_.inputs(l), constant(work_.activation[in]), weights(l),
+                        false,       false,            y};
+  const T* bias = job_.parameters + spec_.bias_at(l);
+  const T scale = l == 0 ? static_cast<T>(spec_.input_scale) : T(1), alpha = static_cast<T>(spec_.alpha(l));
+  const auto kernel = table_.forward[static_cast<int>(spec_.activation(l))];
+  const auto finish = [&](const Tile<T>& t) {
+    kernel({t.rows, t.cols, constant(t.sum), bias + t.j, scale, alpha, saved.data ? saved.at(t.i, t.j) : saved,
+            y.at(t.i, t.j)});
+  };
+  gemm_part(table_, problem, rows_, columns(problem.n), Epilogue<T>(finish));
+}
+
+/// What the batch's mean divides by; every thread finds the same number.
+template <class T>
+double Backend<T>::batch_weight() const {
+  const Examples<T>& examples = job_.examples;
+  if (!examples.sample_weight && !examples.class_weight) return static_cast<double>(batch_.rows);
+  double sum = 0;
+  for (int64_t i = 0; i < batch_.rows; ++i) {
+    const int64_t source = examples.shuffle ? (*examples.shuffle)(batch_.first + i) : batch_.first + i;
+    sum += weight_sum<T>(1, examples.labels + source, examples.class_weight,
+                         examples.sample_weight ? examples.sample_weight + source : nullptr);
+  }
+  return sum;
+}
+
+template <class T>
+void Backend<T>::loss() {
+  const double weight = batch_weight();
+  const Matrix<T> logits = work_.activation.back();
+  const int64_t rows = loss_rows_.size();
+  CrossEntropyArgs<T> args{};
+  args.cols = spec_.sizes.back();
+  args.logits = constant(logits);
+  args.labels = work_.label;
+  args.class_weight = job_.examples.class_weight;
+  args.row_weight = job_.examples.sample_weight ? work_.row_weight : nullptr;
+  args.gradient_scale = weight > 0 ? static_cast<T>(1 / weight) : T(0);
+  if (job_.optimization || job_.parameter_gradient) args.d_logits = work_.gradient.back();
+  args.loss = work_.loss;
+  args.correct = work_.correct;
+  table_.cross_entropy(rows_of(args, loss_rows_.begin, rows));
+  bool finite = true;
+  for (int64_t i = loss_rows_.begin; i < loss_rows_.end; ++i) finite &= std::isfinite(work_.loss[i]);
+  job_.finite[static_cast<std::size_t>(team_.rank())] = finite;
+}
+
+template <class T>
+void Backend<T>::backward_input(int l) {
+  const auto below = static_cast<std::size_t>(l), above = below + 1;
+  const Matrix<T> dx = work_.gradient[below], saved = work_.saved[below];
+  const Problem problem{batch_.rows, spec_.inputs(l), spec_.outputs(l), constant(work_.gradient[above]), weights(l),
+                        false,       true,            dx};
+  const T alpha = static_cast<T>(spec_.alpha(l - 1));
+  const auto kernel = table_.backward[static_cast<int>(spec_.activation(l - 1))];
+  const auto finish = [&](const Tile<T>& t) {
+    kernel({t.rows, t.cols, constant(t.sum), constant(saved.at(t.i, t.j)), alpha, dx.at(t.i, t.j)});
+  };
+  gemm_part(table_, problem, rows_, columns(problem.n), Epilogue<T>(finish));
+}
+
+/// Between the two barriers of a step. The first thread also adds up the batch's metrics.
+template <class T>
+bool Backend<T>::loss_is_finite() {
+  const bool finite = std::find(job_.finite.begin(), job_.finite.end(), 0) == job_.finite.end();
+  if (finite && team_.rank() == 0) {
+    for (int64_t i = 0; i < batch_.rows; ++i) {
+      job_.metrics.loss += static_cast<double>(work_.loss[i]);
+      job_.metrics.correct += work_.correct[i];
+    }
+    job_.metrics.weight += batch_weight();
+    job_.metrics.rows += batch_.rows;
+  }
+  return finite;
+}
+
+template <class T>
+UpdateArgs<T> Backend<T>::update_args(int64_t offset, int64_t rows, Matrix<const T> dw, int64_t ld, T scale) const {
+  const Optimization<T>& how = *job_.optimization;
+  UpdateArgs<T> args{rows, 0, dw, scale, {job_.parameters + offset, ld}, {}, how.scalars};
+  for (int s = 0; s < ops::max_slots; ++s) args.slots[s] = how.slots[s] ? how.slots[s] + offset : nullptr;
+  return args;
+}
+
+template <class T>
+void Backend<T>::finish_weights(int l, const Tile<T>& tile, network::UpdateMode mode) const {
+  const int64_t ld = spec_.outputs(l), offset = spec_.weights_at(l) + tile.i * ld + tile.j;
+  const T scale = l == 0 ? static_cast<T>(spec_.input_scale) : T(1);
+  if (mode == network::UpdateMode::store) {
+    table_.combine({tile.rows, tile.cols, constant(tile.sum), scale, 0, {job_.parameter_gradient + offset, ld}});
+  } else {
+    UpdateArgs<T> args = update_args(offset, tile.rows, constant(tile.sum), ld, scale);
+    args.cols = tile.cols;
+    table_.update[static_cast<int>(job_.optimization->optimizer)](args);
+  }
+}
+
+template <class T>
+void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
+  const auto below = static_cast<std::size_t>(l), above = below + 1;
+  const int64_t m = spec_.inputs(l), n = spec_.outputs(l);
+  // More than one pass over the batch needs a place for partial sums.
+  const Matrix<T> stored{job_.parameter_gradient + spec_.weights_at(l), n};
+  const Matrix<T> sums = batch_.rows > max_block_k ? stored : Matrix<T>{};
+  const Problem problem{m,    n,     batch_.rows, constant(work_.activation[below]), constant(work_.gradient[above]),
+                        true, false, sums};
+  const auto finish = [&](const Tile<T>& t) { finish_weights(l, t, mode); };
+  const Grid grid = gemm_grid(m, n, team_.size());
+  const Range rows = share(m, 1, grid.rows, team_.rank() / grid.cols);
+  const Range cols = share(n, table_.lanes, grid.cols, team_.rank() % grid.cols);
+  if (rows.size() > 0 && cols.size() > 0) gemm_part(table_, problem, rows, cols, Epilogue<T>(finish));
+  bias_gradient(l, mode);
+}
+
+template <class T>
+void Backend<T>::bias_gradient(int l, network::UpdateMode mode) {
+  const Matrix<T> dy = work_.gradient[static_cast<std::size_t>(l) + 1];
+  const Range mine = team_.share(spec_.outputs(l), table_.lanes);
+  constexpr int64_t most = 256;
+  alignas(64) T sums[most];
+  for (int64_t j = mine.begin; j < mine.end; j += most) {
+    const int64_t cols = std::min(most, mine.end - j), offset = spec_.bias_at(l) + j;
+    T* db = mode == network::UpdateMode::store ? job_.parameter_gradient + offset : sums;
+    table_.column_sums(batch_.rows, cols, constant(dy.at(0, j)), db);
+    if (mode == network::UpdateMode::store) continue;
+    UpdateArgs<T> args = update_args(offset, 1, {db, cols}, cols, T(1));
+    args.cols = cols;
+    table_.update[static_cast<int>(job_.optimization->optimizer)](args);
+  }
+}
+
+template <class T>
+void Backend<T>::update() {
+  const Range mine = team_.share(spec_.parameters(), 64);
+  const int64_t cols = mine.size();
+  UpdateArgs<T> args = update_args(mine.begin, 1, {job_.parameter_gradient + mine.begin, cols}, cols, T(1));
+  args.cols = cols;
+  table_.update[static_cast<int>(job_.optimization->optimizer)](args);
+}
+
+template class Workspace<float>;
+template class Backend<float>;
+
+}  // namespace mlpfast::cpu

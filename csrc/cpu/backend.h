@@ -1,0 +1,112 @@
+// The backend of network/step.h on a CPU: one object per thread and native call over buffers that the team shares.
+// Threads own slabs of rows from loading to the gradient of the first layer, so a step needs two barriers; with fewer
+// than `rows_per_thread` rows each they own columns and meet after every layer. Weight gradients are cut into tiles.
+#pragma once
+#include <vector>
+
+#include "cpu/features.h"
+#include "cpu/gemm.h"
+#include "cpu/team.h"
+#include "network/spec.h"
+#include "network/step.h"
+#include "ops/random.h"
+
+namespace mlpfast::cpu {
+
+inline constexpr int64_t rows_per_thread = 16;  // one gemm tile and a bit
+
+/// Examples, labels and weights; the null ones are not given.
+template <class T>
+struct Examples {
+  Features<T> features;
+  const std::int32_t* labels;
+  const T* sample_weight;
+  const T* class_weight;
+  const ops::Shuffle* shuffle;  // order of the rows, else as they lie
+};
+
+template <class T>
+struct Optimization {
+  ops::Optimizer optimizer;
+  ops::StepScalars<T> scalars;
+  T* slots[ops::max_slots];  // each laid out as the parameters
+};
+
+/// Arrays for one batch, carved from a block of workspace_size() numbers.
+template <class T>
+class Workspace {
+ public:
+  /// Numbers needed; `training` adds the gradients of activations.
+  static int64_t size(const network::Spec& spec, int64_t batch, bool training);
+  Workspace(const network::Spec& spec, int64_t batch, bool training, T* block);
+
+  std::vector<Matrix<T>> activation;  // [layers + 1]: inputs, outputs of each layer
+  std::vector<Matrix<T>> saved;       // [layers + 1]: what the backward pass of the layer before reads
+  std::vector<Matrix<T>> gradient;    // [layers + 1]: with respect to activation
+  T* loss;                            // [batch]
+  T* row_weight;                      // [batch]
+  std::int32_t* label;                // [batch]
+  std::uint8_t* correct;              // [batch]
+};
+
+/// Sums over batches, in row order.
+struct Metrics {
+  double loss = 0, weight = 0;
+  int64_t correct = 0, rows = 0;
+};
+
+template <class T>
+class Backend {
+ public:
+  struct Batch {
+    int64_t first, rows;
+  };
+  /// All that the members of a team share.
+  struct Job {
+    const network::Spec& spec;
+    const Examples<T>& examples;
+    Workspace<T> workspace;
+    T* parameters;
+    T* parameter_gradient;          // may be null where no step stores it
+    const Optimization<T>* optimization;
+    Metrics metrics;
+    std::vector<char> finite;       // [team size]
+  };
+
+  Backend(Team& team, Job& job);
+
+  int layers() const { return spec_.layers(); }
+  void load(const Batch& batch);
+  void forward(int l);
+  void loss();
+  void backward_input(int l);
+  bool loss_is_finite();
+  void backward_weights(int l, network::UpdateMode mode);
+  void update();
+  void sync() { team_.barrier(); }
+  void layer_sync() {
+    if (by_columns_) team_.barrier();
+  }
+
+ private:
+  using Problem = Gemm<T>;
+
+  Range columns(int64_t n) const { return by_columns_ ? team_.share(n, table_.lanes) : Range{0, n}; }
+  Matrix<const T> weights(int l) const { return {job_.parameters + spec_.weights_at(l), spec_.outputs(l)}; }
+  double batch_weight() const;
+  UpdateArgs<T> update_args(int64_t offset, int64_t rows, Matrix<const T> dw, int64_t ld, T scale) const;
+  void finish_weights(int l, const Tile<T>& tile, network::UpdateMode mode) const;
+  void bias_gradient(int l, network::UpdateMode mode);
+
+  Team& team_;
+  Job& job_;
+  const network::Spec& spec_;
+  Workspace<T>& work_;
+  const KernelTable<T>& table_;
+  Batch batch_{};
+  Range rows_{};       // this thread's slab, or all rows where threads share columns
+  Range loss_rows_{};  // this thread's rows wherever rows are shared
+  bool by_columns_ = false;
+};
+
+}  // namespace mlpfast::cpu

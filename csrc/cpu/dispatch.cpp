@@ -1,0 +1,63 @@
+// Chooses one table: the last entry of the list (made by CMake, in order of preference) that this machine can run.
+// __builtin_cpu_supports asks CPUID and, by XGETBV, whether the operating system saves the registers.
+#include "cpu/dispatch.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+namespace mlpfast::cpu {
+
+#define MLPFAST_ISA_ROW(name, supported) extern constinit const Isa isa_##name;
+#include "isa_list.h"
+#undef MLPFAST_ISA_ROW
+
+namespace {
+
+struct Candidate {
+  const Isa* isa;
+  bool (*supported)();
+};
+
+constexpr Candidate candidates[] = {
+#define MLPFAST_ISA_ROW(name, supported) {&isa_##name, [] { return bool(supported); }},
+#include "isa_list.h"
+#undef MLPFAST_ISA_ROW
+};
+
+std::atomic<const Isa*> active{nullptr};
+
+const Isa* find(const std::string& wanted) {
+  std::string known;
+  for (const Candidate& c : candidates) {
+    if (wanted == c.isa->name && c.supported()) return c.isa;
+    if (c.supported()) known += std::string(known.empty() ? "" : ", ") + c.isa->name;
+  }
+  throw std::invalid_argument("MLPFAST_ISA: '" + wanted + "' is not one of this machine's instruction sets: " + known);
+}
+
+const Isa* choose() {
+  if (const char* wanted = std::getenv("MLPFAST_ISA"); wanted && *wanted) return find(wanted);
+  const Isa* best = nullptr;
+  for (const Candidate& c : candidates)
+    if (c.supported()) best = c.isa;
+  return best;
+}
+
+}  // namespace
+
+const Isa& active_isa() {
+  const Isa* isa = active;
+  if (!isa) active = isa = choose();
+  return *isa;
+}
+
+void set_isa(const char* name) { active = find(name); }
+
+void visit_isas(void (*visit)(const char*, void*), void* context) {
+  for (const Candidate& c : candidates)
+    if (c.supported()) visit(c.isa->name, context);
+}
+
+}  // namespace mlpfast::cpu

@@ -1,0 +1,130 @@
+// The waist between ISA-neutral loops and SIMD code: one constant table of functions per instruction set. A matrix
+// argument is a pointer and the distance between its rows, counted in elements. Functions of several rows serve
+// whole arrays and single gemm tiles alike, so an epilogue is the same code as the elementwise kernel.
+#pragma once
+#include <cstdint>
+
+#include "ops/activation.h"
+#include "ops/optimizer.h"
+
+namespace mlpfast::cpu {
+
+using std::int64_t;
+
+inline constexpr int max_tile_rows = 14;
+inline constexpr int max_tile_vectors = 2;
+inline constexpr int panel_bytes = 128;  // widest B panel: max_tile_vectors of the widest register
+
+template <class T>
+struct Matrix {
+  T* data;
+  int64_t ld;
+
+  T* row(int64_t i) const { return data + i * ld; }
+  Matrix at(int64_t i, int64_t j) const { return {data + i * ld + j, ld}; }
+};
+
+/// c[rows, cols] (+)= a * b over k, one multiply-add chain per output; rows, vectors and transposition pick the function.
+template <class T>
+struct GemmTile {
+  int64_t k;
+  Matrix<const T> a, b;
+  Matrix<T> c;
+  int64_t cols;
+  bool accumulate;
+};
+
+/// y = act(x * scale + bias); the argument of act is kept in `saved` where that is not null.
+template <class T>
+struct ForwardArgs {
+  int64_t rows, cols;
+  Matrix<const T> x;
+  const T* bias;
+  T scale, alpha;
+  Matrix<T> saved, y;
+};
+
+/// dx = dy * act'(saved)
+template <class T>
+struct BackwardArgs {
+  int64_t rows, cols;
+  Matrix<const T> dy, saved;
+  T alpha;
+  Matrix<T> dx;
+};
+
+/// c = alpha * x + beta * c; c is not read where beta is 0.
+template <class T>
+struct CombineArgs {
+  int64_t rows, cols;
+  Matrix<const T> x;
+  T alpha, beta;
+  Matrix<T> c;
+};
+
+/// One optimizer step on w with gradient dw * scale; the slots have w's layout.
+template <class T>
+struct UpdateArgs {
+  int64_t rows, cols;
+  Matrix<const T> dw;
+  T scale;
+  Matrix<T> w;
+  T* slots[ops::max_slots];
+  ops::StepScalars<T> scalars;
+};
+
+/// Softmax cross-entropy of rows; formulas in ops/loss.h. Null: class_weight, row_weight 1; d_logits, correct not wanted.
+template <class T>
+struct CrossEntropyArgs {
+  int64_t rows, cols;
+  Matrix<const T> logits;
+  const std::int32_t* labels;  // in [0, cols), or negative: no loss, no gradient
+  const T* class_weight;
+  const T* row_weight;
+  T class_weight_sum, label_smoothing;
+  T gradient_scale;
+  Matrix<T> d_logits;
+  T* loss;                // [rows], times row_weight
+  std::uint8_t* correct;  // [rows], 1 where the first largest logit is the label's
+};
+
+template <class T>
+struct KernelTable {
+  using Gemm = void (*)(const GemmTile<T>&);
+
+  int lanes, tile_rows;
+  Gemm gemm[2][2][max_tile_vectors][max_tile_rows];  // [a transposed][last vector partial][vectors - 1][rows - 1]
+  void (*pack_transposed)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);  // panel[p][j] = b[j][p]
+  void (*forward[ops::activation_count])(const ForwardArgs<T>&);
+  void (*backward[ops::activation_count])(const BackwardArgs<T>&);
+  void (*combine)(const CombineArgs<T>&);
+  void (*update[ops::optimizer_count])(const UpdateArgs<T>&);
+  void (*column_sums)(int64_t rows, int64_t cols, Matrix<const T> x, T* sums);
+  void (*softmax)(int64_t rows, int64_t cols, Matrix<const T> x, Matrix<T> y);
+  void (*cross_entropy)(const CrossEntropyArgs<T>&);
+  void (*load_uint8)(int64_t n, const std::uint8_t* x, T shift, T* y);  // y = x - shift
+};
+
+struct Isa {
+  const char* name;
+  KernelTable<float> f32;
+
+  template <class T>
+  const KernelTable<T>& table() const {
+    return f32;
+  }
+};
+
+/// The instruction set in use: MLPFAST_ISA, else the best this machine has. Throws std::invalid_argument.
+const Isa& active_isa();
+/// Throws std::invalid_argument where the name is unknown or the machine lacks it.
+void set_isa(const char* name);
+/// Calls visit(name, context) for each instruction set of this machine, best last.
+void visit_isas(void (*visit)(const char*, void*), void* context);
+
+template <class T>
+const KernelTable<T>& active_table() {
+  return active_isa().table<T>();
+}
+
+}  // namespace mlpfast::cpu

@@ -1,0 +1,15 @@
+// Row-wise kernels over whole arrays: activations, their gradients, bias, alpha-beta combination, column sums. Threads
+// share rows; an array without rows to share is cut along its length.
+#pragma once
+#include "cpu/dispatch.h"
+
+namespace mlpfast::cpu {
+
+template <class T>
+void forward(ops::Activation activation, const ForwardArgs<T>& args);
+template <class T>
+void backward(ops::Activation activation, const BackwardArgs<T>& args);
+template <class T>
+void column_sums(int64_t rows, int64_t cols, Matrix<const T> x, T* sums);
+
+}  // namespace mlpfast::cpu

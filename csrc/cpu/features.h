@@ -1,0 +1,23 @@
+// Rows of a user's feature array, of any real dtype, on their way into the network's dtype: y = x - shift.
+#pragma once
+#include "cpu/dispatch.h"
+
+namespace mlpfast::cpu {
+
+/// Where row i of the features lies, and how to read it.
+template <class T>
+struct Features {
+  const char* data;
+  int64_t row_bytes, cols;
+  void (*load)(const KernelTable<T>&, int64_t n, const char* row, T shift, T* y);
+
+  void load_row(const KernelTable<T>& table, int64_t i, T shift, T* y) const {
+    load(table, cols, data + i * row_bytes, shift, y);
+  }
+};
+
+/// The reader of a NumPy dtype name such as "uint8"; null where there is none.
+template <class T>
+decltype(Features<T>::load) feature_loader(const char* dtype);
+
+}  // namespace mlpfast::cpu

@@ -1,0 +1,139 @@
+#include "cpu/gemm.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace mlpfast::cpu {
+namespace {
+
+constexpr int64_t a_block_bytes = 512 << 10;  // rows of a kept in L2 while panels of b pass by
+constexpr int64_t pack_from_rows = 96;        // below, a copied panel of b is not used often enough
+
+int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+/// k in equal blocks of at most 768 where it does not fit in one pass.
+int64_t block_k(int64_t k) {
+  if (k <= max_block_k) return std::max<int64_t>(k, 1);
+  const int64_t blocks = (k + 767) / 768;
+  return round_up((k + blocks - 1) / blocks, 8);
+}
+
+/// Rows of b a power of two apart fall into the same cache sets; far apart, they need a TLB entry each.
+template <class T>
+bool worth_packing(int64_t rows, int64_t ld) {
+  const int64_t pitch = ld * static_cast<int64_t>(sizeof(T));
+  return rows >= pack_from_rows && (pitch % 2048 == 0 || pitch >= 16384);
+}
+
+template <class T>
+void pack_rows(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel) {
+  for (int64_t p = 0; p < k; ++p) std::memcpy(panel.row(p), b.row(p), static_cast<std::size_t>(cols) * sizeof(T));
+}
+
+template <class T>
+class Part {
+ public:
+  Part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols, Epilogue<T> epilogue)
+      : table_(table), problem_(problem), rows_(rows), cols_(cols), epilogue_(epilogue) {}
+
+  void run() {
+    const int64_t depth = block_k(problem_.k);
+    const int64_t width = max_tile_vectors * table_.lanes;
+    const int64_t height = std::max<int64_t>(table_.tile_rows, a_block_bytes / (depth * int64_t(sizeof(T))));
+    int64_t p = 0;
+    do {
+      const Range block{p, std::min(problem_.k, p + depth)};
+      for (int64_t i = rows_.begin; i < rows_.end; i += height)
+        for (int64_t j = cols_.begin; j < cols_.end; j += width)
+          panel(block, {i, std::min(rows_.end, i + height)}, {j, std::min(cols_.end, j + width)});
+      p += depth;
+    } while (p < problem_.k);
+  }
+
+ private:
+  /// All rows against one panel of at most max_tile_vectors registers of columns.
+  void panel(Range k, Range rows, Range cols) {
+    const Matrix<const T> b = right(k, rows.size(), cols);
+    const int64_t strips = (rows.size() + table_.tile_rows - 1) / table_.tile_rows;
+    for (int64_t s = 0; s < strips; ++s) {  // strips of equal height: a short last one would waste registers
+      const Range strip = share(rows.size(), 1, static_cast<int>(strips), static_cast<int>(s));
+      tile(k, {rows.begin + strip.begin, rows.begin + strip.end}, cols, b);
+    }
+  }
+
+  Matrix<const T> right(Range k, int64_t rows, Range cols) {
+    const Matrix<T> packed{panel_, max_tile_vectors * table_.lanes};
+    if (problem_.transpose_b) {
+      table_.pack_transposed(k.size(), cols.size(), problem_.b.at(cols.begin, k.begin), packed);
+    } else if (worth_packing<T>(rows, problem_.b.ld)) {
+      pack_rows(k.size(), cols.size(), problem_.b.at(k.begin, cols.begin), packed);
+    } else {
+      return problem_.b.at(k.begin, cols.begin);
+    }
+    return {packed.data, packed.ld};
+  }
+
+  void tile(Range k, Range rows, Range cols, Matrix<const T> b) {
+    const int vectors = static_cast<int>((cols.size() + table_.lanes - 1) / table_.lanes);
+    const bool partial = cols.size() % table_.lanes != 0;
+    const Matrix<T> sum = problem_.c.data ? problem_.c.at(rows.begin, cols.begin)
+                                          : Matrix<T>{tile_, max_tile_vectors * table_.lanes};
+    const auto& a = problem_.a;
+    const auto left = problem_.transpose_a ? a.at(k.begin, rows.begin) : a.at(rows.begin, k.begin);
+    table_.gemm[problem_.transpose_a][partial][vectors - 1][rows.size() - 1](
+        {k.size(), left, b, sum, cols.size(), k.begin > 0});
+    if (epilogue_.call && k.end == problem_.k)
+      epilogue_.call(epilogue_.context, {rows.begin, cols.begin, rows.size(), cols.size(), sum});
+  }
+
+  const KernelTable<T>& table_;
+  const Gemm<T>& problem_;
+  Range rows_, cols_;
+  Epilogue<T> epilogue_;
+  alignas(64) T panel_[max_block_k * panel_bytes / sizeof(T)];
+  alignas(64) T tile_[max_tile_rows * panel_bytes / sizeof(T)];
+};
+
+}  // namespace
+
+template <class T>
+void gemm_part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols, Epilogue<T> epilogue) {
+  Part<T>(table, problem, rows, cols, epilogue).run();
+}
+
+int gemm_threads(int64_t m, int64_t n, int64_t k) {
+  return threads_for(static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
+}
+
+/// The most balanced factorisation; among equals the one that reads least of a and b.
+Grid gemm_grid(int64_t m, int64_t n, int threads) {
+  Grid best{1, threads};
+  double least = 0;
+  for (int rows = 1; rows <= threads; ++rows) {
+    if (threads % rows) continue;
+    const int cols = threads / rows;
+    const double tall = static_cast<double>((m + rows - 1) / rows), wide = static_cast<double>((n + cols - 1) / cols);
+    // A panel narrower than 32 columns or a strip lower than 14 rows leaves registers idle.
+    const double cost = std::max(tall, 14.0) * std::max(wide, 32.0) + 4 * (tall + wide);
+    if (rows > 1 && cost >= least) continue;
+    least = cost;
+    best = {rows, cols};
+  }
+  return best;
+}
+
+template <class T>
+void gemm(const Gemm<T>& problem, Epilogue<T> epilogue) {
+  const KernelTable<T>& table = active_table<T>();
+  run_team(gemm_threads(problem.m, problem.n, problem.k), [&](Team& team) {
+    const Grid grid = gemm_grid(problem.m, problem.n, team.size());
+    const Range rows = share(problem.m, 1, grid.rows, team.rank() / grid.cols);
+    const Range cols = share(problem.n, table.lanes, grid.cols, team.rank() % grid.cols);
+    if (rows.size() > 0 && cols.size() > 0) gemm_part(table, problem, rows, cols, epilogue);
+  });
+}
+
+template void gemm_part<float>(const KernelTable<float>&, const Gemm<float>&, Range, Range, Epilogue<float>);
+template void gemm<float>(const Gemm<float>&, Epilogue<float>);
+
+}  // namespace mlpfast::cpu

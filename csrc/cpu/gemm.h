@@ -1,0 +1,57 @@
+// gemm: c[m, n] = a[m, k] * b[k, n], row-major, either operand stored transposed. Loops, packing and threads; the
+// micro-kernels are in isa/. An epilogue finishes each tile while it lies in L1.
+#pragma once
+#include "cpu/dispatch.h"
+#include "cpu/team.h"
+
+namespace mlpfast::cpu {
+
+inline constexpr int64_t max_block_k = 1024;  // one pass over k up to here, else blocks that continue the sums in c
+
+template <class T>
+struct Gemm {
+  int64_t m, n, k;
+  Matrix<const T> a, b;
+  bool transpose_a, transpose_b;
+  Matrix<T> c;  // may be null where k <= max_block_k and the epilogue stores the result
+};
+
+/// A finished tile: sums of rows i .. i + rows, columns j .. j + cols. They lie in c, or in scratch where c is null.
+template <class T>
+struct Tile {
+  int64_t i, j, rows, cols;
+  Matrix<T> sum;
+};
+
+/// Reference to a callable that finishes tiles.
+template <class T>
+struct Epilogue {
+  void (*call)(const void*, const Tile<T>&) = nullptr;
+  const void* context = nullptr;
+
+  Epilogue() = default;
+  template <class F>
+  explicit Epilogue(const F& f)
+      : call([](const void* c, const Tile<T>& tile) { (*static_cast<const F*>(c))(tile); }), context(&f) {}
+};
+
+/// The part rows x cols of a product, by the calling thread alone.
+template <class T>
+void gemm_part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols, Epilogue<T> epilogue = {});
+
+/// The whole product by a team whose size follows from the shape. beta != 0 needs problem.c null and k <= max_block_k, or
+/// a problem.c apart from `out`.
+template <class T>
+void gemm(const Gemm<T>& problem, Epilogue<T> epilogue = {});
+
+/// How a team cuts an m x n result: rows x columns of parts.
+struct Grid {
+  int rows, cols;
+};
+Grid gemm_grid(int64_t m, int64_t n, int threads);
+int gemm_threads(int64_t m, int64_t n, int64_t k);
+
+extern template void gemm_part<float>(const KernelTable<float>&, const Gemm<float>&, Range, Range, Epilogue<float>);
+extern template void gemm<float>(const Gemm<float>&, Epilogue<float>);
+
+}  // namespace mlpfast::cpu

@@ -1,0 +1,118 @@
+// Row-wise kernels: activations forward and backward, alpha-beta combination, optimizer updates, column sums, uint8
+// features. Each takes rows x cols, so that gemm uses it on a tile just finished and the elementwise API on an array.
+#pragma once
+#include "cpu/dispatch.h"
+
+namespace {
+
+using namespace mlpfast;
+using namespace mlpfast::cpu;
+
+#define MLPFAST_LAMBDA __attribute__((always_inline))
+
+/// Access to a whole register of a row.
+template <class V>
+struct Whole {
+  using T = typename V::T;
+  MLPFAST_INLINE V load(const T* p, T = 0) const { return V::load(p); }
+  MLPFAST_INLINE V load_uint8(const std::uint8_t* p) const { return V::load_uint8(p); }
+  MLPFAST_INLINE void store(V v, T* p) const { v.store(p); }
+};
+
+/// Access to the last n < lanes numbers of a row; the other lanes read as `fill`.
+template <class V>
+struct Part {
+  using T = typename V::T;
+  int64_t n;
+
+  MLPFAST_INLINE V load(const T* p, T fill = 0) const { return V::load(p, n, fill); }
+  MLPFAST_INLINE V load_uint8(const std::uint8_t* p) const { return V::load_uint8(p, n); }
+  MLPFAST_INLINE void store(V v, T* p) const { v.store(p, n); }
+};
+
+/// f(column, access) over a row of n numbers, a register at a time.
+template <class V, class F>
+MLPFAST_INLINE void for_vectors(int64_t n, F&& f) {
+  int64_t j = 0;
+  for (; j + V::lanes <= n; j += V::lanes) f(j, Whole<V>{});
+  if (j < n) f(j, Part<V>{n - j});
+}
+
+template <class V, class F>
+void forward(const ForwardArgs<typename V::T>& t) {
+  using T = typename V::T;
+  const V scale = V::all(t.scale), alpha = V::all(t.alpha);
+  const bool save = F::saves == ops::Saves::input && t.saved.data;
+  for (int64_t i = 0; i < t.rows; ++i) {
+    const T* x = t.x.row(i);
+    T* y = t.y.row(i);
+    for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
+      V z = part.load(x + j) * scale;
+      if (t.bias) z = z + part.load(t.bias + j);
+      if (save) part.store(z, t.saved.row(i) + j);
+      part.store(F::forward(z, alpha), y + j);
+    });
+  }
+}
+
+template <class V, class F>
+void backward(const BackwardArgs<typename V::T>& t) {
+  const V alpha = V::all(t.alpha);
+  for (int64_t i = 0; i < t.rows; ++i) {
+    for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
+      part.store(F::backward(part.load(t.saved.row(i) + j), part.load(t.dy.row(i) + j), alpha), t.dx.row(i) + j);
+    });
+  }
+}
+
+template <class V>
+void combine(const CombineArgs<typename V::T>& t) {
+  const V alpha = V::all(t.alpha), beta = V::all(t.beta);
+  for (int64_t i = 0; i < t.rows; ++i) {
+    for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
+      V y = alpha * part.load(t.x.row(i) + j);
+      if (t.beta != 0) y = fma(beta, part.load(t.c.row(i) + j), y);
+      part.store(y, t.c.row(i) + j);
+    });
+  }
+}
+
+template <class V, class F>
+void update(const UpdateArgs<typename V::T>& t) {
+  const V scale = V::all(t.scale);
+  for (int64_t i = 0; i < t.rows; ++i) {
+    const int64_t start = i * t.w.ld;
+    for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
+      V slot[ops::max_slots];
+      for (int s = 0; s < F::slots; ++s) slot[s] = part.load(t.slots[s] + start + j);
+      V w = part.load(t.w.row(i) + j);
+      F::step(w, part.load(t.dw.row(i) + j) * scale, slot, t.scalars);
+      part.store(w, t.w.row(i) + j);
+      for (int s = 0; s < F::slots; ++s) part.store(slot[s], t.slots[s] + start + j);
+    });
+  }
+}
+
+/// Rows are added in order within blocks of 128 and then block by block: the error grows with 128 + rows / 128.
+template <class V>
+void column_sums(int64_t rows, int64_t cols, Matrix<const typename V::T> x, typename V::T* sums) {
+  constexpr int64_t block = 128;
+  for_vectors<V>(cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
+    V total = V::all(0);
+    for (int64_t start = 0; start < rows; start += block) {
+      const int64_t end = start + block < rows ? start + block : rows;
+      V sum = V::all(0);
+      for (int64_t i = start; i < end; ++i) sum = sum + part.load(x.row(i) + j);
+      total = total + sum;
+    }
+    part.store(total, sums + j);
+  });
+}
+
+template <class V>
+void load_uint8(int64_t n, const std::uint8_t* x, typename V::T shift, typename V::T* y) {
+  const V offset = V::all(shift);
+  for_vectors<V>(n, [&](int64_t j, auto part) MLPFAST_LAMBDA { part.store(part.load_uint8(x + j) - offset, y + j); });
+}
+
+}  // namespace

@@ -1,0 +1,119 @@
+// gemm micro-kernel: c[MR, NV vectors] = (c +) sum over p of a[i, p] * b[p, j], one FMA chain per output in order of p.
+// MR * NV accumulators stay in registers; each step of p loads NV vectors of b and broadcasts MR numbers of a.
+#pragma once
+#include "cpu/dispatch.h"
+
+namespace {
+
+using namespace mlpfast;
+using namespace mlpfast::cpu;
+
+#define MLPFAST_UNROLL _Pragma("GCC unroll 16")
+
+/// Rows of a in groups of three, so that base, base + ld and base + 2 ld are one addressing mode each.
+template <class T, int MR>
+struct RowPointers {
+  static constexpr int groups = (MR + 2) / 3;
+  const T* base[groups];
+  int64_t ld;
+
+  explicit MLPFAST_INLINE RowPointers(Matrix<const T> a) : ld(a.ld) {
+    MLPFAST_UNROLL for (int g = 0; g < groups; ++g) base[g] = a.row(3 * g);
+  }
+  MLPFAST_INLINE T at(int i) const { return base[i / 3][(i % 3) * ld]; }
+  MLPFAST_INLINE void advance() {
+    MLPFAST_UNROLL for (int g = 0; g < groups; ++g) {
+      ++base[g];
+      asm volatile("" : "+r"(base[g]));  // keeps the compiler from one pointer per row, which would spill
+    }
+  }
+};
+
+/// Rows of a transposed operand stand side by side.
+template <class T>
+struct RowsAdjacent {
+  const T* base;
+  int64_t ld;
+
+  explicit MLPFAST_INLINE RowsAdjacent(Matrix<const T> a) : base(a.data), ld(a.ld) {}
+  MLPFAST_INLINE T at(int i) const { return base[i]; }
+  MLPFAST_INLINE void advance() { base += ld; }
+};
+
+template <class V, class Rows, bool Partial, int NV, int MR>
+void gemm_tile(const GemmTile<typename V::T>& t) {
+  using T = typename V::T;
+  const int64_t rest = t.cols - (NV - 1) * V::lanes;  // columns of the last vector
+  const auto load = [rest](const T* p, int j) {
+    return Partial && j == NV - 1 ? V::load(p + j * V::lanes, rest) : V::load(p + j * V::lanes);
+  };
+  V sum[MR][NV];
+  MLPFAST_UNROLL for (int i = 0; i < MR; ++i) {
+    MLPFAST_UNROLL for (int j = 0; j < NV; ++j) sum[i][j] = t.accumulate ? load(t.c.row(i), j) : V::all(0);
+  }
+  Rows a(t.a);
+  const T* b = t.b.data;
+  for (int64_t p = 0; p < t.k; ++p, b += t.b.ld, a.advance()) {
+    V right[NV];
+    MLPFAST_UNROLL for (int j = 0; j < NV; ++j) right[j] = load(b, j);
+    MLPFAST_UNROLL for (int i = 0; i < MR; ++i) {
+      const V left = V::all(a.at(i));
+      MLPFAST_UNROLL for (int j = 0; j < NV; ++j) sum[i][j] = fma(left, right[j], sum[i][j]);
+    }
+  }
+  MLPFAST_UNROLL for (int i = 0; i < MR; ++i) {
+    MLPFAST_UNROLL for (int j = 0; j < NV; ++j) {
+      T* c = t.c.row(i) + j * V::lanes;
+      if (Partial && j == NV - 1) {
+        sum[i][j].store(c, rest);
+      } else {
+        sum[i][j].store(c);
+      }
+    }
+  }
+}
+
+template <class V, int NV, int MR>
+constexpr void fill_tile(KernelTable<typename V::T>& table) {
+  using T = typename V::T;
+  auto& gemm = table.gemm;
+  gemm[0][0][NV - 1][MR - 1] = gemm_tile<V, RowPointers<T, MR>, false, NV, MR>;
+  gemm[0][1][NV - 1][MR - 1] = gemm_tile<V, RowPointers<T, MR>, true, NV, MR>;
+  gemm[1][0][NV - 1][MR - 1] = gemm_tile<V, RowsAdjacent<T>, false, NV, MR>;
+  gemm[1][1][NV - 1][MR - 1] = gemm_tile<V, RowsAdjacent<T>, true, NV, MR>;
+}
+
+template <class V, int MR = 1>
+constexpr void fill_gemm(KernelTable<typename V::T>& table) {
+  fill_tile<V, 1, MR>(table);
+  fill_tile<V, 2, MR>(table);
+  if constexpr (MR < V::tile_rows) fill_gemm<V, MR + 1>(table);
+}
+
+/// panel[p][j] = b[j][p] in blocks of lanes x lanes; columns of the panel beyond `cols` become 0.
+template <class V>
+void pack_transposed(int64_t k, int64_t cols, Matrix<const typename V::T> b, Matrix<typename V::T> panel) {
+  constexpr int lanes = V::lanes;
+  for (int64_t j = 0; j < cols; j += lanes) {
+    for (int64_t p = 0; p < k; p += lanes) {
+      const int64_t depth = k - p < lanes ? k - p : lanes;
+      V block[lanes];
+      MLPFAST_UNROLL for (int i = 0; i < lanes; ++i) {
+        const typename V::T* source = b.row(j + i) + p;
+        if (j + i >= cols) {
+          block[i] = V::all(0);
+        } else if (depth == lanes) {
+          block[i] = V::load(source);
+        } else {
+          block[i] = V::load(source, depth);
+        }
+      }
+      V::transpose(block);
+      MLPFAST_UNROLL for (int i = 0; i < lanes; ++i) {
+        if (i < depth) block[i].store(panel.row(p + i) + j);
+      }
+    }
+  }
+}
+
+}  // namespace

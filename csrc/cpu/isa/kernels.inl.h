@@ -1,0 +1,37 @@
+// Every SIMD kernel, once, over a vector type V that the including ISA file defines in its anonymous namespace.
+// Sealed: templates and forced inlines only, no library but <cstddef> and <cstdint>, one table exported.
+// Besides ops/portable.h, V has load(p), load(p, n), store(p), store(p, n) (n < lanes; the rest reads as 0 and is not
+// touched), load_uint8(p), load_uint8(p, n), transpose(V (&)[lanes]) and tile_rows, the rows of its gemm tile.
+#pragma once
+#include "cpu/isa/elementwise.inl.h"
+#include "cpu/isa/gemm.inl.h"
+#include "cpu/isa/softmax_xent.inl.h"
+
+namespace {
+
+template <class V>
+constexpr KernelTable<typename V::T> make_table() {
+  KernelTable<typename V::T> table{};
+  table.lanes = V::lanes;
+  table.tile_rows = V::tile_rows;
+  fill_gemm<V>(table);
+  table.pack_transposed = pack_transposed<V>;
+  table.combine = combine<V>;
+  table.column_sums = column_sums<V>;
+  table.softmax = softmax<V>;
+  table.cross_entropy = cross_entropy<V>;
+  table.load_uint8 = load_uint8<V>;
+  int row = 0;
+#define MLPFAST_ROW(name, functor)            \
+  table.forward[row] = forward<V, ops::functor>; \
+  table.backward[row++] = backward<V, ops::functor>;
+  MLPFAST_ACTIVATIONS(MLPFAST_ROW)
+#undef MLPFAST_ROW
+  row = 0;
+#define MLPFAST_ROW(name, functor) table.update[row++] = update<V, ops::functor>;
+  MLPFAST_OPTIMIZERS(MLPFAST_ROW)
+#undef MLPFAST_ROW
+  return table;
+}
+
+}  // namespace

@@ -1,0 +1,57 @@
+// The only threads of the project: one OpenMP region per native call, its own barrier inside, static shares of work.
+// A team is never nested and never shared: a second caller, or a child forked while one existed, runs alone.
+#pragma once
+#include <atomic>
+#include <cstdint>
+
+namespace mlpfast::cpu {
+
+using std::int64_t;
+
+struct Range {
+  int64_t begin, end;
+
+  int64_t size() const { return end - begin; }
+};
+
+/// Part `rank` of [0, n) cut into `parts` at multiples of `unit`, sizes differing by one unit at most.
+Range share(int64_t n, int64_t unit, int parts, int rank);
+
+/// One member's view of the running team.
+class Team {
+ public:
+  struct Meeting {
+    alignas(64) std::atomic<int> arrived{0};
+    alignas(64) std::atomic<unsigned> phase{0};
+  };
+
+  Team(int rank, int size, Meeting& meeting) : rank_(rank), size_(size), meeting_(meeting) {}
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  Range share(int64_t n, int64_t unit = 1) const { return cpu::share(n, unit, size_, rank_); }
+  /// Spins, then yields, so that more threads than CPUs go on.
+  void barrier();
+
+ private:
+  int rank_, size_;
+  Meeting& meeting_;
+};
+
+/// Threads a call may use: set_num_threads, else MLPFAST_NUM_THREADS, else the least of OpenMP's setting, the affinity
+/// mask and the cgroup's CPU quota.
+int num_threads();
+/// 0 returns to the default.
+void set_num_threads(int n);
+int requested_threads();
+/// Threads worth waking for so much work, in multiply-adds.
+int threads_for(double work);
+
+void run_team(int threads, void (*body)(Team&, const void*), const void* context);
+
+/// Calls body(Team&) on each of `threads` members; body must not throw.
+template <class F>
+void run_team(int threads, const F& body) {
+  run_team(threads, [](Team& team, const void* f) { (*static_cast<const F*>(f))(team); }, &body);
+}
+
+}  // namespace mlpfast::cpu

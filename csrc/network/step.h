@@ -1,0 +1,67 @@
+// The training step, evaluation and prediction, written once for every machine. A backend B is one thread's view of a
+// CPU team, or a CUDA stream; on the CPU each call works on this thread's share of rows. Where rows are too few, threads
+// share columns instead and layer_sync() is a barrier.
+#pragma once
+
+namespace mlpfast::network {
+
+/// Whether gradients are applied tile by tile as they are computed, or stored first. Both give the same bits.
+enum class UpdateMode { fused, store };
+
+template <class B>
+void forward_pass(B& b, const typename B::Batch& batch) {
+  b.load(batch);
+  for (int l = 0; l < b.layers(); ++l) {
+    b.layer_sync();
+    b.forward(l);
+  }
+  b.layer_sync();
+}
+
+/// Loss, and its gradient with respect to every layer's outputs.
+template <class B>
+void loss_pass(B& b, const typename B::Batch& batch) {
+  forward_pass(b, batch);
+  b.loss();
+  for (int l = b.layers() - 1; l > 0; --l) {
+    b.layer_sync();
+    b.backward_input(l);
+  }
+  b.sync();
+}
+
+template <class B>
+void weight_pass(B& b, UpdateMode mode) {
+  for (int l = 0; l < b.layers(); ++l) b.backward_weights(l, mode);
+}
+
+/// One optimizer step; false, and no weight touched, where the loss is not finite.
+template <class B>
+bool train_step(B& b, const typename B::Batch& batch, UpdateMode mode) {
+  loss_pass(b, batch);
+  if (!b.loss_is_finite()) return false;
+  weight_pass(b, mode);
+  if (mode == UpdateMode::store) {
+    b.sync();
+    b.update();
+  }
+  b.sync();
+  return true;
+}
+
+/// Loss and the stored gradients of all parameters.
+template <class B>
+void gradients(B& b, const typename B::Batch& batch) {
+  loss_pass(b, batch);
+  weight_pass(b, UpdateMode::store);
+  b.sync();
+}
+
+template <class B>
+void evaluate(B& b, const typename B::Batch& batch) {
+  forward_pass(b, batch);
+  b.loss();
+  b.sync();
+}
+
+}  // namespace mlpfast::network

@@ -1,0 +1,27 @@
+"""Fast multilayer perceptrons: hand-written CPU kernels under a thin trainer."""
+
+try:
+    from mlpfast import _cpu as _cpu
+except ImportError as error:
+    raise ImportError(
+        f"mlpfast's compiled extension cannot be loaded ({error}); install it with 'pip install .' and do not "
+        "import mlpfast from its source folder"
+    ) from error
+
+from mlpfast import datasets as datasets
+from mlpfast import kernels as kernels
+from mlpfast.config import get_num_threads as get_num_threads
+from mlpfast.config import set_num_threads as set_num_threads
+from mlpfast.config import show_config as show_config
+from mlpfast.config import threads as threads
+from mlpfast.errors import CheckpointError as CheckpointError
+from mlpfast.errors import DataError as DataError
+from mlpfast.errors import DeviceError as DeviceError
+from mlpfast.errors import DivergenceError as DivergenceError
+from mlpfast.errors import MlpfastError as MlpfastError
+from mlpfast.model import MLP as MLP
+from mlpfast.optim import SGD as SGD
+from mlpfast.trainer import History as History
+from mlpfast.trainer import Trainer as Trainer
+
+__version__ = "0.1.0"

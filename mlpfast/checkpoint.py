@@ -1,0 +1,94 @@
+"""Model files: safetensors, which hold numbers and text only, so loading one runs no code."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpfast.errors import CheckpointError
+
+FORMAT = "1"
+
+
+def save(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+    """Write tensors and JSON facts to one file, which appears whole or not at all.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be written; an existing one is then unchanged.
+    """
+    from safetensors.numpy import save as serialize
+
+    path = Path(path)
+    metadata = {"mlpfast.format": FORMAT, "mlpfast.model": json.dumps(dict(facts))}
+    content = serialize({name: np.ascontiguousarray(t) for name, t in tensors.items()}, metadata)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a directory")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error}; choose a path that can be written") from error
+
+
+def load(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read what `save` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or not of this format.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with open(path, "rb"):
+            pass
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if "mlpfast.model" not in metadata:
+                raise CheckpointError(f"{path} is a safetensors file, but not a model of mlpfast")
+            if metadata.get("mlpfast.format") != FORMAT:
+                raise CheckpointError(
+                    f"{path} has format {metadata.get('mlpfast.format')!r}, this version of mlpfast reads {FORMAT!r}"
+                )
+            facts = json.loads(metadata["mlpfast.model"])
+            if not isinstance(facts, dict):
+                raise CheckpointError(f"{path}: its description is not a JSON object")
+            return {name: file.get_tensor(name) for name in file.keys()}, facts
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a valid model file: {error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,93 @@
+"""What this installation runs on, and how many threads it may use."""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from mlpfast import _cpu
+
+
+def get_num_threads() -> int:
+    """Threads that a call may use.
+
+    By default the least of OpenMP's setting (OMP_NUM_THREADS, threadpoolctl), the affinity mask and the control
+    group's CPU quota; MLPFAST_NUM_THREADS or `set_num_threads` override it. Small problems use fewer.
+    """
+    return _cpu.num_threads()
+
+
+def set_num_threads(n: int) -> None:
+    """Set the number of threads for the whole process; results do not depend on it.
+
+    Raises
+    ------
+    ValueError
+        If n is below 1.
+
+    Examples
+    --------
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    """
+    if n < 1:
+        raise ValueError(f"set_num_threads: n is {n}; it must be at least 1")
+    _cpu.set_num_threads(n)
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Use n threads within a with block.
+
+    Examples
+    --------
+    >>> with threads(3):
+    ...     get_num_threads()
+    3
+    """
+    before = _cpu.requested_threads()
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        _cpu.set_num_threads(before)
+
+
+def configuration() -> dict[str, str]:
+    """Facts about the machine and the installation, as texts by name."""
+    from importlib.metadata import version
+
+    isas = _cpu.available_isas()
+    return {
+        "mlpfast": version("mlpfast"),
+        "cpu": _cpu_model(),
+        "cpus usable": str(len(os.sched_getaffinity(0))),
+        "threads": str(get_num_threads()),
+        "isa": f"{_cpu.isa()} (of {', '.join(isas)})",
+        **{f"precision {name}": f"float32 FMA ({_cpu.isa()})" for name in _cpu.precisions()},
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+    }
+
+
+def show_config() -> None:
+    """Print CPU, instruction set, the method of each precision level, threads and versions."""
+    facts = configuration()
+    width = max(map(len, facts))
+    for name, text in facts.items():
+        print(f"{name:<{width}}  {text}")
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.lower().startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.machine()

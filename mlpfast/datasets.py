@@ -1,0 +1,400 @@
+"""Datasets that examples, tests and the command line train on: find the files, parse them, check them.
+
+Nothing is downloaded. Files come from strangers, so a header is believed only as far as the bytes behind
+it allow: memory and inflated data stay within what was announced, and that within what the file can hold.
+"""
+
+import hashlib
+import io
+import math
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+
+__all__ = ["DATASETS", "Dataset", "digits", "fashion_mnist", "mnist", "read_idx", "verify", "xor"]
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A classification problem, split into a training and a test part.
+
+    Attributes
+    ----------
+    x_train, x_test : ndarray, uint8 or float32, [rows, features]
+        C-contiguous features, as stored in the source.
+    y_train, y_test : ndarray, int32, [rows]
+        Indices into `class_names`.
+    class_names : tuple of str
+    input_scale : float
+        Brings the features to 0..1: the `input_scale` of a model that learns them.
+    image_shape : tuple of int, or None
+        Height and width of a row seen as an image.
+
+    Examples
+    --------
+    >>> xor().x_train.shape
+    (4, 2)
+    """
+
+    x_train: NDArray[Any]
+    y_train: NDArray[np.int32]
+    x_test: NDArray[Any]
+    y_test: NDArray[np.int32]
+    class_names: tuple[str, ...]
+    input_scale: float
+    image_shape: tuple[int, int] | None
+
+
+class _IdxSet(NamedTuple):
+    urls: tuple[str, ...]
+    published: tuple[tuple[int, str], ...]  # byte size and sha256 of each of _FILES
+    class_names: tuple[str, ...]
+
+
+_FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+_IMAGE_SHAPE = (28, 28)
+_IDX_SETS = {
+    "fashion-mnist": _IdxSet(
+        urls=(
+            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        ),
+        published=(
+            (26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+            (29515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+            (4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+            (5148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+        ),
+        class_names=tuple(
+            "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(",")
+        ),
+    ),
+    "mnist": _IdxSet(
+        urls=(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        published=(
+            (9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+            (28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+            (1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+            (4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+        ),
+        class_names=tuple("0123456789"),
+    ),
+}
+
+
+def fashion_mnist(data_dir: PathLike | None = None) -> Dataset:
+    """Load Fashion-MNIST: 70,000 grey pictures of clothes in ten classes (Xiao, Rasul, Vollgraf 2017).
+
+    x is uint8 [60000, 784] and [10000, 784], y is int32 [60000] and [10000].
+
+    Parameters
+    ----------
+    data_dir : path, optional
+        The only folder to look in. Without it: the folder in the environment variable MLPFAST_DATA, then
+        ``mlpfast`` in the user's cache. The files lie in its subfolder ``fashion-mnist`` or in itself,
+        under their published names, with or without ``.gz``. They are not hashed: see `verify`.
+
+    Raises
+    ------
+    DataError
+        Files are missing (the text says where to get them and where to put them) or damaged.
+
+    Examples
+    --------
+    >>> fashion_mnist("data").x_train.shape  # doctest: +SKIP
+    (60000, 784)
+    """
+    return _load("fashion-mnist", data_dir)
+
+
+def mnist(data_dir: PathLike | None = None) -> Dataset:
+    """Load MNIST: 70,000 handwritten digits (LeCun, Cortes, Burges 1998).
+
+    Parameters, shapes, dtypes and errors are those of `fashion_mnist`; the subfolder is ``mnist``.
+
+    Examples
+    --------
+    >>> mnist("data").y_test[:3]  # doctest: +SKIP
+    array([7, 2, 1], dtype=int32)
+    """
+    return _load("mnist", data_dir)
+
+
+def digits() -> Dataset:
+    """Load the 1,797 handwritten 8x8 digits that come with scikit-learn, shuffled and split once for all.
+
+    x is uint8 [1437, 64] and [360, 64] with values 0..16, y is int32 [1437] and [360].
+
+    Raises
+    ------
+    ImportError
+        scikit-learn is not installed.
+
+    Examples
+    --------
+    >>> digits().x_train.shape  # doctest: +SKIP
+    (1437, 64)
+    """
+    try:
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ImportError("digits() needs scikit-learn: pip install 'mlpfast[cli]'") from error
+    features, labels = load_digits(return_X_y=True)
+    train, test = np.split(np.random.default_rng(0).permutation(len(labels)), [1437])
+    x, y = features.astype(np.uint8), labels.astype(np.int32)
+    return Dataset(x[train], y[train], x[test], y[test], tuple("0123456789"), 1 / 16, (8, 8))
+
+
+def xor() -> Dataset:
+    """Return exclusive or: four points, x float32 [4, 2] and y int32 [4], as training and as test part.
+
+    Examples
+    --------
+    >>> xor().y_train
+    array([0, 1, 1, 0], dtype=int32)
+    """
+    x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+    y = np.array([0, 1, 1, 0], np.int32)
+    return Dataset(x, y, x, y, ("0", "1"), 1.0, None)
+
+
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "digits": digits,
+    "fashion-mnist": fashion_mnist,
+    "mnist": mnist,
+    "xor": xor,
+}
+
+
+def verify(name: str, data_dir: PathLike | None = None) -> None:
+    """Hash the four files that the loader of `name` would read, and compare with the published ones.
+
+    Parameters
+    ----------
+    name : {"fashion-mnist", "mnist"}
+    data_dir : path, optional
+        As for `fashion_mnist`.
+
+    Raises
+    ------
+    DataError
+        A file is missing, or differs: the text names the expected and the found sha256 of the first one.
+    ValueError
+        `name` is not a dataset that is read from files.
+
+    Examples
+    --------
+    >>> verify("mnist", "data")  # doctest: +SKIP
+    """
+    if name not in _IDX_SETS:
+        raise ValueError(f"name must be one of {', '.join(_IDX_SETS)}, got {name!r}")
+    for path, (size, sha256) in zip(_locate(name, data_dir), _IDX_SETS[name].published, strict=True):
+        if path.name not in _FILES:
+            raise DataError(f"{path}: only the published {path.name}.gz has a known sha256")
+        with _reading(path) as file:
+            found, read = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+        if found != sha256:
+            raise DataError(f"{path}: expected sha256 {sha256} ({size} bytes), found {found} ({read} bytes)")
+
+
+def _load(name: str, data_dir: PathLike | None) -> Dataset:
+    paths, class_names = _locate(name, data_dir), _IDX_SETS[name].class_names
+    train, test = (_read_pair(x, y, len(class_names)) for x, y in (paths[:2], paths[2:]))
+    return Dataset(*train, *test, class_names, 1 / 255, _IMAGE_SHAPE)
+
+
+def _read_pair(x_path: Path, y_path: Path, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Read images as rows [n, pixels] and their labels [n]."""
+    x, y = read_idx(x_path), read_idx(y_path)
+    if x.ndim != 3 or x.shape[1:] != _IMAGE_SHAPE:
+        raise DataError(f"{x_path}: shape {list(x.shape)}, expected [n, 28, 28]")
+    if y.shape != x.shape[:1]:
+        raise DataError(f"{y_path}: shape {list(y.shape)}, expected a label for each of {len(x)} images")
+    if y.max() >= classes:
+        row = y.argmax()
+        raise DataError(f"{y_path}: label {y[row]} of row {row} is not in 0..{classes - 1}")
+    return x.reshape(len(x), -1), y.astype(np.int32)
+
+
+def _locate(name: str, data_dir: PathLike | None) -> list[Path]:
+    """Find the files of a set, in the order of _FILES, in the first folder that holds them all."""
+    searched = []
+    for folder in _folders(name, data_dir):
+        found = {file: path for file in _FILES if (path := _present(folder / file))}
+        if len(found) == len(_FILES):
+            return list(found.values())
+        lacking = "lacks " + ", ".join(file for file in _FILES if file not in found)
+        searched.append(f"  {folder}: {lacking if folder.is_dir() else 'no such folder'}")
+    raise DataError(_missing_text(name, searched))
+
+
+def _folders(name: str, data_dir: PathLike | None) -> list[Path]:
+    """List where a set may be, never in a folder called as another set: the file names are the same."""
+    if data_dir is None:
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        roots = [Path(root) for root in (os.environ.get("MLPFAST_DATA"), f"{cache}/mlpfast") if root]
+    else:
+        roots = [Path(data_dir)]
+    others = _IDX_SETS.keys() - {name}
+    return [folder for root in roots for folder in (root / name, root) if folder.name not in others]
+
+
+def _present(path: Path) -> Path | None:
+    return next((p for p in (path, path.with_suffix("")) if os.path.exists(p)), None)
+
+
+def _missing_text(name: str, searched: list[str]) -> str:
+    lines = [f"{name} was not found. Searched:", *searched]
+    lines += ["Put these files into one of these folders, or name another by data_dir or MLPFAST_DATA:"]
+    for file, (size, sha256) in zip(_FILES, _IDX_SETS[name].published, strict=True):
+        lines += [f"  {file}, {size} bytes, sha256 {sha256}"]
+        lines += [f"    {url}{file}" for url in _IDX_SETS[name].urls]
+    return "\n".join(lines)
+
+
+# IDX: 00 00, element type, number of dimensions, big-endian uint32 dimensions, elements in row-major order.
+_UINT8 = 0x08
+_IDX_TYPES = {_UINT8: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
+_MAX_BYTES = 2 << 30
+_MAX_DEFLATE_RATIO = 1032  # two bits for a match of 258 bytes
+_CHUNK = 1 << 16
+
+
+def read_idx(path: PathLike) -> NDArray[np.uint8]:
+    """Read an IDX file of bytes, the format of the MNIST files, plain or gzipped (told by its first bytes).
+
+    Parameters
+    ----------
+    path : path
+        A regular file that holds one array, or one gzip member with it, and nothing else.
+
+    Returns
+    -------
+    ndarray, uint8
+        C-contiguous, of the 1 to 4 dimensions in the file's header, 1 byte to 2 GiB.
+
+    Raises
+    ------
+    DataError
+        The file is missing, unreadable, or anything else than the above; the text names it and the offset,
+        which in a gzipped file counts decompressed bytes.
+
+    Examples
+    --------
+    >>> from tempfile import NamedTemporaryFile
+    >>> with NamedTemporaryFile() as file:
+    ...     _ = file.write(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]))
+    ...     file.flush()
+    ...     read_idx(file.name)
+    array([7, 8, 9], dtype=uint8)
+    """
+    path = Path(path)
+    with _reading(path) as file:
+        contents = _Contents(path, file)
+        shape = _read_shape(contents)
+        elements = np.empty(math.prod(shape), np.uint8)
+        contents.fill(elements.data)
+        contents.expect_end()
+    return elements.reshape(shape)
+
+
+def _read_shape(contents: "_Contents") -> tuple[int, ...]:
+    """Read the header; the shape returned is one that the file can hold."""
+    zeros, kind, ndim = struct.unpack(">HBB", contents.take(4))
+    if zeros != 0:
+        raise contents.error(f"not an IDX file, begins with 0x{zeros:04X} instead of 0", at=0)
+    if kind != _UINT8:
+        found = _IDX_TYPES.get(kind, "unknown")
+        raise contents.error(f"elements of type 0x{kind:02X} ({found}), only 0x08 (uint8) is read", at=2)
+    if not 1 <= ndim <= 4:
+        raise contents.error(f"{ndim} dimensions, expected 1 to 4", at=3)
+    shape: tuple[int, ...] = struct.unpack(f">{ndim}I", contents.take(4 * ndim))
+    size = math.prod(shape)
+    if not 1 <= size <= _MAX_BYTES:
+        raise contents.error(f"shape {list(shape)} of {size} bytes, expected 1 to {_MAX_BYTES}", at=4)
+    left = contents.max_size - contents.offset
+    if size > left:
+        raise contents.error(f"truncated: shape {list(shape)} needs {size} bytes, at most {left} follow")
+    return shape
+
+
+class _Contents:
+    """What a file holds, plain or in one gzip member, as a stream that inflates no more than is asked for."""
+
+    def __init__(self, path: Path, file: io.BufferedReader) -> None:
+        gzipped = file.peek(2)[:2] == b"\x1f\x8b"
+        self._path, self._file = path, file
+        self._inflater = zlib.decompressobj(wbits=31) if gzipped else None
+        self.max_size = os.fstat(file.fileno()).st_size * (_MAX_DEFLATE_RATIO if gzipped else 1)
+        self.offset = 0
+
+    def error(self, reason: str, at: int | None = None) -> DataError:
+        return DataError(f"{self._path}: at offset {self.offset if at is None else at}: {reason}")
+
+    def take(self, size: int) -> bytes:
+        buffer = bytearray(size)
+        self.fill(memoryview(buffer))
+        return bytes(buffer)
+
+    def fill(self, buffer: memoryview) -> None:
+        while buffer:
+            piece = self._read(min(len(buffer), _CHUNK))
+            if not piece:
+                raise self.error(f"truncated: {len(buffer)} more bytes expected")
+            buffer[: len(piece)] = piece
+            buffer = buffer[len(piece) :]
+            self.offset += len(piece)
+
+    def expect_end(self) -> None:
+        if self._read(1):
+            raise self.error("more data than the header announces")
+        if self._file.read(1) or (self._inflater and self._inflater.unused_data):
+            raise self.error("something follows the gzip member")
+
+    def _read(self, size: int) -> bytes:
+        """Return 1 to `size` bytes, or none at the end. `size` is not 0: zlib takes that for no bound."""
+        if self._inflater is None:
+            return self._file.read(size)
+        while not self._inflater.eof:
+            packed = self._inflater.unconsumed_tail or self._file.read(_CHUNK)
+            try:
+                piece = self._inflater.decompress(packed, size)
+            except zlib.error as error:
+                raise self.error(f"damaged gzip data: {error}") from error
+            if piece:
+                return piece
+            if not packed:
+                raise self.error("truncated gzip data")
+        return b""
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a regular file (a pipe would block); whatever the system refuses becomes a DataError."""
+    try:
+        if not path.is_file():
+            raise DataError(f"{path}: no such file, or not a regular one")
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error

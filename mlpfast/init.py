@@ -1,0 +1,64 @@
+"""Weight initialisers: functions of a random generator and a layer's sizes. Biases start as zeros."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Weights = NDArray[np.float32]
+Initializer = Callable[[np.random.Generator, int, int], Weights]
+
+
+def _normal(deviation: float) -> Initializer:
+    return lambda rng, rows, cols: rng.standard_normal((rows, cols), np.float32) * np.float32(deviation)
+
+
+def _constant(value: float) -> Initializer:
+    return lambda rng, rows, cols: np.full((rows, cols), value, np.float32)
+
+
+def he(rng: np.random.Generator, rows: int, cols: int) -> Weights:
+    """Normal with deviation sqrt(2 / in) (He et al. 2015)."""
+    return _normal((2 / rows) ** 0.5)(rng, rows, cols)
+
+
+def xavier(rng: np.random.Generator, rows: int, cols: int) -> Weights:
+    """Uniform within +-sqrt(6 / (in + out)) (Glorot and Bengio 2010)."""
+    limit = (6 / (rows + cols)) ** 0.5
+    return (rng.random((rows, cols), np.float32) * 2 - 1) * np.float32(limit)
+
+
+def lecun(rng: np.random.Generator, rows: int, cols: int) -> Weights:
+    """Normal with deviation sqrt(1 / in) (LeCun et al. 1998)."""
+    return _normal((1 / rows) ** 0.5)(rng, rows, cols)
+
+
+INITIALIZERS: dict[str, Initializer] = {"he": he, "xavier": xavier, "lecun": lecun, "zeros": _constant(0.0)}
+PARAMETRIC: dict[str, Callable[[float], Initializer]] = {"normal": _normal, "constant": _constant}
+
+
+def initializer(name: str) -> Initializer:
+    """The initialiser of a name such as "he" or "normal:0.01".
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+
+    Examples
+    --------
+    >>> initializer("constant:2")(np.random.default_rng(0), 1, 2)
+    array([[2., 2.]], dtype=float32)
+    """
+    kind, colon, value = name.partition(":")
+    if not colon and kind in INITIALIZERS:
+        return INITIALIZERS[kind]
+    if colon and kind in PARAMETRIC:
+        try:
+            number = float(value)
+        except ValueError:
+            number = np.nan
+        if np.isfinite(number):
+            return PARAMETRIC[kind](number)
+    known = [*INITIALIZERS, *(f"{kind}:NUMBER" for kind in PARAMETRIC)]
+    raise ValueError(f"init: unknown initialiser {name!r}; known are {', '.join(known)}")

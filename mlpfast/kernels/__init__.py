@@ -1,0 +1,336 @@
+"""The kernels as functions on NumPy arrays.
+
+Inputs are float32 of any stride, byte order and alignment; ``out`` is a writeable C-contiguous float32 array, or None
+for a new one. Wrong shapes and values raise ValueError, wrong dtypes TypeError. `mlpfast.kernels.reference` holds the
+same functions in NumPy float64.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlpfast import _cpu
+
+Array = NDArray[np.float32]
+
+ACTIVATIONS: dict[str, tuple[str, bool, float | None]] = _cpu.activations()
+"""Name -> (what the backward pass reads: "input" or "output", takes alpha, default alpha)."""
+
+
+def gemm(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    out: Array | None = None,
+    precision: str = "highest",
+) -> Array:
+    """Matrix product ``alpha * op(a) @ op(b) + beta * out``, where op transposes if asked.
+
+    Parameters
+    ----------
+    a : float32 [m, k], or [k, m] with ``transpose_a``
+    b : float32 [k, n], or [n, k] with ``transpose_b``
+    beta : needs ``out`` when it is not 0; when it is 0, ``out`` is not read
+    out : float32 [m, n], must not overlap ``a`` or ``b``
+    precision : "ieee", "highest", "high" or "medium", a floor of accuracy
+
+    Returns
+    -------
+    float32 [m, n]
+
+    Examples
+    --------
+    >>> a = np.array([[1, 2], [3, 4]], np.float32)
+    >>> gemm(a, a, transpose_b=True)
+    array([[ 5., 11.],
+           [11., 25.]], dtype=float32)
+    """
+    return _cpu.gemm(a, b, transpose_a, transpose_b, alpha, beta, out, precision)
+
+
+def linear(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    *,
+    activation: str = "identity",
+    alpha: float | None = None,
+    scale: float = 1.0,
+    out: Array | None = None,
+    precision: str = "highest",
+) -> Array:
+    """A layer: ``act(x @ w * scale + b)``.
+
+    Parameters
+    ----------
+    x : float32 [rows, in]
+    w : float32 [in, out]
+    b : float32 [out], optional
+    activation, alpha : a name of `ACTIVATIONS` and its parameter
+    out : float32 [rows, out]
+
+    Returns
+    -------
+    float32 [rows, out]
+
+    Examples
+    --------
+    >>> x, w = np.array([[1, -2]], np.float32), np.eye(2, dtype=np.float32)
+    >>> linear(x, w, np.array([0.5, 0.5], np.float32), activation="relu")
+    array([[1.5, 0. ]], dtype=float32)
+    """
+    return _cpu.linear(x, w, b, activation, alpha, scale, out, precision)
+
+
+def linear_backward_input(
+    dy: ArrayLike,
+    w: ArrayLike,
+    saved: ArrayLike | None = None,
+    *,
+    activation: str = "identity",
+    alpha: float | None = None,
+    out: Array | None = None,
+    precision: str = "highest",
+) -> Array:
+    """Gradient of the loss before the activation that made this layer's input: ``(dy @ w.T) * act'(saved)``.
+
+    Parameters
+    ----------
+    dy : float32 [rows, out], gradient with respect to this layer's ``x @ w + b``
+    w : float32 [in, out]
+    saved : float32 [rows, in], input or output of the activation before this layer, as `ACTIVATIONS` says
+    activation, alpha : that activation and its parameter
+    out : float32 [rows, in]
+
+    Returns
+    -------
+    float32 [rows, in]
+
+    Examples
+    --------
+    >>> dy, w = np.ones((1, 2), np.float32), np.array([[1, 2], [3, 4]], np.float32)
+    >>> linear_backward_input(dy, w, np.array([[5, 0]], np.float32), activation="relu")
+    array([[3., 0.]], dtype=float32)
+    """
+    return _cpu.linear_backward_input(dy, w, saved, activation, alpha, out, precision)
+
+
+def linear_backward_weights(
+    x: ArrayLike, dy: ArrayLike, *, out: Array | None = None, precision: str = "highest"
+) -> Array:
+    """Gradient with respect to a layer's weights: ``x.T @ dy``.
+
+    Parameters
+    ----------
+    x : float32 [rows, in]
+    dy : float32 [rows, out]
+    out : float32 [in, out]
+
+    Returns
+    -------
+    float32 [in, out]
+
+    Examples
+    --------
+    >>> linear_backward_weights(np.ones((3, 1), np.float32), np.ones((3, 2), np.float32))
+    array([[3., 3.]], dtype=float32)
+    """
+    return _cpu.linear_backward_weights(x, dy, out, precision)
+
+
+def bias_add(x: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
+    """Add a bias to every row: ``x + b``.
+
+    Parameters
+    ----------
+    x : float32 [rows, cols]
+    b : float32 [cols]
+    out : float32 [rows, cols], may be ``x``
+
+    Examples
+    --------
+    >>> bias_add(np.zeros((1, 2), np.float32), np.array([1, 2], np.float32))
+    array([[1., 2.]], dtype=float32)
+    """
+    return _cpu.bias_add(x, b, out)
+
+
+def bias_add_backward(dy: ArrayLike, *, out: Array | None = None) -> Array:
+    """Gradient with respect to a bias: the sum over rows.
+
+    Rows are added in order in blocks of 128, then block by block, so the result depends on the shape only.
+
+    Parameters
+    ----------
+    dy : float32 [rows, cols]
+    out : float32 [cols]
+
+    Examples
+    --------
+    >>> bias_add_backward(np.ones((3, 2), np.float32))
+    array([3., 3.], dtype=float32)
+    """
+    return _cpu.bias_add_backward(dy, out)
+
+
+def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """``max(x, 0)``; NaN stays NaN.
+
+    Parameters
+    ----------
+    x : float32, any shape
+    out : float32 of the same shape, may be ``x``
+
+    Examples
+    --------
+    >>> relu(np.array([-1, 2], np.float32))
+    array([0., 2.], dtype=float32)
+    """
+    return _cpu.relu(x, out)
+
+
+def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
+    """``dy`` where the output ``y`` of relu is positive, else 0.
+
+    Parameters
+    ----------
+    dy, y : float32, equal shapes
+    out : float32 of that shape, may be ``dy`` or ``y``
+
+    Examples
+    --------
+    >>> relu_backward(np.ones(2, np.float32), np.array([0, 2], np.float32))
+    array([0., 1.], dtype=float32)
+    """
+    return _cpu.relu_backward(dy, y, out)
+
+
+def activation(name: str, x: ArrayLike, *, alpha: float | None = None, out: Array | None = None) -> Array:
+    """Any activation of `ACTIVATIONS`, elementwise.
+
+    Parameters
+    ----------
+    name : "identity", "relu", "leaky_relu", "sigmoid", "tanh"
+    x : float32, any shape
+    alpha : slope of leaky_relu for negative ``x``
+    out : float32 of the same shape, may be ``x``
+
+    Examples
+    --------
+    >>> activation("leaky_relu", np.array([-1, 2], np.float32), alpha=0.5)
+    array([-0.5,  2. ], dtype=float32)
+    """
+    return _cpu.activation(name, x, alpha, out)
+
+
+def activation_backward(
+    name: str, dy: ArrayLike, saved: ArrayLike, *, alpha: float | None = None, out: Array | None = None
+) -> Array:
+    """``dy`` times the derivative of an activation.
+
+    Parameters
+    ----------
+    dy : float32, any shape
+    saved : float32 of that shape, the activation's input or output as `ACTIVATIONS` says
+    out : float32 of that shape, may be ``dy`` or ``saved``
+
+    Examples
+    --------
+    >>> activation_backward("sigmoid", np.ones(1, np.float32), np.array([0.5], np.float32))
+    array([0.25], dtype=float32)
+    """
+    return _cpu.activation_backward(name, dy, saved, alpha, out)
+
+
+def softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Softmax over the last axis, the row's maximum subtracted first.
+
+    Parameters
+    ----------
+    x : float32 [..., classes]
+    out : float32 of the same shape, may be ``x``
+
+    Examples
+    --------
+    >>> softmax(np.zeros((1, 4), np.float32))
+    array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
+    """
+    return _cpu.softmax(x, out)
+
+
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    class_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> tuple[Any, Array]:
+    """Softmax cross-entropy and its gradient with respect to the logits, in one pass over the rows.
+
+    The definition is PyTorch's `torch.nn.functional.cross_entropy`; a row's loss is also multiplied by its sample
+    weight. "mean" divides by the sum of weights over the rows not ignored, and is 0 where there is none.
+
+    Parameters
+    ----------
+    logits : float32 [rows, classes]
+    labels : integers [rows] in 0 .. classes - 1, or ``ignore_index``: no loss, no gradient
+    label_smoothing : 0 .. 1, share of the target spread evenly over all classes
+    class_weight : float32 [classes], optional
+    sample_weight : float32 [rows], optional
+    reduction : "mean", "sum" or "none"
+    out : float32 [rows, classes] for the gradient, may be ``logits``
+
+    Returns
+    -------
+    loss : float, or float32 [rows] for "none"
+    d_logits : float32 [rows, classes]; for "none" the gradient of each row's own loss
+
+    Examples
+    --------
+    >>> loss, d_logits = softmax_cross_entropy(np.zeros((1, 2), np.float32), [0])
+    >>> round(loss, 4), d_logits
+    (0.6931, array([[-0.5,  0.5]], dtype=float32))
+    """
+    return _cpu.softmax_cross_entropy(
+        logits, labels, label_smoothing, ignore_index, class_weight, sample_weight, reduction, out
+    )
+
+
+def sgd_step(
+    w: Array,
+    dw: ArrayLike,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    velocity: Array | None = None,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+) -> None:
+    """One step of stochastic gradient descent, in place, as `torch.optim.SGD` defines it.
+
+    ``g = dw + weight_decay * w``; ``velocity = momentum * velocity + g``; ``w -= lr * velocity``, or
+    ``lr * (g + momentum * velocity)`` with Nesterov momentum.
+
+    Parameters
+    ----------
+    w, velocity : float32, equal shapes, changed in place; velocity starts as zeros and is needed with momentum
+    dw : float32 of that shape
+    lr : learning rate
+
+    Examples
+    --------
+    >>> w = np.ones(2, np.float32)
+    >>> sgd_step(w, np.array([1, 2], np.float32), lr=0.5)
+    >>> w
+    array([0.5, 0. ], dtype=float32)
+    """
+    _cpu.sgd_step(w, dw, lr, momentum, velocity, nesterov, weight_decay)

@@ -1,0 +1,302 @@
+"""MLP: a network's shape, its parameters, and what can be asked of it."""
+
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlpfast import _cpu, checkpoint
+from mlpfast.errors import CheckpointError
+from mlpfast.init import initializer
+from mlpfast.kernels import ACTIVATIONS, softmax
+
+Floats = NDArray[np.float32]
+LOSSES = ("softmax_cross_entropy",)
+
+
+class MLP:
+    """A multilayer perceptron for classification.
+
+    Parameters
+    ----------
+    sizes : numbers of inputs, of units in each hidden layer, and of classes
+    activation : a name of `mlpfast.kernels.ACTIVATIONS`, or one for each hidden layer
+    loss : "softmax_cross_entropy"
+    init : "he", "xavier", "lecun", "zeros", "normal:DEVIATION" or "constant:VALUE"; biases start as zeros
+    input_scale, input_shift : the network sees ``(x - input_shift) * input_scale``
+    seed : of the initial weights
+    precision : "ieee", "highest", "high" or "medium", a floor of accuracy
+
+    Attributes
+    ----------
+    parameters : list of float32 views w1 [in, out], b1 [out], w2, b2, ... into one array; write to them to set weights
+
+    Examples
+    --------
+    >>> model = MLP([784, 256, 10])
+    >>> [p.shape for p in model.parameters]
+    [(784, 256), (256,), (256, 10), (10,)]
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        activation: str | Sequence[str] = "relu",
+        loss: str = "softmax_cross_entropy",
+        init: str = "he",
+        input_scale: float = 1.0,
+        input_shift: float = 0.0,
+        seed: int = 0,
+        precision: str = "highest",
+    ) -> None:
+        self.sizes = _checked_sizes(sizes)
+        self.activations = _checked_activations(activation, len(self.sizes) - 2)
+        self.loss = _known("loss", loss, LOSSES)
+        self.init = init
+        self.input_scale = _finite("input_scale", input_scale)
+        self.input_shift = _finite("input_shift", input_shift)
+        self.seed = seed
+        self.precision = _known("precision", precision, _cpu.precisions())
+        self._allocate()
+        fill, rng = initializer(init), np.random.default_rng(seed)
+        for w in self.parameters[::2]:
+            w[...] = fill(rng, *w.shape)
+
+    def _allocate(self) -> None:
+        shapes = [s for i, o in zip(self.sizes, self.sizes[1:], strict=False) for s in ((i, o), (o,))]
+        self._flat = _aligned_zeros(sum(int(np.prod(s)) for s in shapes))
+        self.parameters = views(self._flat, shapes)
+        self._busy = threading.Lock()
+
+    @property
+    def spec(self) -> tuple[Any, ...]:
+        """The network as plain data for the extension."""
+        alphas = [ACTIVATIONS[name][2] or 0.0 for name in self.activations]
+        return list(self.sizes), list(self.activations), alphas, self.input_scale, self.input_shift
+
+    def forward(self, x: ArrayLike) -> Floats:
+        """Outputs before the softmax: float32 [rows, classes].
+
+        Parameters
+        ----------
+        x : real numbers [rows, ...], flattened to [rows, inputs]; uint8 and float32 are read as they lie
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the shape does not fit or the numbers are not real.
+        """
+        return _cpu.predict(self.spec, self._flat, self.features(x))
+
+    def predict(self, x: ArrayLike) -> NDArray[np.int64]:
+        """The class of each row: int64 [rows]; the first of equal ones."""
+        return self.forward(x).argmax(axis=1)
+
+    def predict_proba(self, x: ArrayLike) -> Floats:
+        """Probabilities of the classes: float32 [rows, classes]."""
+        outputs = self.forward(x)
+        return softmax(outputs, out=outputs)
+
+    def evaluate(self, x: ArrayLike, y: ArrayLike) -> dict[str, float]:
+        """Mean loss and accuracy on labelled examples.
+
+        Parameters
+        ----------
+        x : as in `forward`, at least one row
+        y : integers [rows] in 0 .. classes - 1
+
+        Returns
+        -------
+        {"loss": float, "accuracy": float}
+        """
+        x, y = self.examples(x, y)
+        loss, weight, correct, rows = _cpu.evaluate(self.spec, self._flat, x, y)
+        return {"loss": loss / weight, "accuracy": correct / rows}
+
+    def loss_and_gradients(self, x: ArrayLike, y: ArrayLike) -> tuple[float, list[Floats]]:
+        """Mean loss of one batch and its gradient with respect to each of `parameters`.
+
+        Examples
+        --------
+        >>> loss, gradients = MLP([2, 3], init="zeros").loss_and_gradients(np.ones((1, 2)), [0])
+        >>> round(loss, 4), [g.shape for g in gradients]
+        (1.0986, [(2, 3), (3,)])
+        """
+        x, y = self.examples(x, y)
+        gradient = np.empty_like(self._flat)
+        workspace = np.empty(_cpu.workspace_size(self.spec, len(x)), np.float32)
+        loss, weight, *_ = _cpu.gradients(self.spec, self._flat, gradient, x, y, workspace)
+        return loss / weight, views(gradient, [p.shape for p in self.parameters])
+
+    def features(self, x: ArrayLike) -> NDArray[Any]:
+        """x as the extension reads it: [rows, inputs] of a native real dtype; copied only where it must be."""
+        array = np.asarray(x)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"x has dtype {array.dtype}, expected real numbers")
+        if array.ndim < 2:
+            raise ValueError(f"x has shape {array.shape}, expected [rows, {self.sizes[0]}]; for one row use x[None]")
+        if array.ndim > 2:
+            array = array.reshape(len(array), -1) if array.size else array.reshape(len(array), int(np.prod(array.shape[1:])))
+        if array.shape[1] != self.sizes[0]:
+            raise ValueError(f"x has {array.shape[1]} features a row, the model takes {self.sizes[0]}")
+        if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+            array = array.astype(np.float32)
+        native = array.dtype.newbyteorder("=")
+        adjacent = array.shape[1] < 2 or array.strides[1] == array.itemsize
+        if array.dtype != native or not array.flags.aligned or not adjacent:
+            array = np.ascontiguousarray(array, native)
+        return array
+
+    def examples(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int32]]:
+        """Features and labels as the extension reads them; at least one row."""
+        features = self.features(x)
+        if len(features) == 0:
+            raise ValueError(f"x has shape {features.shape}: there is no row to learn from or to judge")
+        return features, _cpu.labels(y, len(features), self.sizes[-1])
+
+    def summary(self) -> str:
+        """A table of the layers.
+
+        Examples
+        --------
+        >>> print(MLP([784, 256, 10]).summary())
+        layer  inputs  outputs  activation  parameters
+            1     784      256  relu           200,960
+            2     256       10  softmax          2,570
+        total                                  203,530
+        """
+        lines = ["layer  inputs  outputs  activation  parameters"]
+        names = [*self.activations, "softmax"]
+        for i, (rows, cols, name) in enumerate(zip(self.sizes, self.sizes[1:], names, strict=False), 1):
+            lines.append(f"{i:>5}  {rows:>6}  {cols:>7}  {name:<10}  {(rows + 1) * cols:>10,}")
+        lines.append(f"total{self._flat.size:>41,}")
+        return "\n".join(lines)
+
+    def copy(self) -> Self:
+        """An independent model with the same weights."""
+        return self._restored(self.__getstate__())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a safetensors file, whole or not at all.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be written.
+        """
+        checkpoint.save(path, dict(zip(self._names(), self.parameters, strict=True)), self._facts())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a file of `save`.
+
+        Raises
+        ------
+        CheckpointError
+            If it is missing, damaged or not a model of mlpfast.
+        """
+        tensors, facts = checkpoint.load(path)
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        try:
+            sizes = _checked_sizes(facts["sizes"])
+            expected = {}
+            for i, (rows, cols) in enumerate(zip(sizes, sizes[1:], strict=False), 1):
+                expected |= {f"w{i}": (rows, cols), f"b{i}": (cols,)}
+            if shapes != expected or any(t.dtype != np.float32 for t in tensors.values()):
+                raise ValueError(f"tensors {shapes} do not make a network of sizes {sizes}")
+            model = cls(**{**facts, "sizes": sizes, "init": "zeros"})
+            initializer(facts["init"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} does not describe a model of this version: {error!r}") from error
+        model.init = facts["init"]
+        for name, parameter in zip(model._names(), model.parameters, strict=True):
+            parameter[...] = tensors[name]
+        return model
+
+    def _names(self) -> list[str]:
+        return [f"{kind}{i}" for i in range(1, len(self.sizes)) for kind in "wb"]
+
+    def _facts(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {
+            "sizes": list(self.sizes),
+            "activation": list(self.activations),
+            "loss": self.loss,
+            "init": self.init,
+            "input_scale": self.input_scale,
+            "input_shift": self.input_shift,
+            "seed": self.seed,
+            "precision": self.precision,
+        }
+
+    def __repr__(self) -> str:
+        return f"MLP({list(self.sizes)}, activation={list(self.activations)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        hidden = ("_busy", "parameters")
+        return {name: value for name, value in self.__dict__.items() if name not in hidden}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._allocate()
+        self._flat[...] = state["_flat"]
+
+    @classmethod
+    def _restored(cls, state: dict[str, Any]) -> Self:
+        model = cls.__new__(cls)
+        model.__setstate__(state)
+        return model
+
+
+def views(flat: Floats, shapes: Sequence[tuple[int, ...]]) -> list[Floats]:
+    """Cut a flat array into consecutive views."""
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    return [
+        flat[end - int(np.prod(shape)) : end].reshape(shape) for end, shape in zip(ends, shapes, strict=True)
+    ]
+
+
+def _aligned_zeros(size: int) -> Floats:
+    """Zeros that start on a cache line."""
+    block = np.zeros(size + 16, np.float32)
+    start = -block.ctypes.data % 64 // 4
+    return block[start : start + size]
+
+
+def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    try:
+        checked = tuple(int(n) for n in sizes)
+        exact = all(a == b and not isinstance(b, bool | str) for a, b in zip(checked, sizes, strict=True))
+    except (TypeError, ValueError):
+        exact, checked = False, ()
+    if not exact or len(checked) < 2 or min(checked) < 1:
+        raise ValueError(f"sizes is {sizes!r}; it must be at least two positive integers, such as [784, 256, 10]")
+    if sum((i + 1) * o for i, o in zip(checked, checked[1:], strict=False)) >= 2**40:
+        raise ValueError(f"sizes is {sizes!r}, over 2^40 parameters")
+    return checked
+
+
+def _checked_activations(activation: str | Sequence[str], hidden: int) -> tuple[str, ...]:
+    names = (activation,) * hidden if isinstance(activation, str) else tuple(activation)
+    if len(names) != hidden:
+        raise ValueError(f"activation has {len(names)} names, the network has {hidden} hidden layers")
+    for name in names if hidden else (activation,):
+        if isinstance(name, str) or hidden:
+            _known("activation", name, tuple(ACTIVATIONS))
+    return names
+
+
+def _known(argument: str, value: Any, known: Sequence[str]) -> str:
+    if value not in known:
+        raise ValueError(f"{argument}: unknown {value!r}; known are {', '.join(known)}")
+    return str(value)
+
+
+def _finite(argument: str, value: float) -> float:
+    if not np.isfinite(value):
+        raise ValueError(f"{argument} is {value}; it must be finite")
+    return float(value)

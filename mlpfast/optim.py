@@ -1,0 +1,64 @@
+"""Optimizers: hyper-parameters, and the state of each parameter between steps. The updates are kernels."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rule = tuple[str, list[NDArray[np.float32]], tuple[float, float, bool, float]]
+
+
+class SGD:
+    """Stochastic gradient descent with momentum and weight decay, as `torch.optim.SGD` defines it.
+
+    Parameters
+    ----------
+    lr : learning rate; may be changed between calls of `Trainer.fit`
+    momentum : share of the velocity kept at each step
+    nesterov : look ahead along the velocity; needs momentum
+    weight_decay : added to the gradient, times the weight (biases too)
+
+    Raises
+    ------
+    ValueError
+        If a number is negative or not finite, or nesterov comes without momentum.
+
+    Examples
+    --------
+    >>> SGD(0.1, momentum=0.9)
+    SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
+    """
+
+    def __init__(
+        self, lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+    ) -> None:
+        for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"SGD: {name} is {value}; it must be finite and not negative")
+        if nesterov and momentum == 0:
+            raise ValueError("SGD: nesterov needs momentum above 0")
+        self.lr = lr
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.weight_decay = weight_decay
+        self.velocity: NDArray[np.float32] | None = None
+
+    def rule(self, size: int) -> Rule:
+        """The update for a model of so many parameters: kernel name, state, numbers."""
+        numbers = (self.lr, self.momentum, self.nesterov, self.weight_decay)
+        if self.momentum == 0:
+            return "sgd", [], numbers
+        if self.velocity is None:
+            self.velocity = np.zeros(size, np.float32)
+        if self.velocity.size != size:
+            raise ValueError(
+                f"SGD: this optimizer holds the velocity of {self.velocity.size} parameters, the model has {size}; "
+                "make a new optimizer"
+            )
+        return "momentum", [self.velocity], numbers
+
+    def __repr__(self) -> str:
+        return (
+            f"SGD(lr={self.lr}, momentum={self.momentum}, nesterov={self.nesterov}, "
+            f"weight_decay={self.weight_decay})"
+        )

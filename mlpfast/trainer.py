@@ -1,0 +1,206 @@
+"""Trainer: the loop over epochs. A native call runs many steps and returns often enough for Ctrl-C."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlpfast import _cpu
+from mlpfast.errors import DivergenceError
+from mlpfast.model import MLP
+from mlpfast.optim import SGD
+
+Record = dict[str, float]
+Callback = Callable[["Trainer", Record], Any]
+SECONDS_PER_CALL = 0.05  # Ctrl-C is looked at this often
+
+
+@dataclass
+class History:
+    """What training recorded: one dict for each epoch.
+
+    Keys: epoch, train_loss, train_accuracy (both accumulated while training), seconds, and val_loss, val_accuracy
+    where validation data were given.
+    """
+
+    epochs: list[Record] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains a model with an optimizer; a second `fit` continues.
+
+    Parameters
+    ----------
+    model : MLP
+    optimizer : SGD
+
+    Examples
+    --------
+    >>> import mlpfast
+    >>> data = mlpfast.datasets.xor()
+    >>> trainer = Trainer(MLP([2, 8, 2]), SGD(0.5))
+    >>> history = trainer.fit(data.x_train, data.y_train, epochs=200, batch_size=4)
+    >>> history.epochs[-1]["train_accuracy"]
+    1.0
+    """
+
+    def __init__(self, model: MLP, optimizer: SGD) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.epoch = 0  # complete epochs
+        self.position = 0  # rows of the current one that are done
+        self.fused = True  # apply updates as gradients are computed; the same bits either way
+        self._rows = 0
+
+    def fit(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        epochs: int,
+        batch_size: int,
+        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | ArrayLike | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        seed: int = 0,
+        callbacks: Iterable[Callback] = (),
+    ) -> History:
+        """Train for some epochs.
+
+        Parameters
+        ----------
+        x : real numbers [rows, ...]; uint8 and float32 are read as they lie, batch by batch
+        y : integers [rows] in 0 .. classes - 1
+        batch_size : rows of a step; the last step of an epoch has the rest, or is left out with ``drop_last``
+        validation_data : (x, y) to evaluate after each epoch
+        sample_weight : [rows], not negative; a batch's loss is the weighted mean
+        class_weight : [classes], or {class: weight} with 1 for the others
+        shuffle : a new order each epoch, which depends on ``seed``, the epoch and the number of rows only
+        callbacks : called as ``callback(trainer, record)`` after each epoch; a true result ends training
+
+        Returns
+        -------
+        History of this call
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit; the model is unchanged.
+        DivergenceError
+            If a loss is not finite; the weights are those before that step.
+        RuntimeError
+            If another thread is training the model.
+        """
+        epochs, batch_size = _positive("epochs", epochs), _positive("batch_size", batch_size)
+        x, y = self.model.examples(x, y)
+        held_out = self.model.examples(*validation_data) if validation_data is not None else None
+        weights = _sample_weights(sample_weight, len(x)), _class_weights(class_weight, self.model.sizes[-1])
+        batch_size = min(batch_size, len(x))
+        if not self.model._busy.acquire(blocking=False):
+            raise RuntimeError("this model is being trained by another thread; train a copy, or wait")
+        try:
+            history = History()
+            epoch = _Epoch(self, x, y, weights, batch_size, shuffle, drop_last, seed)
+            for _ in range(epochs):
+                start = time.perf_counter()
+                record = epoch.run()
+                if held_out is not None:
+                    result = self.model.evaluate(*held_out)
+                    record |= {"val_loss": result["loss"], "val_accuracy": result["accuracy"]}
+                record["seconds"] = time.perf_counter() - start
+                history.epochs.append(record)
+                if any([callback(self, record) for callback in callbacks]):
+                    break
+            return history
+        finally:
+            self.model._busy.release()
+
+
+class _Epoch:
+    """One pass over the examples, in native calls of a fraction of a second."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        x: NDArray[Any],
+        y: NDArray[np.int32],
+        weights: tuple[NDArray[np.float32] | None, NDArray[np.float32] | None],
+        batch_size: int,
+        shuffle: bool,
+        drop_last: bool,
+        seed: int,
+    ) -> None:
+        model = trainer.model
+        self.trainer, self.batch_size, self.drop_last = trainer, batch_size, drop_last
+        self.shuffle, self.seed = shuffle, seed % 2**64
+        self.examples = (x, y, *weights)
+        self.end = len(x) // batch_size * batch_size if drop_last else len(x)
+        self.workspace = np.empty(_cpu.workspace_size(model.spec, batch_size), np.float32)
+        stored = not trainer.fused or _cpu.needs_gradient(batch_size)
+        self.gradient = np.empty_like(model._flat) if stored else None
+        if trainer._rows != len(x):
+            trainer._rows, trainer.position = len(x), 0
+
+    def run(self) -> Record:
+        trainer, model = self.trainer, self.trainer.model
+        order = (self.seed, trainer.epoch) if self.shuffle else None
+        rule = trainer.optimizer.rule(model._flat.size)
+        total = np.zeros(4)  # loss, weight, correct, rows
+        while trainer.position < self.end:
+            how = (trainer.position, self.batch_size, self.drop_last, trainer.fused, SECONDS_PER_CALL)
+            trainer.position, diverged, metrics = _cpu.train(
+                model.spec, model._flat, self.gradient, rule, *self.examples, order, self.workspace, how
+            )
+            total += metrics
+            if diverged:
+                raise DivergenceError(
+                    f"the loss is not finite at epoch {trainer.epoch + 1}, step {trainer.position // self.batch_size + 1}; "
+                    f"the weights are those before that step. Lower the learning rate ({trainer.optimizer.lr}) or "
+                    "check the data for huge or missing values"
+                )
+        trainer.epoch, trainer.position = trainer.epoch + 1, 0
+        loss, weight, correct, rows = total
+        return {
+            "epoch": trainer.epoch,
+            "train_loss": float(loss / weight) if weight else 0.0,
+            "train_accuracy": float(correct / rows),
+        }
+
+
+def _positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} is {value!r}; it must be a positive integer")
+    return int(value)
+
+
+def _sample_weights(weights: ArrayLike | None, rows: int) -> NDArray[np.float32] | None:
+    return None if weights is None else _weights("sample_weight", weights, rows, "row of x")
+
+
+def _class_weights(
+    weights: Mapping[int, float] | ArrayLike | None, classes: int
+) -> NDArray[np.float32] | None:
+    if weights is None:
+        return None
+    if isinstance(weights, Mapping):
+        unknown = [c for c in weights if c not in range(classes)]
+        if unknown:
+            raise ValueError(f"class_weight has keys {unknown}, outside 0 .. {classes - 1}")
+        weights = [weights.get(c, 1.0) for c in range(classes)]
+    return _weights("class_weight", weights, classes, "class")
+
+
+def _weights(name: str, weights: ArrayLike | Sequence[float], size: int, each: str) -> NDArray[np.float32]:
+    array = np.asarray(weights)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
+    if array.shape != (size,):
+        raise ValueError(f"{name} has shape {array.shape}, expected ({size},), one for each {each}")
+    if not (np.isfinite(array).all() and (array >= 0).all()):
+        raise ValueError(f"{name} must be finite and not negative")
+    return np.ascontiguousarray(array, np.float32)

@@ -1,0 +1,165 @@
+"""gemm: alpha op(a) op(b) + beta c against float64, exact on integers, one FMA chain at "ieee"."""
+
+import itertools
+
+import numpy as np
+import pytest
+from tolerances import OPERANDS, assert_within, same_bits
+
+from mlpfast import kernels
+from mlpfast.kernels import reference
+
+# Around tiles of 6 and 14 rows and panels of 2 vectors of 8 or 16; the larger k cross the k block of 1024.
+ROWS = [1, 2, 5, 7, 13, 14, 15, 29]
+COLUMNS = [1, 7, 15, 16, 17, 31, 32, 33, 48, 65]
+DEPTHS = [1, 2, 5, 16, 33, 64, 100]
+SHAPES = [
+    (m, n, k) for (m, n), k in zip(itertools.product(ROWS, COLUMNS), itertools.cycle(DEPTHS), strict=False)
+]
+SHAPES += [
+    (63, 100, 28),
+    (64, 64, 64),
+    (100, 63, 17),
+    (13, 33, 1500),
+    (1, 31, 1025),
+    (15, 1, 1024),
+    (300, 1, 65),
+]
+LARGE = (129, 257, 300)
+TRANSPOSES = pytest.mark.parametrize(
+    ("transpose_a", "transpose_b"),
+    list(itertools.product([False, True], repeat=2)),
+    ids=["NN", "NT", "TN", "TT"],
+)
+
+
+def operands(m, n, k, rng, transpose_a=False, transpose_b=False):
+    a = rng.standard_normal((k, m) if transpose_a else (m, k), np.float32)
+    return a, rng.standard_normal((n, k) if transpose_b else (k, n), np.float32)
+
+
+def assert_gemm(got, a, b, *, precision="ieee", alpha=1.0, beta=0.0, out=None, **transposes):
+    options = dict(transposes, beta=beta, out=out)
+    size = reference.gemm(np.abs(a), np.abs(b), **(options | dict(alpha=abs(alpha), beta=0.0)))
+    size += 0.0 if out is None else np.abs(beta * out)
+    k = a.shape[0 if transposes.get("transpose_a") else 1]
+    assert_within(
+        got, reference.gemm(a, b, alpha=alpha, **options), "gemm", k=k, size=size, precision=precision
+    )
+
+
+@TRANSPOSES
+@pytest.mark.parametrize("shape", [*SHAPES, LARGE], ids=str)
+def test_against_float64(shape, transpose_a, transpose_b, isa, rng):
+    if isa == "scalar" and shape == LARGE:
+        pytest.skip("the scalar FMA of libm is too slow for this size")
+    transposes = dict(transpose_a=transpose_a, transpose_b=transpose_b)
+    a, b = operands(*shape, rng, **transposes)
+    assert_gemm(kernels.gemm(a, b, **transposes), a, b, **transposes)
+
+
+@TRANSPOSES
+@pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (5, 3, 0), (0, 0, 0), (0, 0, 4)], ids=str)
+def test_empty(shape, transpose_a, transpose_b, isa, rng):
+    a, b = operands(*shape, rng, transpose_a, transpose_b)
+    got = kernels.gemm(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+    assert same_bits(got, np.zeros(shape[:2], np.float32))
+
+
+@TRANSPOSES
+@pytest.mark.parametrize("shape", [(15, 33, 40), (1, 65, 7), (7, 16, 1100), (3, 5, 0)], ids=str)
+@pytest.mark.parametrize("alpha", [1.0, -0.5, 0.3])
+@pytest.mark.parametrize("beta", [0.0, 1.0, -0.7])
+def test_alpha_and_beta(shape, alpha, beta, transpose_a, transpose_b, isa, rng):
+    options = dict(alpha=alpha, beta=beta, transpose_a=transpose_a, transpose_b=transpose_b)
+    a, b = operands(*shape, rng, transpose_a, transpose_b)
+    c = rng.standard_normal(shape[:2], np.float32)
+    assert_gemm(kernels.gemm(a, b, out=c.copy(), **options), a, b, out=c, **options)
+
+
+def test_beta_zero_does_not_read_out(isa, rng):
+    a, b = operands(15, 33, 40, rng)
+    out = np.full((15, 33), np.nan, np.float32)
+    assert same_bits(kernels.gemm(a, b, beta=0.0, out=out), kernels.gemm(a, b))
+
+
+@pytest.mark.parametrize("precision", OPERANDS)
+@pytest.mark.parametrize("shape", [(14, 32, 64), (15, 33, 1500), (1, 100, 29)], ids=str)
+def test_exact_on_integers(precision, shape, isa, rng):
+    m, n, k = shape
+    a, b = rng.integers(-8, 9, (m, k)), rng.integers(-8, 9, (k, n))
+    got = kernels.gemm(a.astype(np.float32), b.astype(np.float32), precision=precision)
+    assert np.array_equal(got, a @ b)
+
+
+@pytest.mark.parametrize("precision", OPERANDS)
+@pytest.mark.parametrize("shape", [(33, 65, 100), (14, 33, 1100)], ids=str)
+def test_precision_levels(precision, shape, isa, threads, rng):
+    a, b = operands(*shape, rng)
+    with threads(1):
+        want = kernels.gemm(a, b, precision=precision)
+    assert_gemm(want, a, b, precision=precision)
+    with threads(3):
+        assert same_bits(kernels.gemm(a, b, precision=precision), want)
+
+
+@pytest.mark.parametrize("precision", ["ieee", "highest"])
+def test_rows_and_columns_of_any_magnitude(precision, isa, rng):
+    """The componentwise bound holds where a split product would underflow."""
+    a, b = operands(29, 33, 64, rng)
+    a = np.ldexp(a, rng.integers(-60, 60, (29, 1))).astype(np.float32)
+    b = np.ldexp(b, rng.integers(-60, 60, (1, 33))).astype(np.float32)
+    assert_gemm(kernels.gemm(a, b, precision=precision), a, b)
+
+
+@pytest.mark.parametrize("shape", [(1, 17, 33), (7, 33, 65), (15, 1, 30), (3, 18, 1100)], ids=str)
+def test_ieee_is_one_chain_of_fma(shape, isa, rng):
+    """Product exact in float64, sum rounded to float32: an FMA up to double rounding, once in 2^29 steps."""
+    if isa == "sse2":
+        pytest.skip("sse2 has no FMA")
+    a, b = operands(*shape, rng)
+    chain = np.zeros(shape[:2], np.float32)
+    for p in range(shape[2]):
+        chain = (chain + np.multiply.outer(a[:, p].astype(np.float64), b[p].astype(np.float64))).astype(
+            np.float32
+        )
+    assert same_bits(kernels.gemm(a, b, precision="ieee"), chain)
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("precision", ["ieee", "highest"])
+def test_nan_and_infinity(special, precision, isa, rng):
+    a, b = operands(15, 33, 20, rng)
+    a[3, 4], a[14, 19], b[0, 32], b[4, 7] = special, special, special, 0.0
+    got = kernels.gemm(a, b, precision=precision)
+    with np.errstate(all="ignore"):
+        want = reference.gemm(a, b).astype(np.float32)
+    assert np.array_equal(np.isnan(got), np.isnan(want))
+    assert np.array_equal(got[np.isinf(want)], want[np.isinf(want)])
+    assert np.isfinite(got[np.isfinite(want)]).all()
+
+
+WRONG = {
+    "inner dimensions": (dict(a=(2, 3), b=(4, 5)), {}, r"\(2, 3\).*\(4, 5\)"),
+    "inner dimensions NT": (dict(a=(2, 3), b=(3, 5)), dict(transpose_b=True), "shape|dimension"),
+    "inner dimensions TN": (dict(a=(2, 3), b=(3, 5)), dict(transpose_a=True), "shape|dimension"),
+    "vector": (dict(a=(3,), b=(3, 5)), {}, "dimension|shape"),
+    "three dimensions": (dict(a=(2, 3), b=(1, 3, 5)), {}, "dimension|shape"),
+    "out": (dict(a=(2, 3), b=(3, 5), out=(2, 4)), {}, "out"),
+    "beta without out": (dict(a=(2, 3), b=(3, 5)), dict(beta=1.0), "out"),
+}
+
+
+@pytest.mark.parametrize(("shapes", "options", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_arguments(shapes, options, message):
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    with pytest.raises(ValueError, match=message):
+        kernels.gemm(arrays.pop("a"), arrays.pop("b"), **arrays, **options)
+
+
+def test_out_may_not_be_an_operand():
+    x = np.zeros((4, 4), np.float32)
+    with pytest.raises(ValueError, match="out"):
+        kernels.gemm(x, np.ones_like(x), out=x)
+    with pytest.raises(ValueError, match="out"):
+        kernels.gemm(np.ones_like(x), x, out=x)
