@@ -12,8 +12,8 @@ namespace mlpfast::cpu {
 using std::int64_t;
 
 inline constexpr int max_tile_rows = 14;
-inline constexpr int max_tile_vectors = 2;
-inline constexpr int panel_bytes = 128;  // widest B panel: max_tile_vectors of the widest register
+inline constexpr int max_tile_vectors = 4;
+inline constexpr int panel_bytes = 256;  // widest panel of b: max_tile_vectors of the widest register
 
 template <class T>
 struct Matrix {
@@ -92,7 +92,9 @@ template <class T>
 struct KernelTable {
   using Gemm = void (*)(const GemmTile<T>&);
 
-  int lanes, tile_rows;
+  int lanes;
+  int tile_vectors;                 // widest gemm tile
+  int tile_rows[max_tile_vectors];  // tallest for each width
   Gemm gemm[2][2][max_tile_vectors][max_tile_rows];  // [a transposed][last vector partial][vectors - 1][rows - 1]
   void (*pack_transposed)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);  // panel[p][j] = b[j][p]
   void (*forward[ops::activation_count])(const ForwardArgs<T>&);

@@ -38,26 +38,30 @@ class Part {
 
   void run() {
     const int64_t depth = block_k(problem_.k);
-    const int64_t width = max_tile_vectors * table_.lanes;
-    const int64_t height = std::max<int64_t>(table_.tile_rows, a_block_bytes / (depth * int64_t(sizeof(T))));
+    const int64_t height = std::max<int64_t>(max_tile_rows, a_block_bytes / (depth * int64_t(sizeof(T))));
+    const int64_t vectors = (cols_.size() + table_.lanes - 1) / table_.lanes;
+    const int panels = static_cast<int>((vectors + table_.tile_vectors - 1) / table_.tile_vectors);
     int64_t p = 0;
     do {
       const Range block{p, std::min(problem_.k, p + depth)};
       for (int64_t i = rows_.begin; i < rows_.end; i += height)
-        for (int64_t j = cols_.begin; j < cols_.end; j += width)
-          panel(block, {i, std::min(rows_.end, i + height)}, {j, std::min(cols_.end, j + width)});
+        for (int j = 0; j < panels; ++j) {
+          const Range cols = share(cols_.size(), table_.lanes, panels, j);
+          panel(block, {i, std::min(rows_.end, i + height)}, {cols_.begin + cols.begin, cols_.begin + cols.end});
+        }
       p += depth;
     } while (p < problem_.k);
   }
 
  private:
-  /// All rows against one panel of at most max_tile_vectors registers of columns.
+  /// All rows against one panel of at most tile_vectors registers of columns.
   void panel(Range k, Range rows, Range cols) {
     const Matrix<const T> b = right(k, rows.size(), cols);
-    const int64_t strips = (rows.size() + table_.tile_rows - 1) / table_.tile_rows;
+    const int vectors = static_cast<int>((cols.size() + table_.lanes - 1) / table_.lanes);
+    const int64_t most = table_.tile_rows[vectors - 1], strips = (rows.size() + most - 1) / most;
     for (int64_t s = 0; s < strips; ++s) {  // strips of equal height: a short last one would waste registers
       const Range strip = share(rows.size(), 1, static_cast<int>(strips), static_cast<int>(s));
-      tile(k, {rows.begin + strip.begin, rows.begin + strip.end}, cols, b);
+      tile(k, {rows.begin + strip.begin, rows.begin + strip.end}, cols, vectors, b);
     }
   }
 
@@ -73,8 +77,7 @@ class Part {
     return {packed.data, packed.ld};
   }
 
-  void tile(Range k, Range rows, Range cols, Matrix<const T> b) {
-    const int vectors = static_cast<int>((cols.size() + table_.lanes - 1) / table_.lanes);
+  void tile(Range k, Range rows, Range cols, int vectors, Matrix<const T> b) {
     const bool partial = cols.size() % table_.lanes != 0;
     const Matrix<T> sum = problem_.c.data ? problem_.c.at(rows.begin, cols.begin)
                                           : Matrix<T>{tile_, max_tile_vectors * table_.lanes};

@@ -1,4 +1,4 @@
-// AVX-512 (F, BW, DQ, VL): 16 floats a register, 32 registers, a 14 x 32 gemm tile.
+// AVX-512 (F, BW, DQ, VL): 16 floats a register, 32 registers, a 6 x 64 gemm tile.
 #include <immintrin.h>
 
 #include "cpu/isa/kernels.inl.h"
@@ -7,7 +7,7 @@ namespace {
 
 struct Vec {
   using T = float;
-  static constexpr int lanes = 16, tile_rows = 14;
+  static constexpr int lanes = 16, tile_rows[] = {14, 12, 8, 6};
   __m512 v;
 
   static MLPFAST_INLINE __mmask16 first(int64_t n) { return static_cast<__mmask16>((1U << n) - 1); }

@@ -1,7 +1,8 @@
 // Every SIMD kernel, once, over a vector type V that the including ISA file defines in its anonymous namespace.
 // Sealed: templates and forced inlines only, no library but <cstddef> and <cstdint>, one table exported.
 // Besides ops/portable.h, V has load(p), load(p, n), store(p), store(p, n) (n < lanes; the rest reads as 0 and is not
-// touched), load_uint8(p), load_uint8(p, n), transpose(V (&)[lanes]) and tile_rows, the rows of its gemm tile.
+// touched), load_uint8(p), load_uint8(p, n), transpose(V (&)[lanes]) and tile_rows[], the rows of its gemm tiles
+// of 1, 2, ... vectors.
 #pragma once
 #include "cpu/isa/elementwise.inl.h"
 #include "cpu/isa/gemm.inl.h"
@@ -13,7 +14,6 @@ template <class V>
 constexpr KernelTable<typename V::T> make_table() {
   KernelTable<typename V::T> table{};
   table.lanes = V::lanes;
-  table.tile_rows = V::tile_rows;
   fill_gemm<V>(table);
   table.pack_transposed = pack_transposed<V>;
   table.combine = combine<V>;
