@@ -1,11 +1,16 @@
 """Fast multilayer perceptrons: hand-written CPU kernels under a thin trainer."""
 
+from pkgutil import extend_path
+
+# In a clone, the sources beside the caller find the installed extension.
+__path__ = extend_path(__path__, __name__)
+
 try:
     from mlpfast import _cpu as _cpu
 except ImportError as error:
     raise ImportError(
-        f"mlpfast's compiled extension cannot be loaded ({error}); install it with 'pip install .' and do not "
-        "import mlpfast from its source folder"
+        f"mlpfast's compiled extension cannot be loaded ({error}); install it with 'pip install .' and do "
+        "not import mlpfast from its source folder"
     ) from error
 
 from mlpfast import datasets as datasets

@@ -30,9 +30,9 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], fact
     metadata = {"mlpfast.format": FORMAT, "mlpfast.model": json.dumps(dict(facts))}
     content = serialize({name: np.ascontiguousarray(t) for name, t in tensors.items()}, metadata)
     try:
-        if path.is_dir():
-            raise IsADirectoryError(f"{path} is a directory")
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if path.exists() and not path.is_file():
+            raise OSError("it exists and is not a regular file")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mlpfast.")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
@@ -45,7 +45,7 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], fact
                 os.unlink(temporary)
             raise
         _sync_directory(path.parent)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot write {path}: {error}; choose a path that can be written") from error
 
 
@@ -67,16 +67,15 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
             if "mlpfast.model" not in metadata:
                 raise CheckpointError(f"{path} is a safetensors file, but not a model of mlpfast")
             if metadata.get("mlpfast.format") != FORMAT:
-                raise CheckpointError(
-                    f"{path} has format {metadata.get('mlpfast.format')!r}, this version of mlpfast reads {FORMAT!r}"
-                )
+                found = metadata.get("mlpfast.format")
+                raise CheckpointError(f"{path} has format {found!r}, this mlpfast reads {FORMAT!r}")
             facts = json.loads(metadata["mlpfast.model"])
             if not isinstance(facts, dict):
                 raise CheckpointError(f"{path}: its description is not a JSON object")
-            return {name: file.get_tensor(name) for name in file.keys()}, facts
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
-    except (SafetensorError, ValueError, TypeError) as error:
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a valid model file: {error}") from error
 
 

@@ -13,8 +13,8 @@ from mlpfast import _cpu
 def get_num_threads() -> int:
     """Threads that a call may use.
 
-    By default the least of OpenMP's setting (OMP_NUM_THREADS, threadpoolctl), the affinity mask and the control
-    group's CPU quota; MLPFAST_NUM_THREADS or `set_num_threads` override it. Small problems use fewer.
+    By default the least of OpenMP's setting (OMP_NUM_THREADS, threadpoolctl), the affinity mask and the
+    control group's CPU quota; MLPFAST_NUM_THREADS or `set_num_threads` override it. Small problems use fewer.
     """
     return _cpu.num_threads()
 

@@ -50,7 +50,7 @@ def initializer(name: str) -> Initializer:
     >>> initializer("constant:2")(np.random.default_rng(0), 1, 2)
     array([[2., 2.]], dtype=float32)
     """
-    kind, colon, value = name.partition(":")
+    kind, colon, value = str(name).partition(":")
     if not colon and kind in INITIALIZERS:
         return INITIALIZERS[kind]
     if colon and kind in PARAMETRIC:

@@ -1,8 +1,11 @@
 """MLP: a network's shape, its parameters, and what can be asked of it."""
 
+import math
+import operator
 import os
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +18,7 @@ from mlpfast.kernels import ACTIVATIONS, softmax
 
 Floats = NDArray[np.float32]
 LOSSES = ("softmax_cross_entropy",)
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class MLP:
@@ -32,7 +36,8 @@ class MLP:
 
     Attributes
     ----------
-    parameters : list of float32 views w1 [in, out], b1 [out], w2, b2, ... into one array; write to them to set weights
+    parameters : list of float32 views w1 [in, out], b1 [out], w2, b2, ... into one array; write to them to
+        set weights
 
     Examples
     --------
@@ -59,15 +64,15 @@ class MLP:
         self.init = init
         self.input_scale = _finite("input_scale", input_scale)
         self.input_shift = _finite("input_shift", input_shift)
-        self.seed = seed
+        self.seed = _seed(seed)
         self.precision = _known("precision", precision, _cpu.precisions())
         self._allocate()
-        fill, rng = initializer(init), np.random.default_rng(seed)
+        fill, rng = initializer(init), np.random.default_rng(self.seed)
         for w in self.parameters[::2]:
             w[...] = fill(rng, *w.shape)
 
     def _allocate(self) -> None:
-        shapes = [s for i, o in zip(self.sizes, self.sizes[1:], strict=False) for s in ((i, o), (o,))]
+        shapes = [s for i, o in pairwise(self.sizes) for s in ((i, o), (o,))]
         self._flat = _aligned_zeros(sum(int(np.prod(s)) for s in shapes))
         self.parameters = views(self._flat, shapes)
         self._busy = threading.Lock()
@@ -94,7 +99,8 @@ class MLP:
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
         """The class of each row: int64 [rows]; the first of equal ones."""
-        return self.forward(x).argmax(axis=1)
+        classes: NDArray[np.int64] = self.forward(x).argmax(axis=1)
+        return classes
 
     def predict_proba(self, x: ArrayLike) -> Floats:
         """Probabilities of the classes: float32 [rows, classes]."""
@@ -133,14 +139,15 @@ class MLP:
         return loss / weight, views(gradient, [p.shape for p in self.parameters])
 
     def features(self, x: ArrayLike) -> NDArray[Any]:
-        """x as the extension reads it: [rows, inputs] of a native real dtype; copied only where it must be."""
+        """x as the extension reads it: [rows, inputs] of a native real dtype; copied only where needed."""
         array = np.asarray(x)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"x has dtype {array.dtype}, expected real numbers")
         if array.ndim < 2:
-            raise ValueError(f"x has shape {array.shape}, expected [rows, {self.sizes[0]}]; for one row use x[None]")
+            expected = f"[rows, {self.sizes[0]}]"
+            raise ValueError(f"x has shape {array.shape}, expected {expected}; for one row use x[None]")
         if array.ndim > 2:
-            array = array.reshape(len(array), -1) if array.size else array.reshape(len(array), int(np.prod(array.shape[1:])))
+            array = array.reshape(len(array), math.prod(array.shape[1:]))
         if array.shape[1] != self.sizes[0]:
             raise ValueError(f"x has {array.shape[1]} features a row, the model takes {self.sizes[0]}")
         if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
@@ -171,7 +178,7 @@ class MLP:
         """
         lines = ["layer  inputs  outputs  activation  parameters"]
         names = [*self.activations, "softmax"]
-        for i, (rows, cols, name) in enumerate(zip(self.sizes, self.sizes[1:], names, strict=False), 1):
+        for i, ((rows, cols), name) in enumerate(zip(pairwise(self.sizes), names, strict=True), 1):
             lines.append(f"{i:>5}  {rows:>6}  {cols:>7}  {name:<10}  {(rows + 1) * cols:>10,}")
         lines.append(f"total{self._flat.size:>41,}")
         return "\n".join(lines)
@@ -203,8 +210,8 @@ class MLP:
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         try:
             sizes = _checked_sizes(facts["sizes"])
-            expected = {}
-            for i, (rows, cols) in enumerate(zip(sizes, sizes[1:], strict=False), 1):
+            expected: dict[str, tuple[int, ...]] = {}
+            for i, (rows, cols) in enumerate(pairwise(sizes), 1):
                 expected |= {f"w{i}": (rows, cols), f"b{i}": (cols,)}
             if shapes != expected or any(t.dtype != np.float32 for t in tensors.values()):
                 raise ValueError(f"tensors {shapes} do not make a network of sizes {sizes}")
@@ -271,17 +278,20 @@ def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     try:
         checked = tuple(int(n) for n in sizes)
         exact = all(a == b and not isinstance(b, bool | str) for a, b in zip(checked, sizes, strict=True))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         exact, checked = False, ()
     if not exact or len(checked) < 2 or min(checked) < 1:
-        raise ValueError(f"sizes is {sizes!r}; it must be at least two positive integers, such as [784, 256, 10]")
-    if sum((i + 1) * o for i, o in zip(checked, checked[1:], strict=False)) >= 2**40:
+        raise ValueError(f"sizes is {sizes!r}; it must be positive integers, at least two: [784, 256, 10]")
+    if sum((i + 1) * o for i, o in pairwise(checked)) >= 2**40:
         raise ValueError(f"sizes is {sizes!r}, over 2^40 parameters")
     return checked
 
 
 def _checked_activations(activation: str | Sequence[str], hidden: int) -> tuple[str, ...]:
-    names = (activation,) * hidden if isinstance(activation, str) else tuple(activation)
+    try:
+        names = (activation,) * hidden if isinstance(activation, str) else tuple(activation)
+    except TypeError:
+        raise TypeError(f"activation is {activation!r}; it must be a name, or a list of names") from None
     if len(names) != hidden:
         raise ValueError(f"activation has {len(names)} names, the network has {hidden} hidden layers")
     for name in names if hidden else (activation,):
@@ -297,6 +307,20 @@ def _known(argument: str, value: Any, known: Sequence[str]) -> str:
 
 
 def _finite(argument: str, value: float) -> float:
-    if not np.isfinite(value):
-        raise ValueError(f"{argument} is {value}; it must be finite")
-    return float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not abs(number) <= FLOAT32_MAX:
+        raise ValueError(f"{argument} is {value!r}; it must be a finite float32 number")
+    return number
+
+
+def _seed(value: int) -> int:
+    try:
+        seed = operator.index(value)
+    except TypeError:
+        seed = -1
+    if seed < 0:
+        raise ValueError(f"seed is {value!r}; it must be an integer that is not negative")
+    return seed

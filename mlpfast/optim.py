@@ -52,8 +52,8 @@ class SGD:
             self.velocity = np.zeros(size, np.float32)
         if self.velocity.size != size:
             raise ValueError(
-                f"SGD: this optimizer holds the velocity of {self.velocity.size} parameters, the model has {size}; "
-                "make a new optimizer"
+                f"SGD: this optimizer holds the velocity of {self.velocity.size} parameters, "
+                f"the model has {size}; make a new optimizer"
             )
         return "momentum", [self.velocity], numbers
 

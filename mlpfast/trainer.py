@@ -22,8 +22,8 @@ SECONDS_PER_CALL = 0.05  # Ctrl-C is looked at this often
 class History:
     """What training recorded: one dict for each epoch.
 
-    Keys: epoch, train_loss, train_accuracy (both accumulated while training), seconds, and val_loss, val_accuracy
-    where validation data were given.
+    Keys: epoch, train_loss, train_accuracy (both accumulated while training), seconds, and val_loss,
+    val_accuracy where validation data were given.
     """
 
     epochs: list[Record] = field(default_factory=list)
@@ -98,9 +98,9 @@ class Trainer:
         """
         epochs, batch_size = _positive("epochs", epochs), _positive("batch_size", batch_size)
         x, y = self.model.examples(x, y)
-        held_out = self.model.examples(*validation_data) if validation_data is not None else None
+        held_out = None if validation_data is None else self.model.examples(*_pair(validation_data))
         weights = _sample_weights(sample_weight, len(x)), _class_weights(class_weight, self.model.sizes[-1])
-        batch_size = min(batch_size, len(x))
+        batch_size, seed, callbacks = min(batch_size, len(x)), _integer("seed", seed), tuple(callbacks)
         if not self.model._busy.acquire(blocking=False):
             raise RuntimeError("this model is being trained by another thread; train a copy, or wait")
         try:
@@ -145,6 +145,8 @@ class _Epoch:
         self.gradient = np.empty_like(model._flat) if stored else None
         if trainer._rows != len(x):
             trainer._rows, trainer.position = len(x), 0
+        if trainer.position >= self.end:  # interrupted among the rows that drop_last leaves out
+            trainer.epoch, trainer.position = trainer.epoch + 1, 0
 
     def run(self) -> Record:
         trainer, model = self.trainer, self.trainer.model
@@ -158,10 +160,11 @@ class _Epoch:
             )
             total += metrics
             if diverged:
+                step = trainer.position // self.batch_size + 1
                 raise DivergenceError(
-                    f"the loss is not finite at epoch {trainer.epoch + 1}, step {trainer.position // self.batch_size + 1}; "
-                    f"the weights are those before that step. Lower the learning rate ({trainer.optimizer.lr}) or "
-                    "check the data for huge or missing values"
+                    f"the loss is not finite at epoch {trainer.epoch + 1}, step {step}; the weights are "
+                    f"those before that step. Lower the learning rate ({trainer.optimizer.lr}) or check the "
+                    "data for huge or missing values"
                 )
         trainer.epoch, trainer.position = trainer.epoch + 1, 0
         loss, weight, correct, rows = total
@@ -172,10 +175,23 @@ class _Epoch:
         }
 
 
-def _positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} is {value!r}; it must be a positive integer")
+def _integer(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} is {value!r}; it must be an integer")
     return int(value)
+
+
+def _positive(name: str, value: int) -> int:
+    number = _integer(name, value)
+    if number < 1:
+        raise ValueError(f"{name} is {number}; it must be positive")
+    return number
+
+
+def _pair(validation_data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, ArrayLike]:
+    if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+        raise TypeError(f"validation_data must be (x, y), got {type(validation_data).__name__}")
+    return validation_data[0], validation_data[1]
 
 
 def _sample_weights(weights: ArrayLike | None, rows: int) -> NDArray[np.float32] | None:
@@ -201,6 +217,8 @@ def _weights(name: str, weights: ArrayLike | Sequence[float], size: int, each: s
         raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
     if array.shape != (size,):
         raise ValueError(f"{name} has shape {array.shape}, expected ({size},), one for each {each}")
-    if not (np.isfinite(array).all() and (array >= 0).all()):
-        raise ValueError(f"{name} must be finite and not negative")
-    return np.ascontiguousarray(array, np.float32)
+    with np.errstate(over="ignore"):
+        single = np.ascontiguousarray(array, np.float32)
+    if not (np.isfinite(single).all() and (single >= 0).all()):
+        raise ValueError(f"{name} must be finite float32 numbers and not negative")
+    return single

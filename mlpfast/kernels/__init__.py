@@ -1,8 +1,8 @@
 """The kernels as functions on NumPy arrays.
 
-Inputs are float32 of any stride, byte order and alignment; ``out`` is a writeable C-contiguous float32 array, or None
-for a new one. Wrong shapes and values raise ValueError, wrong dtypes TypeError. `mlpfast.kernels.reference` holds the
-same functions in NumPy float64.
+Inputs are float32 of any stride, byte order and alignment; ``out`` is a writeable C-contiguous float32 array,
+or None for a new one. Wrong shapes and values raise ValueError, wrong dtypes TypeError.
+`mlpfast.kernels.reference` holds the same functions in NumPy float64.
 """
 
 from typing import Any
@@ -276,8 +276,8 @@ def softmax_cross_entropy(
 ) -> tuple[Any, Array]:
     """Softmax cross-entropy and its gradient with respect to the logits, in one pass over the rows.
 
-    The definition is PyTorch's `torch.nn.functional.cross_entropy`; a row's loss is also multiplied by its sample
-    weight. "mean" divides by the sum of weights over the rows not ignored, and is 0 where there is none.
+    The definition is PyTorch's `torch.nn.functional.cross_entropy`; a row's loss is also multiplied by its
+    sample weight. "mean" divides by the sum of weights over the rows not ignored, and is 0 without any.
 
     Parameters
     ----------
@@ -322,7 +322,7 @@ def sgd_step(
 
     Parameters
     ----------
-    w, velocity : float32, equal shapes, changed in place; velocity starts as zeros and is needed with momentum
+    w, velocity : float32, equal shapes, changed in place; velocity starts as zeros, momentum needs it
     dw : float32 of that shape
     lr : learning rate
 

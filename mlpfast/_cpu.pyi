@@ -1,0 +1,117 @@
+"""The compiled extension as mlpfast uses it (csrc/bindings); every argument is positional."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float32]
+Metrics = tuple[float, float, int, int]  # sum of losses, sum of weights, correct, rows
+Spec = tuple[Any, ...]  # sizes, activations, alphas, input_scale, input_shift
+Rule = tuple[str, list[Array], tuple[float, float, bool, float]]
+
+# config.cpp
+def isa() -> str: ...
+def set_isa(name: str, /) -> None: ...
+def available_isas() -> list[str]: ...
+def num_threads() -> int: ...
+def requested_threads() -> int: ...
+def set_num_threads(n: int, /) -> None: ...
+def activations() -> dict[str, tuple[str, bool, float | None]]: ...
+def precisions() -> list[str]: ...
+
+# gemm.cpp
+def gemm(
+    a: ArrayLike,
+    b: ArrayLike,
+    transpose_a: bool,
+    transpose_b: bool,
+    alpha: float,
+    beta: float,
+    out: Array | None,
+    precision: str,
+    /,
+) -> Array: ...
+def linear(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None,
+    activation: str,
+    alpha: float | None,
+    scale: float,
+    out: Array | None,
+    precision: str,
+    /,
+) -> Array: ...
+def linear_backward_input(
+    dy: ArrayLike,
+    w: ArrayLike,
+    saved: ArrayLike | None,
+    activation: str,
+    alpha: float | None,
+    out: Array | None,
+    precision: str,
+    /,
+) -> Array: ...
+def linear_backward_weights(x: ArrayLike, dy: ArrayLike, out: Array | None, precision: str, /) -> Array: ...
+
+# elementwise.cpp
+def bias_add(x: ArrayLike, b: ArrayLike, out: Array | None, /) -> Array: ...
+def bias_add_backward(dy: ArrayLike, out: Array | None, /) -> Array: ...
+def relu(x: ArrayLike, out: Array | None, /) -> Array: ...
+def relu_backward(dy: ArrayLike, y: ArrayLike, out: Array | None, /) -> Array: ...
+def activation(name: str, x: ArrayLike, alpha: float | None, out: Array | None, /) -> Array: ...
+def activation_backward(
+    name: str, dy: ArrayLike, saved: ArrayLike, alpha: float | None, out: Array | None, /
+) -> Array: ...
+
+# softmax_xent.cpp
+def softmax(x: ArrayLike, out: Array | None, /) -> Array: ...
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    label_smoothing: float,
+    ignore_index: int | None,
+    class_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    out: Array | None,
+    /,
+) -> tuple[Any, Array]: ...
+
+# optimizer.cpp
+def sgd_step(
+    w: Array,
+    dw: ArrayLike,
+    lr: float,
+    momentum: float,
+    velocity: Array | None,
+    nesterov: bool,
+    weight_decay: float,
+    /,
+) -> None: ...
+
+# network.cpp
+def train(
+    spec: Spec,
+    parameters: Array,
+    gradient: Array | None,
+    rule: Rule,
+    x: NDArray[Any],
+    y: NDArray[np.int32],
+    sample_weight: Array | None,
+    class_weight: Array | None,
+    order: tuple[int, int] | None,  # seed, epoch
+    workspace: Array,
+    how: tuple[int, int, bool, bool, float],  # first row, batch, drop_last, fused, seconds
+    /,
+) -> tuple[int, bool, Metrics]: ...
+def gradients(
+    spec: Spec, parameters: Array, gradient: Array, x: NDArray[Any], y: NDArray[np.int32], workspace: Array, /
+) -> Metrics: ...
+def predict(spec: Spec, parameters: Array, x: NDArray[Any], /) -> Array: ...
+def evaluate(spec: Spec, parameters: Array, x: NDArray[Any], y: NDArray[np.int32], /) -> Metrics: ...
+def shuffled(rows: int, seed: int, epoch: int, /) -> NDArray[np.int64]: ...
+def labels(y: ArrayLike, rows: int, classes: int, /) -> NDArray[np.int32]: ...
+def workspace_size(spec: Spec, batch: int, /) -> int: ...
+def needs_gradient(batch: int, /) -> bool: ...
