@@ -26,7 +26,8 @@ bool native(const py::array& array) {
 /// The array behind a value, of type T in any byte order, not yet of any layout.
 template <class T>
 py::array typed(py::handle value, const char* function, const char* name) {
-  py::array array = py::isinstance<py::array>(value) ? py::reinterpret_borrow<py::array>(value) : py::array::ensure(value);
+  py::array array =
+      py::isinstance<py::array>(value) ? py::reinterpret_borrow<py::array>(value) : py::array::ensure(value);
   if (!array) {
     PyErr_Clear();
     throw type_error(function, std::string(name) + " must be an array of " + dtype_name<T>() + ", got " +
@@ -67,8 +68,8 @@ std::pair<const char*, const char*> extent(const py::array& array) {
 template <class T>
 void require_writable(const py::array& array, const char* function, const char* name) {
   const auto complain = [&](const std::string& what) {
-    throw value_error(function, std::string(name) + " " + what + "; pass a writeable C-contiguous array of " +
-                                    dtype_name<T>());
+    throw value_error(function,
+                      std::string(name) + " " + what + "; pass a writeable C-contiguous array of " + dtype_name<T>());
   };
   if (!(array.flags() & writeable_flag)) complain("is read-only");
   if (!(array.flags() & py::array::c_style)) complain("is not C-contiguous");
@@ -123,18 +124,20 @@ Input<T> matrix_input(py::handle value, const char* function, const char* name) 
   return {contiguous<T>(array)};
 }
 
-void require_shape(const py::array& array, const Shape& shape, const char* function, const char* name, const char* why) {
+void require_shape(const py::array& array, const Shape& shape, const char* function, const char* name,
+                   const char* why) {
   if (shape_of(array) != shape)
     throw value_error(function, std::string(name) + " has shape " + shape_text(shape_of(array)) + ", expected " +
                                     shape_text(shape) + " " + why);
 }
 
 template <class T>
-py::array output(py::handle out, const Shape& shape, const char* function, std::initializer_list<const py::array*> inputs,
-                 const py::array* same) {
+py::array output(py::handle out, const Shape& shape, const char* function,
+                 std::initializer_list<const py::array*> inputs, const py::array* same) {
   if (out.is_none()) return py::array_t<T>(shape);
   if (!py::isinstance<py::array>(out))
-    throw type_error(function, "out must be a NumPy array, got " + std::string(py::str(py::type::of(out).attr("__name__"))));
+    throw type_error(function,
+                     "out must be a NumPy array, got " + std::string(py::str(py::type::of(out).attr("__name__"))));
   const py::array array = typed<T>(out, function, "out");
   require_shape(array, shape, function, "out", "of the result");
   require_writable<T>(array, function, "out");
@@ -149,7 +152,8 @@ py::array output(py::handle out, const Shape& shape, const char* function, std::
 template <class T>
 py::array in_place(py::handle value, const char* function, const char* name) {
   if (!py::isinstance<py::array>(value))
-    throw type_error(function, std::string(name) + " is changed in place and must be a NumPy array of " + dtype_name<T>());
+    throw type_error(function,
+                     std::string(name) + " is changed in place and must be a NumPy array of " + dtype_name<T>());
   const py::array array = typed<T>(value, function, name);
   require_writable<T>(array, function, name);
   return array;
@@ -173,9 +177,8 @@ std::vector<std::int32_t> label_input(py::handle labels, int64_t rows, int64_t c
     if (ignoring && label == ignored) {
       result[static_cast<std::size_t>(i)] = -1;
     } else if (label < 0 || label >= classes) {
-      throw value_error(function, "labels[" + std::to_string(i) + "] is " + std::to_string(label) +
-                                      ", outside 0 .. " + std::to_string(classes - 1) + " of the " +
-                                      std::to_string(classes) + " classes");
+      throw value_error(function, "labels[" + std::to_string(i) + "] is " + std::to_string(label) + ", outside 0 .. " +
+                                      std::to_string(classes - 1) + " of the " + std::to_string(classes) + " classes");
     } else {
       result[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(label);
     }

@@ -52,8 +52,8 @@ void require_shape(const py::array& array, const Shape& shape, const char* funct
 /// The array to write: a new one for None, else `out` where a kernel can write it and it overlaps none of `inputs`.
 /// `same` names an input that may be the very same memory.
 template <class T>
-py::array output(py::handle out, const Shape& shape, const char* function, std::initializer_list<const py::array*> inputs,
-                 const py::array* same = nullptr);
+py::array output(py::handle out, const Shape& shape, const char* function,
+                 std::initializer_list<const py::array*> inputs, const py::array* same = nullptr);
 bool overlap(const py::array& a, const py::array& b);
 /// An argument changed in place.
 template <class T>

@@ -10,8 +10,8 @@ namespace {
 constexpr double work_per_number = 4;
 
 template <class T>
-py::array activation(const std::string& activation_name, py::handle x_value, py::handle alpha_value, py::handle out_value,
-                     const char* name) {
+py::array activation(const std::string& activation_name, py::handle x_value, py::handle alpha_value,
+                     py::handle out_value, const char* name) {
   const ops::Activation which = activation_named(activation_name, name);
   const T alpha = static_cast<T>(alpha_or_default(which, alpha_value, name));
   const auto x = array_input<T>(x_value, name, "x", -1);
@@ -32,8 +32,8 @@ py::array activation_backward(const std::string& activation_name, py::handle dy_
   const py::object same = py::reinterpret_borrow<py::object>(out_value);
   const bool into_dy = !out_value.is_none() && py::isinstance<py::array>(out_value) &&
                        py::reinterpret_borrow<py::array>(out_value).data() == dy.array.data();
-  py::array out = output<T>(out_value, shape_of(dy.array), name, {&dy.array, &saved.array},
-                            into_dy ? &dy.array : &saved.array);
+  py::array out =
+      output<T>(out_value, shape_of(dy.array), name, {&dy.array, &saved.array}, into_dy ? &dy.array : &saved.array);
   const int64_t n = dy.size();
   const cpu::BackwardArgs<T> args{1, n, {dy.data(), n}, {saved.data(), n}, alpha, {pointer<T>(out), n}};
   without_gil(work_per_number * static_cast<double>(n), [&] { cpu::backward(which, args); });

@@ -79,7 +79,13 @@ py::array linear(py::handle x_value, py::handle w_value, py::handle b_value, con
   const T* bias = b_value.is_none() ? nullptr : b.data();
   const auto kernel = cpu::active_table<T>().forward[static_cast<int>(activation)];
   const auto finish = [&](const Tile<T>& t) {
-    kernel({t.rows, t.cols, {t.sum.data, t.sum.ld}, bias ? bias + t.j : nullptr, static_cast<T>(scale), alpha, {},
+    kernel({t.rows,
+            t.cols,
+            {t.sum.data, t.sum.ld},
+            bias ? bias + t.j : nullptr,
+            static_cast<T>(scale),
+            alpha,
+            {},
             y.at(t.i, t.j)});
   };
   run({x.rows(), w.cols(), x.cols(), x.matrix(), w.matrix(), x.transposed, w.transposed, y}, Epilogue<T>(finish));
@@ -104,8 +110,9 @@ py::array linear_backward_input(py::handle dy_value, py::handle w_value, py::han
     saved = array_input<T>(saved_value, name, "saved", 2);
     require_shape(saved.array, shape, name, "saved", "of dx");
   } else if (activation != ops::Activation::identity) {
-    throw value_error(name, "activation '" + activation_name + "' needs saved, its " +
-                                (ops::activations[static_cast<int>(activation)].saves == ops::Saves::input ? "input" : "output"));
+    throw value_error(
+        name, "activation '" + activation_name + "' needs saved, its " +
+                  (ops::activations[static_cast<int>(activation)].saves == ops::Saves::input ? "input" : "output"));
   }
   py::array out = output<T>(out_value, shape, name, {&dy.array, &w.array, &saved.array});
   const Matrix<T> dx = rows_of<T>(out);

@@ -17,7 +17,10 @@ using network::Spec;
 
 /// (sizes, activation names, alphas, input_scale, input_shift)
 Spec spec_from(const py::tuple& plain) {
-  Spec spec{plain[0].cast<std::vector<int64_t>>(), {}, plain[2].cast<std::vector<double>>(), plain[3].cast<double>(),
+  Spec spec{plain[0].cast<std::vector<int64_t>>(),
+            {},
+            plain[2].cast<std::vector<double>>(),
+            plain[3].cast<double>(),
             plain[4].cast<double>()};
   for (const auto& name : plain[1].cast<std::vector<std::string>>())
     spec.activations.push_back(activation_named(name, "MLP"));
@@ -78,8 +81,8 @@ struct ExampleInput {
 };
 
 template <class T>
-typename cpu::Backend<T>::Job job_of(const Spec& spec, const ExampleInput<T>& input, int64_t batch, py::handle parameters,
-                                     py::handle gradient, py::handle workspace) {
+typename cpu::Backend<T>::Job job_of(const Spec& spec, const ExampleInput<T>& input, int64_t batch,
+                                     py::handle parameters, py::handle gradient, py::handle workspace) {
   T* block = flat_array<T>(workspace, cpu::Workspace<T>::size(spec, batch, true), "workspace");
   return {spec,
           input.examples,
@@ -101,10 +104,14 @@ py::tuple train(const py::tuple& plain_spec, py::handle parameters, py::handle g
                 py::handle order, py::handle workspace, const py::tuple& how) {
   const Spec spec = spec_from(plain_spec);
   ExampleInput<T> input(spec, x, labels, sample_weight, class_weight);
-  cpu::TrainingRun<T> run{how[0].cast<int64_t>(), input.rows, how[1].cast<int64_t>(), how[2].cast<bool>(),
+  cpu::TrainingRun<T> run{how[0].cast<int64_t>(),
+                          input.rows,
+                          how[1].cast<int64_t>(),
+                          how[2].cast<bool>(),
                           how[3].cast<bool>() ? network::UpdateMode::fused : network::UpdateMode::store,
                           how[4].cast<double>()};
-  if (run.batch < 1 || run.first < 0) throw value_error("network", "batch must be positive, the first row not negative");
+  if (run.batch < 1 || run.first < 0)
+    throw value_error("network", "batch must be positive, the first row not negative");
   std::optional<ops::Shuffle> shuffle;
   if (!order.is_none()) {
     const auto [seed, epoch] = order.cast<std::pair<std::uint64_t, std::uint64_t>>();
@@ -144,7 +151,8 @@ py::tuple gradients(const py::tuple& plain_spec, py::handle parameters, py::hand
   const Spec spec = spec_from(plain_spec);
   const ExampleInput<T> input(spec, x, labels, py::none(), py::none());
   auto job = job_of(spec, input, input.rows, parameters, gradient, workspace);
-  if (!job.parameter_gradient || input.rows < 1) throw value_error("network", "gradients need a row and an array for them");
+  if (!job.parameter_gradient || input.rows < 1)
+    throw value_error("network", "gradients need a row and an array for them");
   cpu::active_isa();
   {
     const py::gil_scoped_release release;
@@ -162,9 +170,8 @@ py::array predict(const py::tuple& plain_spec, py::handle parameters, const py::
   py::array_t<T> outputs(Shape{input.rows, spec.sizes.back()});
   T* out = outputs.mutable_data();
   cpu::active_isa();
-  without_gil(static_cast<double>(spec.parameters() * input.rows), [&] {
-    cpu::forward<T>({spec, input.examples, weights.data(), 0, input.rows, nullptr, nullptr, out});
-  });
+  without_gil(static_cast<double>(spec.parameters() * input.rows),
+              [&] { cpu::forward<T>({spec, input.examples, weights.data(), 0, input.rows, nullptr, nullptr, out}); });
   return outputs;
 }
 
@@ -209,9 +216,8 @@ void register_network(py::module_& m) {
     const auto checked = label_input(y, rows, classes, py::none(), "y");
     return py::array_t<std::int32_t>(rows, checked.data());
   });
-  m.def("workspace_size", [](const py::tuple& spec, int64_t batch) {
-    return cpu::Workspace<float>::size(spec_from(spec), batch, true);
-  });
+  m.def("workspace_size",
+        [](const py::tuple& spec, int64_t batch) { return cpu::Workspace<float>::size(spec_from(spec), batch, true); });
   m.def("needs_gradient", [](int64_t batch) { return batch > cpu::max_block_k; });
 }
 

@@ -8,7 +8,8 @@ namespace mlpfast::bindings {
 
 inline double require_rate(double value, const char* function, const char* name) {
   if (!(value >= 0) || std::isinf(value))
-    throw value_error(function, std::string(name) + " is " + std::to_string(value) + "; it must be finite and not negative");
+    throw value_error(function,
+                      std::string(name) + " is " + std::to_string(value) + "; it must be finite and not negative");
   return value;
 }
 

@@ -43,7 +43,8 @@ py::tuple softmax_cross_entropy(py::handle logits_value, py::handle labels_value
   constexpr const char* name = "softmax_cross_entropy";
   const auto logits = array_input<T>(logits_value, name, "logits", 2);
   const int64_t rows = logits.rows(), cols = logits.cols();
-  if (cols == 0) throw value_error(name, "logits has shape " + shape_text(shape_of(logits.array)) + ", without a class");
+  if (cols == 0)
+    throw value_error(name, "logits has shape " + shape_text(shape_of(logits.array)) + ", without a class");
   if (!(label_smoothing >= 0 && label_smoothing <= 1))
     throw value_error(name, "label_smoothing is " + std::to_string(label_smoothing) + ", outside 0 .. 1");
   if (reduction != "mean" && reduction != "sum" && reduction != "none")
@@ -51,8 +52,8 @@ py::tuple softmax_cross_entropy(py::handle logits_value, py::handle labels_value
   const auto class_weight = weight_input<T>(class_weight_value, cols, name, "class_weight", "(one for each class)");
   const auto row_weight = weight_input<T>(sample_weight_value, rows, name, "sample_weight", "(one for each row)");
   const std::vector<std::int32_t> labels = label_input(labels_value, rows, cols, ignore_index, name);
-  py::array out = output<T>(out_value, {rows, cols}, name, {&logits.array, &class_weight.array, &row_weight.array},
-                            &logits.array);
+  py::array out =
+      output<T>(out_value, {rows, cols}, name, {&logits.array, &class_weight.array, &row_weight.array}, &logits.array);
   py::array_t<T> losses(rows);
 
   cpu::CrossEntropyArgs<T> args{};

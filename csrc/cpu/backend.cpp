@@ -96,8 +96,8 @@ template <class T>
 void Backend<T>::forward(int l) {
   const auto in = static_cast<std::size_t>(l), out = in + 1;
   const Matrix<T> y = work_.activation[out], saved = spec_.saves_input(l) ? work_.saved[out] : Matrix<T>{};
-  const Problem problem{batch_.rows, spec_.outputs(l), spec_.inputs(l), constant(work_.activation[in]), weights(l),
-                        false,       false,            y};
+  const Problem problem{
+      batch_.rows, spec_.outputs(l), spec_.inputs(l), constant(work_.activation[in]), weights(l), false, false, y};
   const T* bias = job_.parameters + spec_.bias_at(l);
   const T scale = l == 0 ? static_cast<T>(spec_.input_scale) : T(1), alpha = static_cast<T>(spec_.alpha(l));
   const auto kernel = table_.forward[static_cast<int>(spec_.activation(l))];
@@ -147,8 +147,8 @@ template <class T>
 void Backend<T>::backward_input(int l) {
   const auto below = static_cast<std::size_t>(l), above = below + 1;
   const Matrix<T> dx = work_.gradient[below], saved = work_.saved[below];
-  const Problem problem{batch_.rows, spec_.inputs(l), spec_.outputs(l), constant(work_.gradient[above]), weights(l),
-                        false,       true,            dx};
+  const Problem problem{
+      batch_.rows, spec_.inputs(l), spec_.outputs(l), constant(work_.gradient[above]), weights(l), false, true, dx};
   const T alpha = static_cast<T>(spec_.alpha(l - 1));
   const auto kernel = table_.backward[static_cast<int>(spec_.activation(l - 1))];
   const auto finish = [&](const Tile<T>& t) {

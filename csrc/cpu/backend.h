@@ -67,10 +67,10 @@ class Backend {
     const Examples<T>& examples;
     Workspace<T> workspace;
     T* parameters;
-    T* parameter_gradient;          // may be null where no step stores it
+    T* parameter_gradient;  // may be null where no step stores it
     const Optimization<T>* optimization;
     Metrics metrics;
-    std::vector<char> finite;       // [team size]
+    std::vector<char> finite;  // [team size]
   };
 
   Backend(Team& team, Job& job);

@@ -24,7 +24,8 @@ struct Matrix {
   Matrix at(int64_t i, int64_t j) const { return {data + i * ld + j, ld}; }
 };
 
-/// c[rows, cols] (+)= a * b over k, one multiply-add chain per output; rows, vectors and transposition pick the function.
+/// c[rows, cols] (+)= a * b over k, one multiply-add chain per output; rows, vectors and transposition pick the
+/// function.
 template <class T>
 struct GemmTile {
   int64_t k;
@@ -73,7 +74,8 @@ struct UpdateArgs {
   ops::StepScalars<T> scalars;
 };
 
-/// Softmax cross-entropy of rows; formulas in ops/loss.h. Null: class_weight, row_weight 1; d_logits, correct not wanted.
+/// Softmax cross-entropy of rows; formulas in ops/loss.h. Null: class_weight, row_weight 1; d_logits, correct not
+/// wanted.
 template <class T>
 struct CrossEntropyArgs {
   int64_t rows, cols;
@@ -93,8 +95,8 @@ struct KernelTable {
   using Gemm = void (*)(const GemmTile<T>&);
 
   int lanes;
-  int tile_vectors;                 // widest gemm tile
-  int tile_rows[max_tile_vectors];  // tallest for each width
+  int tile_vectors;                                  // widest gemm tile
+  int tile_rows[max_tile_vectors];                   // tallest for each width
   Gemm gemm[2][2][max_tile_vectors][max_tile_rows];  // [a transposed][last vector partial][vectors - 1][rows - 1]
   void (*pack_transposed)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);  // panel[p][j] = b[j][p]
   void (*forward[ops::activation_count])(const ForwardArgs<T>&);

@@ -79,8 +79,8 @@ class Part {
 
   void tile(Range k, Range rows, Range cols, int vectors, Matrix<const T> b) {
     const bool partial = cols.size() % table_.lanes != 0;
-    const Matrix<T> sum = problem_.c.data ? problem_.c.at(rows.begin, cols.begin)
-                                          : Matrix<T>{tile_, max_tile_vectors * table_.lanes};
+    const Matrix<T> sum =
+        problem_.c.data ? problem_.c.at(rows.begin, cols.begin) : Matrix<T>{tile_, max_tile_vectors * table_.lanes};
     const auto& a = problem_.a;
     const auto left = problem_.transpose_a ? a.at(k.begin, rows.begin) : a.at(rows.begin, k.begin);
     table_.gemm[problem_.transpose_a][partial][vectors - 1][rows.size() - 1](

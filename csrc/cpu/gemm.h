@@ -39,8 +39,8 @@ struct Epilogue {
 template <class T>
 void gemm_part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols, Epilogue<T> epilogue = {});
 
-/// The whole product by a team whose size follows from the shape. beta != 0 needs problem.c null and k <= max_block_k, or
-/// a problem.c apart from `out`.
+/// The whole product by a team whose size follows from the shape. beta != 0 needs problem.c null and k <= max_block_k,
+/// or a problem.c apart from `out`.
 template <class T>
 void gemm(const Gemm<T>& problem, Epilogue<T> epilogue = {});
 

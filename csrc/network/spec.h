@@ -25,9 +25,7 @@ struct Spec {
     return last(l) ? ops::Activation::identity : activations[static_cast<std::size_t>(l)];
   }
   double alpha(int l) const { return last(l) ? 0 : alphas[static_cast<std::size_t>(l)]; }
-  bool saves_input(int l) const {
-    return ops::activations[static_cast<int>(activation(l))].saves == ops::Saves::input;
-  }
+  bool saves_input(int l) const { return ops::activations[static_cast<int>(activation(l))].saves == ops::Saves::input; }
 
   std::int64_t weights_at(int l) const {
     std::int64_t offset = 0;

@@ -1,6 +1,6 @@
 // The training step, evaluation and prediction, written once for every machine. A backend B is one thread's view of a
-// CPU team, or a CUDA stream; on the CPU each call works on this thread's share of rows. Where rows are too few, threads
-// share columns instead and layer_sync() is a barrier.
+// CPU team, or a CUDA stream; on the CPU each call works on this thread's share of rows. Where rows are too few,
+// threads share columns instead and layer_sync() is a barrier.
 #pragma once
 
 namespace mlpfast::network {

@@ -1,5 +1,6 @@
 // Every activation: forward y = f(x), backward dx = dy * f'(x), side by side. `saved` is what the backward pass reads:
-// the input x or the output y, as `saves` declares. To add one: a functor, a row in the list, two lines in reference.py.
+// the input x or the output y, as `saves` declares. To add one: a functor, a row in the list, two lines in
+// reference.py.
 #pragma once
 #include "ops/elementary.h"
 

@@ -34,17 +34,20 @@ struct Vec {
 
   static MLPFAST_INLINE void transpose(Vec (&r)[8]) {
     __m256 pair[8], quad[8];
-    MLPFAST_UNROLL for (int i = 0; i < 8; i += 2) {
+    MLPFAST_UNROLL
+    for (int i = 0; i < 8; i += 2) {
       pair[i] = _mm256_unpacklo_ps(r[i].v, r[i + 1].v);
       pair[i + 1] = _mm256_unpackhi_ps(r[i].v, r[i + 1].v);
     }
-    MLPFAST_UNROLL for (int i = 0; i < 8; i += 4) {
+    MLPFAST_UNROLL
+    for (int i = 0; i < 8; i += 4) {
       quad[i] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0x44);
       quad[i + 1] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0xee);
       quad[i + 2] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0x44);
       quad[i + 3] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0xee);
     }
-    MLPFAST_UNROLL for (int i = 0; i < 4; ++i) {
+    MLPFAST_UNROLL
+    for (int i = 0; i < 4; ++i) {
       r[i].v = _mm256_permute2f128_ps(quad[i], quad[i + 4], 0x20);
       r[i + 4].v = _mm256_permute2f128_ps(quad[i], quad[i + 4], 0x31);
     }

@@ -27,22 +27,26 @@ struct Vec {
 
   static MLPFAST_INLINE void transpose(Vec (&r)[16]) {
     __m512 t[16];
-    MLPFAST_UNROLL for (int i = 0; i < 16; i += 2) {  // pairs of rows
+    MLPFAST_UNROLL
+    for (int i = 0; i < 16; i += 2) {  // pairs of rows
       t[i] = _mm512_unpacklo_ps(r[i].v, r[i + 1].v);
       t[i + 1] = _mm512_unpackhi_ps(r[i].v, r[i + 1].v);
     }
-    MLPFAST_UNROLL for (int i = 0; i < 16; i += 4) {  // 4 x 4 blocks within 128 bits
+    MLPFAST_UNROLL
+    for (int i = 0; i < 16; i += 4) {  // 4 x 4 blocks within 128 bits
       r[i].v = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
       r[i + 1].v = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
       r[i + 2].v = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
       r[i + 3].v = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
     }
-    MLPFAST_UNROLL for (int i = 0; i < 16; ++i) {  // quarters of rows i and i + 4
+    MLPFAST_UNROLL
+    for (int i = 0; i < 16; ++i) {  // quarters of rows i and i + 4
       if (i % 8 >= 4) continue;
       t[i] = _mm512_shuffle_f32x4(r[i].v, r[i + 4].v, 0x88);
       t[i + 4] = _mm512_shuffle_f32x4(r[i].v, r[i + 4].v, 0xdd);
     }
-    MLPFAST_UNROLL for (int i = 0; i < 8; ++i) {  // quarters of rows i and i + 8
+    MLPFAST_UNROLL
+    for (int i = 0; i < 8; ++i) {  // quarters of rows i and i + 8
       r[i].v = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
       r[i + 8].v = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
     }
@@ -59,9 +63,7 @@ MLPFAST_INLINE __mmask16 equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.
 MLPFAST_INLINE Vec select(__mmask16 mask, Vec yes, Vec no) { return {_mm512_mask_blend_ps(mask, no.v, yes.v)}; }
 MLPFAST_INLINE Vec maximum(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 MLPFAST_INLINE Vec absolute(Vec a) { return {_mm512_abs_ps(a.v)}; }
-MLPFAST_INLINE Vec nearest(Vec a) {
-  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
-}
+MLPFAST_INLINE Vec nearest(Vec a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 MLPFAST_INLINE Vec scale2(Vec a, Vec n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 
 MLPFAST_INLINE Vec split2(Vec a, Vec& n) {

@@ -1,6 +1,7 @@
 // gemm micro-kernel: c[MR, NV vectors] = (c +) sum over p of a[i, p] * b[p, j], one FMA chain per output in order of p.
-// MR * NV accumulators stay in registers; each step of p loads NV vectors of b and broadcasts MR numbers of a. Wide, low
-// tiles load least per FMA: 6 x 4 vectors beat 14 x 2 by 8 % on a busy core of an Emerald Rapids, and tied on an idle one.
+// MR * NV accumulators stay in registers; each step of p loads NV vectors of b and broadcasts MR numbers of a. Wide,
+// low tiles load least per FMA: 6 x 4 vectors beat 14 x 2 by 8 % on a busy core of an Emerald Rapids, and tied on an
+// idle one.
 #pragma once
 #include "cpu/dispatch.h"
 
@@ -19,11 +20,13 @@ struct RowPointers {
   int64_t ld;
 
   explicit MLPFAST_INLINE RowPointers(Matrix<const T> a) : ld(a.ld) {
-    MLPFAST_UNROLL for (int g = 0; g < groups; ++g) base[g] = a.row(3 * g);
+    MLPFAST_UNROLL
+    for (int g = 0; g < groups; ++g) base[g] = a.row(3 * g);
   }
   MLPFAST_INLINE T at(int i) const { return base[i / 3][(i % 3) * ld]; }
   MLPFAST_INLINE void advance() {
-    MLPFAST_UNROLL for (int g = 0; g < groups; ++g) {
+    MLPFAST_UNROLL
+    for (int g = 0; g < groups; ++g) {
       ++base[g];
       asm volatile("" : "+r"(base[g]));  // keeps the compiler from one pointer per row, which would spill
     }
@@ -51,24 +54,31 @@ void gemm_tile(const GemmTile<typename V::T>& t) {
     return Partial && j == NV - 1 ? V::load(p + j * V::lanes, rest) : V::load(p + j * V::lanes);
   };
   V sum[MR][NV];
-  MLPFAST_UNROLL for (int i = 0; i < MR; ++i) {
-    MLPFAST_UNROLL for (int j = 0; j < NV; ++j) sum[i][j] = t.accumulate ? load(t.c.row(i), j) : V::all(0);
+  MLPFAST_UNROLL
+  for (int i = 0; i < MR; ++i) {
+    MLPFAST_UNROLL
+    for (int j = 0; j < NV; ++j) sum[i][j] = t.accumulate ? load(t.c.row(i), j) : V::all(0);
   }
   Rows a(t.a);
   const T* b = t.b.data;
   for (int64_t p = 0; p < t.k; ++p, b += t.b.ld, a.advance()) {
     V right[NV];
-    MLPFAST_UNROLL for (int j = 0; j < NV; ++j) {
+    MLPFAST_UNROLL
+    for (int j = 0; j < NV; ++j) {
       right[j] = load(b, j);
       __builtin_prefetch(b + prefetch_rows * t.b.ld + j * V::lanes);
     }
-    MLPFAST_UNROLL for (int i = 0; i < MR; ++i) {
+    MLPFAST_UNROLL
+    for (int i = 0; i < MR; ++i) {
       const V left = V::all(a.at(i));
-      MLPFAST_UNROLL for (int j = 0; j < NV; ++j) sum[i][j] = fma(left, right[j], sum[i][j]);
+      MLPFAST_UNROLL
+      for (int j = 0; j < NV; ++j) sum[i][j] = fma(left, right[j], sum[i][j]);
     }
   }
-  MLPFAST_UNROLL for (int i = 0; i < MR; ++i) {
-    MLPFAST_UNROLL for (int j = 0; j < NV; ++j) {
+  MLPFAST_UNROLL
+  for (int i = 0; i < MR; ++i) {
+    MLPFAST_UNROLL
+    for (int j = 0; j < NV; ++j) {
       T* c = t.c.row(i) + j * V::lanes;
       if (Partial && j == NV - 1) {
         sum[i][j].store(c, rest);
@@ -110,7 +120,8 @@ void pack_transposed(int64_t k, int64_t cols, Matrix<const typename V::T> b, Mat
     for (int64_t p = 0; p < k; p += lanes) {
       const int64_t depth = k - p < lanes ? k - p : lanes;
       V block[lanes];
-      MLPFAST_UNROLL for (int i = 0; i < lanes; ++i) {
+      MLPFAST_UNROLL
+      for (int i = 0; i < lanes; ++i) {
         const typename V::T* source = b.row(j + i) + p;
         if (j + i >= cols) {
           block[i] = V::all(0);
@@ -121,7 +132,8 @@ void pack_transposed(int64_t k, int64_t cols, Matrix<const typename V::T> b, Mat
         }
       }
       V::transpose(block);
-      MLPFAST_UNROLL for (int i = 0; i < lanes; ++i) {
+      MLPFAST_UNROLL
+      for (int i = 0; i < lanes; ++i) {
         if (i < depth) block[i].store(panel.row(p + i) + j);
       }
     }

@@ -22,7 +22,7 @@ constexpr KernelTable<typename V::T> make_table() {
   table.cross_entropy = cross_entropy<V>;
   table.load_uint8 = load_uint8<V>;
   int row = 0;
-#define MLPFAST_ROW(name, functor)            \
+#define MLPFAST_ROW(name, functor)               \
   table.forward[row] = forward<V, ops::functor>; \
   table.backward[row++] = backward<V, ops::functor>;
   MLPFAST_ACTIVATIONS(MLPFAST_ROW)

@@ -66,9 +66,8 @@ void softmax(int64_t rows, int64_t cols, Matrix<const typename V::T> x, Matrix<t
       sum.add(j, e);
     });
     const V factor = V::all(T(1) / sum.total());
-    for_vectors<V>(cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
-      part.store(part.load(y.row(i) + j) * factor, y.row(i) + j);
-    });
+    for_vectors<V>(
+        cols, [&](int64_t j, auto part) MLPFAST_LAMBDA { part.store(part.load(y.row(i) + j) * factor, y.row(i) + j); });
   }
 }
 
