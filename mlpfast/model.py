@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -218,7 +219,8 @@ class MLP:
             model = cls(**{**facts, "sizes": sizes, "init": "zeros"})
             initializer(facts["init"])
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} does not describe a model of this version: {error!r}") from error
+            what = repr(error)[:500]
+            raise CheckpointError(f"{path} does not describe a model of this version: {what}") from error
         model.init = facts["init"]
         for name, parameter in zip(model._names(), model.parameters, strict=True):
             parameter[...] = tensors[name]
@@ -308,9 +310,9 @@ def _known(argument: str, value: Any, known: Sequence[str]) -> str:
 
 def _finite(argument: str, value: float) -> float:
     try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
+        number = float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:
+        number = math.inf
     if not abs(number) <= FLOAT32_MAX:
         raise ValueError(f"{argument} is {value!r}; it must be a finite float32 number")
     return number

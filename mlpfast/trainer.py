@@ -100,7 +100,7 @@ class Trainer:
         x, y = self.model.examples(x, y)
         held_out = None if validation_data is None else self.model.examples(*_pair(validation_data))
         weights = _sample_weights(sample_weight, len(x)), _class_weights(class_weight, self.model.sizes[-1])
-        batch_size, seed, callbacks = min(batch_size, len(x)), _integer("seed", seed), tuple(callbacks)
+        batch_size, seed, callbacks = min(batch_size, len(x)), _integer("seed", seed), _callables(callbacks)
         if not self.model._busy.acquire(blocking=False):
             raise RuntimeError("this model is being trained by another thread; train a copy, or wait")
         try:
@@ -192,6 +192,13 @@ def _pair(validation_data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, Arra
     if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
         raise TypeError(f"validation_data must be (x, y), got {type(validation_data).__name__}")
     return validation_data[0], validation_data[1]
+
+
+def _callables(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
+    given = tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
+    if not all(map(callable, given)):
+        raise TypeError(f"callbacks is {callbacks!r}; it must be a list of functions of trainer and record")
+    return given
 
 
 def _sample_weights(weights: ArrayLike | None, rows: int) -> NDArray[np.float32] | None:

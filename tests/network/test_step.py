@@ -1,0 +1,178 @@
+"""The training step: the same bits whichever way it is computed, and the weights of a plain float64 step."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from problems import Problem, reference_gradients, state, trained
+from tolerances import U, same_bits
+
+from mlpfast import MLP, SGD, Trainer, _cpu, kernels
+
+MOMENTUM = dict(momentum=0.9, nesterov=True, weight_decay=0.01)
+SMALL = {
+    "no hidden layer": Problem((13, 5), 50, 16),
+    "widths of one": Problem((1, 1, 1, 2), 21, 7),
+    "primes": Problem((31, 37, 17, 3), 100, 33, "tanh", sgd=MOMENTUM),
+    "deep": Problem((20, 33, 17, 65, 9, 10), 40, 20, "sigmoid", model=dict(init="xavier")),
+    "every activation": Problem((9, 16, 15, 14, 13, 12, 4), 60, 31, tuple(kernels.ACTIVATIONS)),
+    "leaky_relu": Problem((20, 40, 30, 10), 64, 32, "leaky_relu", sgd=dict(momentum=0.5)),
+    "batch of one": Problem((7, 19, 3), 9, 1),
+    "batch above the data": Problem((7, 19, 3), 25, 100),
+    "drop_last": Problem((7, 19, 3), 25, 10, fit=dict(drop_last=True)),
+    "in order": Problem((7, 19, 3), 25, 10, fit=dict(shuffle=False)),
+    "class_weight": Problem((7, 19, 3), 25, 10, fit=dict(class_weight=[2.0, 1.0, 0.0])),
+    "sample_weight": Problem((7, 19, 3), 25, 10, fit=dict(sample_weight=np.arange(25) % 4)),
+    "scaled": Problem((7, 19, 3), 25, 10, model=dict(input_scale=0.3, input_shift=-0.5)),
+    "several passes": Problem((5, 11, 3), 2300, 1100),
+    "wide": Problem((1030, 9, 1031, 2), 24, 12),
+}
+# At least 7 * 2^18 / 3 weights times rows, where seven threads are put to work.
+LARGE = {
+    "rows": Problem((64, 96, 10), 300, 128, sgd=MOMENTUM),
+    "columns": Problem((300, 110, 50, 10), 50, 20, ("tanh", "leaky_relu")),
+    "fewer columns than threads": Problem((5000, 3, 40), 130, 60),
+    "one row": Problem((1030, 700, 10), 3, 1),
+    "several passes": Problem((64, 33, 10), 2300, 1100, fit=dict(class_weight=np.linspace(0.5, 2, 10))),
+}
+EVERY = pytest.mark.parametrize("problem", SMALL.values(), ids=SMALL)
+EVERY_LARGE = pytest.mark.parametrize("problem", LARGE.values(), ids=LARGE)
+
+
+def assert_same(got, want):
+    for i, (a, b) in enumerate(zip(got, want, strict=True)):
+        assert same_bits(a, b), f"array {i}"
+
+
+@EVERY
+def test_same_bits_on_every_isa(problem, rng, use_isa):
+    data = problem.data(rng)
+    with use_isa("scalar"):
+        want = trained(problem, data)
+    for isa in set(_cpu.available_isas()) - {"scalar", "sse2"}:  # sse2 has no FMA
+        with use_isa(isa):
+            assert_same(trained(problem, data), want)
+
+
+@EVERY_LARGE
+def test_same_bits_for_any_number_of_threads(problem, rng, isa, threads):
+    data = problem.data(rng)
+    with threads(1):
+        want = trained(problem, data)
+    for n in (2, 3, 7):
+        with threads(n):
+            assert_same(trained(problem, data), want)
+            assert_same(trained(problem, data, fused=False), want)
+
+
+def test_the_team_is_as_large_as_asked():
+    """Counted in a new process, whose only other threads could be those of NumPy's BLAS."""
+    code = """if True:
+        import os, numpy as np, mlpfast
+        x, y = np.ones((128, 64), np.float32), np.zeros(128, int)
+        for n in 1, 2, 3, 7:
+            mlpfast.set_num_threads(n)
+            trainer = mlpfast.Trainer(mlpfast.MLP([64, 96, 10]), mlpfast.SGD(0.1))
+            trainer.fit(x, y, epochs=1, batch_size=128)
+            print(len(os.listdir("/proc/self/task")))"""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == ["1", "2", "3", "7"], done.stderr
+
+
+@EVERY
+def test_fused_equals_stored(problem, rng):
+    data = problem.data(rng)
+    assert_same(trained(problem, data, fused=False), trained(problem, data))
+
+
+@EVERY
+def test_one_step_against_float64(problem, rng, isa):
+    """A gradient errs by less than k u of its largest element, k the longest sum on its way."""
+    x, y = (a[: problem.batch] for a in problem.data(rng))
+    weights = {k: v[: len(y)] for k, v in problem.fit.items() if k.endswith("weight")}
+    trainer = problem.trainer()
+    before = [p.astype(np.float64) for p in trainer.model.parameters]
+    loss, gradients = reference_gradients(trainer.model, x, y, **weights)
+    record = trainer.fit(x, y, epochs=1, batch_size=problem.batch, **weights).epochs[0]
+    k = max(*problem.sizes, problem.batch) + 200
+    assert record["train_loss"] == pytest.approx(loss, rel=k * U)
+    for w, old, g in zip(trainer.model.parameters, before, gradients, strict=True):
+        bound = (2 * np.abs(old) + problem.lr * k * np.abs(g).max()) * 2 * U
+        kernels.reference.sgd_step(old, g, lr=problem.lr, velocity=np.zeros_like(old), **problem.sgd)
+        assert (np.abs(w - old) <= bound).all()
+
+
+@pytest.mark.parametrize("name", ["no hidden layer", "primes", "leaky_relu", "batch of one", "deep"])
+def test_the_functional_kernels_make_the_same_steps(name, rng):
+    problem = SMALL[name]
+    x, y = problem.data(rng)
+    names = [*problem.trainer().model.activations, "identity"]
+    p = [w.copy() for w in problem.trainer().model.parameters]
+    velocity = [np.zeros_like(w) if problem.sgd else None for w in p]
+    for i in range(0, problem.rows, problem.batch):
+        h, saved, inputs = x[i : i + problem.batch], [], []
+        for w, b, act in zip(p[::2], p[1::2], names, strict=True):
+            inputs.append(h)
+            z, h = kernels.linear(h, w, b), kernels.linear(h, w, b, activation=act)
+            saved.append(z if kernels.ACTIVATIONS[act][0] == "input" else h)
+        _, dy = kernels.softmax_cross_entropy(h, y[i : i + problem.batch])
+        gradients = []
+        for j in reversed(range(len(names))):
+            gradients[:0] = kernels.linear_backward_weights(inputs[j], dy), kernels.bias_add_backward(dy)
+            if j:
+                dy = kernels.linear_backward_input(dy, p[2 * j], saved[j - 1], activation=names[j - 1])
+        for w, dw, v in zip(p, gradients, velocity, strict=True):
+            kernels.sgd_step(w, dw, lr=problem.lr, velocity=v, **problem.sgd)
+    assert_same(trained(problem, (x, y), shuffle=False)[: len(p)], p)
+
+
+FEATURES = {
+    **{name: np.dtype(name).type for name in ("int8", "int16", "int32", "int64")},
+    **{name: np.dtype(name).type for name in ("uint8", "uint16", "uint32", "uint64")},
+    **{name: np.dtype(name).type for name in ("bool", "float16", "float64", "longdouble")},
+    "list": lambda x: x.tolist(),
+    "images": lambda x: x.reshape(len(x), 3, 5),
+    "fortran": np.asfortranarray,
+    "reversed": lambda x: np.flip(np.flip(x).copy()),
+    "every second column": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "every second row": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "misaligned": lambda x: np.frombuffer(b"-" + x.tobytes(), np.float32, offset=1).reshape(x.shape),
+    "byte-swapped": lambda x: x.astype(">f4"),
+    "byte-swapped int": lambda x: x.astype(">i2"),
+    "byte-swapped half": lambda x: x.astype(">f2")[:, :],
+}
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+@pytest.mark.parametrize("convert", FEATURES.values(), ids=FEATURES)
+def test_features_of_any_dtype_and_layout(convert, shift, rng):
+    problem = Problem((15, 20, 4), 30, 8, model=dict(input_scale=0.5, input_shift=shift))
+    x, y = problem.data(rng)
+    x = rng.integers(0, 2 if convert is np.bool_ else 100, x.shape).astype(np.float32)
+    assert_same(trained(problem, (convert(x), y)), trained(problem, (x, y)))
+
+
+def test_features_in_a_read_only_file(tmp_path, rng):
+    problem = Problem((15, 20, 4), 30, 8)
+    x, y = problem.data(rng)
+    np.save(tmp_path / "x.npy", x)
+    assert_same(trained(problem, (np.load(tmp_path / "x.npy", mmap_mode="r"), y)), trained(problem, (x, y)))
+
+
+@pytest.mark.parametrize("shift", [0.0, 33.0])
+def test_bytes_with_a_scale_equal_floats(shift, rng, isa):
+    x, y = rng.integers(0, 256, (100, 37)).astype(np.uint8), rng.integers(0, 5, 100)
+
+    def weights(features, **model):
+        trainer = Trainer(MLP([37, 24, 5], **model), SGD(0.1, momentum=0.9))
+        trainer.fit(features, y, epochs=3, batch_size=16)
+        return state(trainer)
+
+    floats = ((x.astype(np.float64) - shift) / 255).astype(np.float32)
+    for got, want in zip(weights(x, input_scale=1 / 255, input_shift=shift), weights(floats), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())

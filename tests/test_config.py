@@ -1,0 +1,119 @@
+"""Threads and the report of what runs here: calls, environment variables, limits of the process."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import mlpfast
+from mlpfast import _cpu
+from mlpfast.config import configuration
+
+VARIABLES = ("MLPFAST_NUM_THREADS", "OMP_NUM_THREADS")
+WRONG = [0, -1, 1.5, "2", None, 2**40, 10**30]
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    before = _cpu.requested_threads()
+    yield
+    _cpu.set_num_threads(before)
+
+
+def in_a_new_process(code, cpus=None, **environment):
+    clean = {k: v for k, v in os.environ.items() if k not in VARIABLES}
+    code = (
+        f"import os, mlpfast; os.sched_setaffinity(0, {cpus}); {code}" if cpus else f"import mlpfast; {code}"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code], env=clean | environment, capture_output=True, text=True, timeout=60
+    )
+
+
+def threads_of_a_new_process(cpus=None, **environment):
+    done = in_a_new_process("print(mlpfast.get_num_threads())", cpus, **environment)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def test_set_and_get():
+    mlpfast.set_num_threads(3)
+    assert mlpfast.get_num_threads() == 3
+
+
+def test_threads_ends_with_its_block():
+    mlpfast.set_num_threads(2)
+    with mlpfast.threads(5):
+        with mlpfast.threads(1):
+            assert mlpfast.get_num_threads() == 1
+        assert mlpfast.get_num_threads() == 5
+    assert mlpfast.get_num_threads() == 2
+    with pytest.raises(KeyError), mlpfast.threads(4):
+        raise KeyError
+    assert mlpfast.get_num_threads() == 2
+
+
+def test_threads_returns_to_the_default():
+    _cpu.set_num_threads(0)
+    with mlpfast.threads(7):
+        pass
+    assert _cpu.requested_threads() == 0
+
+
+@pytest.mark.parametrize("n", WRONG, ids=str)
+def test_wrong_numbers(n):
+    before = mlpfast.get_num_threads()
+    with pytest.raises((TypeError, ValueError)):
+        mlpfast.set_num_threads(n)
+    with pytest.raises((TypeError, ValueError)), mlpfast.threads(n):
+        pass
+    assert mlpfast.get_num_threads() == before
+
+
+def test_it_holds_for_every_python_thread():
+    mlpfast.set_num_threads(3)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(mlpfast.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert found == [3]
+
+
+def test_the_default_is_what_the_process_may_use():
+    usable = len(os.sched_getaffinity(0))
+    assert 1 <= threads_of_a_new_process() <= usable
+    first = min(os.sched_getaffinity(0))
+    assert threads_of_a_new_process(cpus={first}) == 1
+    assert threads_of_a_new_process(OMP_NUM_THREADS="1") == 1
+    assert threads_of_a_new_process(OMP_NUM_THREADS="64") <= usable
+    assert threads_of_a_new_process(MLPFAST_NUM_THREADS="5", OMP_NUM_THREADS="1") == 5
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "two", "2.5", "", "1" * 30])
+def test_a_wrong_environment_variable_is_named(text):
+    done = in_a_new_process("print(mlpfast.get_num_threads())", MLPFAST_NUM_THREADS=text)
+    assert done.returncode == 1 and "MLPFAST_NUM_THREADS" in done.stderr
+
+
+@pytest.mark.slow
+def test_more_threads_than_the_system_has():
+    code = """import numpy as np
+try:
+    mlpfast.set_num_threads(200_000)
+except ValueError:
+    raise SystemExit
+mlpfast.MLP([3000, 1000, 10]).evaluate(np.zeros((30_000, 3000), np.uint8), np.zeros(30_000, int))"""
+    done = in_a_new_process(code.replace("import numpy", "1\nimport numpy", 1))
+    assert done.returncode == 0, done.stderr
+
+
+def test_show_config(capsys):
+    mlpfast.show_config()
+    lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    facts = configuration()
+    assert {k: v.strip() for k, v in lines.items()} == facts
+    assert facts["isa"].startswith(_cpu.isa()) and facts["threads"] == str(mlpfast.get_num_threads())
+    assert [k for k in facts if k.startswith("precision ")] == [f"precision {p}" for p in _cpu.precisions()]
+    assert all(isinstance(v, str) and v for v in facts.values())

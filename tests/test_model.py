@@ -1,0 +1,184 @@
+"""MLP: what it refuses, what its answers are, and that asking changes nothing."""
+
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from bad_input import EMPTY, FEATURES, LABELS
+from problems import reference_gradients
+from tolerances import U, same_bits
+
+from mlpfast import MLP, kernels
+
+WRONG = {
+    "sizes": [
+        [3],
+        [],
+        [3, 0, 2],
+        [3, -1],
+        [3, 1.5],
+        [3, np.inf],
+        [True, 2],
+        [None, 2],
+        3,
+        "34",
+        [2**31, 2**31],
+        [2**62, 4],
+    ],
+    "activation": ["swoosh", ["relu", "tanh"], [], [["relu"]], None, 3],
+    "loss": ["hinge", None],
+    "init": ["random", "normal", "normal:", "normal:nan", "he:1", None],
+    "precision": ["exact", None],
+    "seed": [-1, 0.5, "zero", None],
+    "input_scale": [np.nan, np.inf, 1e39, 10**400, "large", 1j, None],
+    "input_shift": [np.nan, -np.inf, -1e39, [1, 2]],
+}
+
+
+def model_of(*sizes, **options):
+    return MLP(sizes, seed=1, **options)
+
+
+def raises_and_keeps(model, error, call, match=None):
+    before = [p.copy() for p in model.parameters]
+    with pytest.raises(error, match=match):
+        call()
+    assert all(same_bits(p, old) for p, old in zip(model.parameters, before, strict=True))
+
+
+@pytest.mark.parametrize(("name", "value"), [(k, v) for k, values in WRONG.items() for v in values], ids=str)
+def test_wrong_arguments_are_named(name, value):
+    with pytest.raises((TypeError, ValueError), match=name):
+        MLP(**{"sizes": [3, 4, 2], name: value})
+
+
+@pytest.mark.parametrize(("x", "error"), FEATURES.values(), ids=FEATURES)
+def test_wrong_features(x, error):
+    model = model_of(3, 4, 2)
+    for ask in (model.forward, model.predict, model.predict_proba):
+        raises_and_keeps(model, error, lambda ask=ask: ask(x))
+    for ask in (model.evaluate, model.loss_and_gradients):
+        raises_and_keeps(model, error, lambda ask=ask: ask(x, [0, 1, 0, 1]))
+
+
+@pytest.mark.parametrize(("y", "error"), LABELS.values(), ids=LABELS)
+def test_wrong_labels(y, error):
+    model = model_of(3, 4, 2)
+    for ask in (model.evaluate, model.loss_and_gradients):
+        raises_and_keeps(model, error, lambda ask=ask: ask(np.zeros((4, 3)), y), "y")
+
+
+@pytest.mark.parametrize("x", [x for x in EMPTY.values() if len(np.shape(x)) == 2], ids=list(EMPTY)[1:])
+def test_no_rows_have_no_predictions(x):
+    model = model_of(3, 4, 2)
+    assert model.forward(x).shape == model.predict_proba(x).shape == (0, 2)
+    assert model.predict(x).shape == (0,)
+
+
+@pytest.mark.parametrize("x", EMPTY.values(), ids=EMPTY)
+def test_no_rows_cannot_be_judged(x):
+    model = model_of(3, 4, 2)
+    for ask in (model.evaluate, model.loss_and_gradients):
+        raises_and_keeps(model, ValueError, lambda ask=ask: ask(x, np.zeros(0, int)), r"row|x has shape")
+
+
+@pytest.mark.parametrize("rows", [1, 127, 128, 129, 300])
+@pytest.mark.parametrize("sizes", [(3, 2), (37, 50, 10), (5, 1, 4)], ids=str)
+def test_answers(rows, sizes, rng, isa):
+    """predict, predict_proba and evaluate follow from forward, which is the float64 network's."""
+    model, x = model_of(*sizes, input_scale=0.5), rng.standard_normal((rows, sizes[0]), np.float32)
+    y = rng.integers(0, sizes[-1], rows)
+    loss, _ = reference_gradients(model, x, y)
+    outputs = model.forward(x)
+    assert outputs.shape == (rows, sizes[-1]) and outputs.dtype == np.float32
+    assert same_bits(model.predict(x), outputs.argmax(axis=1))
+    assert same_bits(model.predict_proba(x), kernels.softmax(outputs))
+    judged = model.evaluate(x, y)
+    assert judged == {
+        "loss": pytest.approx(loss, rel=300 * U),
+        "accuracy": (outputs.argmax(axis=1) == y).mean(),
+    }
+    assert model.loss_and_gradients(x, y)[0] == pytest.approx(judged["loss"], rel=1e-6)
+
+
+def test_a_row_is_answered_alike_in_any_company(rng, threads):
+    model, x = model_of(37, 200, 10), rng.standard_normal((300, 37), np.float32)
+    with threads(1):
+        want = model.forward(x)
+    for n in (2, 3, 7):
+        with threads(n):
+            assert same_bits(model.forward(x), want)
+    for i in (0, 1, 127, 128, 299):
+        assert same_bits(model.forward(x[i : i + 1]), want[i : i + 1])
+
+
+def test_equal_outputs_give_the_first_class():
+    assert np.array_equal(MLP([3, 4], init="zeros").predict(np.ones((2, 3))), [0, 0])
+
+
+def test_images_are_flattened(rng):
+    model, x = model_of(12, 5), rng.standard_normal((6, 3, 2, 2), np.float32)
+    assert same_bits(model.forward(x), model.forward(x.reshape(6, 12)))
+
+
+def test_nan_is_not_hidden():
+    model = model_of(3, 4, 2)
+    assert np.isnan(model.forward(np.full((1, 3), np.nan))).all()
+    assert np.isnan(model.evaluate(np.full((1, 3), np.nan), [0])["loss"])
+
+
+def test_predictions_from_several_python_threads(rng, threads):
+    model, x = model_of(50, 120, 10), rng.standard_normal((700, 50), np.float32)
+    want, judged = model.forward(x), model.evaluate(x, np.zeros(700, int))
+    with threads(2), ThreadPoolExecutor(4) as pool:
+        for outputs in pool.map(lambda _: model.forward(x), range(16)):
+            assert same_bits(outputs, want)
+        assert all(r == judged for r in pool.map(lambda _: model.evaluate(x, np.zeros(700, int)), range(16)))
+
+
+COPIES = {
+    "copy()": MLP.copy,
+    "copy.copy": copy.copy,
+    "copy.deepcopy": copy.deepcopy,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+}
+
+
+@pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
+def test_copies_are_independent(duplicate, rng):
+    model = model_of(3, 4, 5, 2, activation=["tanh", "leaky_relu"], input_scale=0.5, input_shift=2)
+    x, twin = rng.standard_normal((9, 3)), duplicate(model)
+    want = model.forward(x)
+    assert repr(twin) == repr(model) and same_bits(twin.forward(x), want)
+    for p in twin.parameters:
+        p[...] = 0
+    assert same_bits(model.forward(x), want) and not twin.forward(x).any()
+    assert model._busy.acquire(blocking=False)
+    assert twin._busy.acquire(blocking=False)
+
+
+def test_parameters_are_views_of_the_weights_in_use(rng):
+    model, x = model_of(3, 4, 2), rng.standard_normal((9, 3))
+    for i, p in enumerate(model.parameters):
+        before = model.forward(x)
+        p[...] += 1
+        assert not np.array_equal(model.forward(x), before), i
+    assert [p.shape for p in model.parameters] == [(3, 4), (4,), (4, 2), (2,)]
+
+
+def test_the_same_seed_gives_the_same_weights():
+    a, b, c = MLP([30, 20, 4], seed=3), MLP([30, 20, 4], seed=np.int64(3)), MLP([30, 20, 4], seed=4)
+    assert same_bits(a.parameters[0], b.parameters[0]) and not same_bits(a.parameters[0], c.parameters[0])
+    assert not a.parameters[1].any() and not a.parameters[3].any()
+
+
+def test_summary_names_every_layer():
+    lines = MLP([784, 256, 64, 10], activation=["relu", "tanh"]).summary().splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["1", "784", "256", "relu", "200,960"],
+        ["2", "256", "64", "tanh", "16,448"],
+        ["3", "64", "10", "softmax", "650"],
+        ["total", "218,058"],
+    ]

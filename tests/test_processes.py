@@ -1,0 +1,89 @@
+"""What happens around a training process: Ctrl-C, fork, subnormal numbers. Each in a process of its own."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+HEAD = """if True:
+    import multiprocessing, os, signal, sys
+    import numpy as np
+    import mlpfast
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((4000, 100), np.float32), rng.integers(0, 10, 4000)
+    def new():
+        return mlpfast.Trainer(mlpfast.MLP([100, 64, 10]), mlpfast.SGD(0.01, momentum=0.9))
+"""
+ENDLESS = """
+    trainer = new()
+    print("ready", flush=True)
+    try:
+        trainer.fit(x, y, epochs=10**9, batch_size=1000)
+    except KeyboardInterrupt:
+        assert np.isfinite(trainer.model.evaluate(x, y)["loss"])
+        trainer.fit(x, y, epochs=1, batch_size=1000)
+        print("went on", flush=True)
+"""
+# The alarm strikes within native calls; training goes on after each, and ends where an undisturbed one does.
+INTERRUPTED = """
+    def interrupt(*_):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGALRM, interrupt)
+    mlpfast.trainer.SECONDS_PER_CALL = 0.002
+    disturbed, whole, struck = new(), new(), []
+    for i in range(12):
+        signal.setitimer(signal.ITIMER_REAL, 0.011 + 0.003 * i)
+        try:
+            disturbed.fit(x, y, epochs=10**6, batch_size=16)
+        except KeyboardInterrupt:
+            struck.append(disturbed.position)
+    assert len(struck) == 12 and len(set(struck)) > 6, struck
+    disturbed.fit(x, y, epochs=1, batch_size=16)
+    whole.fit(x, y, epochs=disturbed.epoch, batch_size=16)
+    for a, b in zip(disturbed.model.parameters, whole.model.parameters):
+        assert np.array_equal(a, b)
+"""
+FORKED = """
+    mlpfast.set_num_threads(2)
+    def work(_):
+        trainer = new()
+        trainer.fit(x, y, epochs=1, batch_size=512)
+        return trainer.model.forward(x[:700])
+    want = work(0)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        for outputs in pool.map_async(work, range(3)).get(20):
+            assert np.array_equal(outputs, want)
+    assert np.array_equal(work(0), want)
+"""
+SUBNORMALS = """
+    new().fit(x, y, epochs=1, batch_size=512)
+    assert np.float32(1e-40) * np.float32(1) != 0
+    assert np.float64(1e-310) * 1.0 != 0
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_honoured_within_a_second():
+    process = subprocess.Popen([sys.executable, "-c", HEAD + ENDLESS], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        start = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "went on\n"
+        assert time.monotonic() - start < 1
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "code", [INTERRUPTED, FORKED, SUBNORMALS], ids=["interrupted training", "fork", "subnormal numbers"]
+)
+def test_process(code):
+    done = subprocess.run([sys.executable, "-c", HEAD + code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,225 @@
+"""Trainer.fit: what it records, how it goes on and stops, and what it refuses without touching the model."""
+
+import threading
+
+import numpy as np
+import pytest
+from bad_input import EMPTY, FEATURES, LABELS
+from problems import Problem, state, trained
+from tolerances import same_bits
+
+from mlpfast import MLP, SGD, DivergenceError, History, Trainer
+
+MOMENTUM = dict(momentum=0.9, weight_decay=0.01)
+PROBLEM = Problem((9, 16, 4), 53, 8, sgd=MOMENTUM)
+X, Y = np.ones((4, 3)), np.array([0, 1, 0, 1])
+NAN = float("nan")
+WRONG = {
+    "epochs": [0, -1, 1.0, True, "3", None],
+    "batch_size": [0, -1, 1.5, True, "8", None],
+    "seed": [1.5, "zero", None, True],
+    "sample_weight": [
+        *([1, 1, 1], np.ones((4, 1)), -np.ones(4), [1, 1, 1, NAN], [1, 1, 1, np.inf], [1e39] * 4, 1.0),
+        *(np.ones(4, complex), ["1"] * 4, [None] * 4),
+    ],
+    "class_weight": [
+        *([1], [1, 1, 1], [1, -1], [1, NAN], [1, 1e39], 1.0, ["1", "2"]),
+        *({2: 1.0}, {-1: 1.0}, {"0": 1.0}, {0: -1.0}, {0: None}),
+    ],
+    "validation_data": [X, (X,), (X, Y, Y), 5, (X, Y[:3]), (X[:, :2], Y), (X[:0], Y[:0])],
+    "callbacks": [print, 5, [None], "ab"],
+}
+
+
+def assert_same(got, want):
+    for i, (a, b) in enumerate(zip(got, want, strict=True)):
+        assert same_bits(a, b), f"array {i}"
+
+
+def small():
+    """A trainer that has a velocity, and all that a refused call must not change."""
+    trainer = Trainer(MLP([3, 4, 2]), SGD(0.1, momentum=0.9))
+    trainer.fit(X, Y, epochs=1, batch_size=2)
+    return trainer, [a.copy() for a in state(trainer)]
+
+
+def fit_refuses(error, match=None, /, x=X, y=Y, **options):
+    trainer, before = small()
+    with pytest.raises(error, match=match):
+        trainer.fit(x, y, **{"epochs": 1, "batch_size": 2, **options})
+    assert_same(state(trainer), before)
+    assert (trainer.epoch, trainer.position) == (1, 0)
+    trainer.fit(X, Y, epochs=1, batch_size=2)  # it is not busy
+
+
+@pytest.mark.parametrize(("x", "error"), FEATURES.values(), ids=FEATURES)
+def test_wrong_features(x, error):
+    fit_refuses(error, x=x)
+
+
+@pytest.mark.parametrize(("y", "error"), LABELS.values(), ids=LABELS)
+def test_wrong_labels(y, error):
+    fit_refuses(error, "y", y=y)
+
+
+@pytest.mark.parametrize("x", EMPTY.values(), ids=EMPTY)
+def test_no_rows(x):
+    fit_refuses(ValueError, x=x, y=np.zeros(0, int))
+
+
+@pytest.mark.parametrize(("name", "value"), [(k, v) for k, values in WRONG.items() for v in values], ids=str)
+def test_wrong_arguments(name, value):
+    fit_refuses((TypeError, ValueError), None if name == "validation_data" else name, **{name: value})
+
+
+@pytest.mark.parametrize("lr", [-0.1, NAN, float("inf"), "fast"])
+def test_a_wrong_learning_rate(lr):
+    with pytest.raises((TypeError, ValueError), match=r"lr|real number"):
+        SGD(lr)
+    trainer, before = small()
+    trainer.optimizer.lr = lr
+    with pytest.raises((TypeError, ValueError, RuntimeError)):
+        trainer.fit(X, Y, epochs=1, batch_size=2)
+    assert_same(state(trainer), before)
+
+
+def test_an_optimizer_of_another_model():
+    trainer, _ = small()
+    other = Trainer(MLP([3, 5, 2]), trainer.optimizer)
+    before = [p.copy() for p in other.model.parameters]
+    with pytest.raises(ValueError, match="new optimizer"):
+        other.fit(X, Y, epochs=1, batch_size=2)
+    assert_same(other.model.parameters, before)
+
+
+def test_history(rng):
+    x, y = PROBLEM.data(rng)
+    history = PROBLEM.trainer().fit(x, y, epochs=3, batch_size=8)
+    assert isinstance(history, History) and [r["epoch"] for r in history.epochs] == [1, 2, 3]
+    for record in history.epochs:
+        assert set(record) == {"epoch", "train_loss", "train_accuracy", "seconds"}
+        assert record["seconds"] > 0
+    trainer = PROBLEM.trainer()
+    record = trainer.fit(x, y, epochs=1, batch_size=8, validation_data=(x[:20], y[:20])).epochs[0]
+    judged = trainer.model.evaluate(x[:20], y[:20])
+    assert (record["val_loss"], record["val_accuracy"]) == (judged["loss"], judged["accuracy"])
+
+
+@pytest.mark.parametrize("batch", [1, 8, 53])
+def test_train_metrics_are_those_of_evaluate(batch, rng):
+    """Without learning, an epoch is an evaluation."""
+    problem = Problem((9, 16, 4), 53, batch, lr=0.0)
+    x, y = problem.data(rng)
+    record = problem.trainer().fit(x, y, epochs=1, batch_size=batch).epochs[0]
+    judged = problem.trainer().model.evaluate(x, y)
+    assert record["train_accuracy"] == judged["accuracy"]
+    assert record["train_loss"] == pytest.approx(judged["loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize("weights", [dict(sample_weight=[0.0] * 53), dict(class_weight=[0] * 4)], ids=str)
+def test_no_weight_at_all_changes_nothing(weights, rng):
+    problem = Problem((9, 16, 4), 53, 8)
+    *parameters, record = trained(problem, problem.data(rng), **weights)
+    assert_same(parameters, problem.trainer().model.parameters)
+    assert record[0][1] == 0.0
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_second_fit_continues(fused, rng):
+    data, trainer = PROBLEM.data(rng), PROBLEM.trainer(fused)
+    first = trainer.fit(*data, epochs=2, batch_size=8).epochs
+    last = trainer.fit(*data, epochs=3, batch_size=8).epochs
+    assert [r["epoch"] for r in first + last] == [1, 2, 3, 4, 5] and trainer.epoch == 5
+    assert_same(state(trainer), trained(PROBLEM, data, epochs=5)[:-1])
+
+
+def test_callbacks_see_each_epoch_and_any_may_stop(rng):
+    seen, data, trainer = [], PROBLEM.data(rng), PROBLEM.trainer()
+
+    def watch(its_trainer, record):
+        assert its_trainer is trainer
+        seen.append(dict(record))
+
+    callbacks = (
+        c for c in (watch, lambda _, record: record["epoch"] == 3, watch)
+    )  # read once, used each epoch
+    history = trainer.fit(*data, epochs=9, batch_size=8, callbacks=callbacks)
+    assert len(history.epochs) == trainer.epoch == 3
+    assert seen == [r for r in history.epochs for _ in range(2)]
+
+
+def test_an_exception_in_a_callback_leaves_the_model_free(rng):
+    data, trainer = PROBLEM.data(rng), PROBLEM.trainer()
+    with pytest.raises(KeyError):
+        trainer.fit(*data, epochs=2, batch_size=8, callbacks=[lambda _, record: record["nothing"]])
+    trainer.fit(*data, epochs=1, batch_size=8)
+    assert_same(state(trainer), trained(PROBLEM, data, epochs=2)[:-1])
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_bad_data_stop_before_their_step(fused, value, rng):
+    """Row 29 is in the fourth batch of 8."""
+    (x, y), trainer, whole = PROBLEM.data(rng), PROBLEM.trainer(fused), PROBLEM.trainer(fused)
+    order = dict(batch_size=8, shuffle=False)
+    for t in (trainer, whole):
+        t.fit(x, y, epochs=1, **order)
+    whole.fit(x[:24], y[:24], epochs=1, **order)
+    spoiled = x.copy()
+    spoiled[29] = value
+    with pytest.raises(DivergenceError, match="epoch 2, step 4"):
+        trainer.fit(spoiled, y, epochs=1, **order)
+    assert_same(state(trainer), state(whole))
+    trainer.fit(x, y, epochs=1, **order)  # continues at that batch
+    whole.fit(x[24:], y[24:], epochs=1, **order)
+    assert_same(state(trainer), state(whole))
+
+
+def test_going_on_where_drop_last_has_ended(rng):
+    """The last batch of 5 rows cannot be had, and is then left out: that epoch was complete."""
+    (x, y), trainer, whole = PROBLEM.data(rng), PROBLEM.trainer(), PROBLEM.trainer()
+    x[50] = np.nan
+    with pytest.raises(DivergenceError, match="step 7"):
+        trainer.fit(x, y, epochs=1, batch_size=8, shuffle=False)
+    record = trainer.fit(x, y, epochs=1, batch_size=8, shuffle=False, drop_last=True).epochs[0]
+    whole.fit(x[:48], y[:48], epochs=2, batch_size=8, shuffle=False)
+    assert record["epoch"] == 2 and np.isfinite(record["train_loss"])
+    assert_same(state(trainer), state(whole))
+
+
+def test_a_huge_learning_rate_diverges(rng):
+    problem = Problem((9, 16, 4), 53, 8, lr=1e30)
+    with pytest.raises(DivergenceError, match=r"epoch 1, step [2-7]"):
+        trained(problem, problem.data(rng), epochs=5)
+
+
+def test_a_busy_model_refuses(rng):
+    data, trainer = PROBLEM.data(rng), PROBLEM.trainer()
+    entered, leave = threading.Event(), threading.Event()
+
+    def wait(*_):
+        entered.set()
+        leave.wait(20)
+
+    other = threading.Thread(
+        target=trainer.fit, args=data, kwargs=dict(epochs=1, batch_size=8, callbacks=[wait])
+    )
+    other.start()
+    assert entered.wait(20)
+    try:
+        for another in (trainer, Trainer(trainer.model, SGD(0.1))):
+            with pytest.raises(RuntimeError, match="copy"):
+                another.fit(*data, epochs=1, batch_size=8)
+        assert trainer.model.predict(data[0]).shape == (53,)
+    finally:
+        leave.set()
+        other.join()
+    trainer.fit(*data, epochs=1, batch_size=8)
+    assert_same(state(trainer), trained(PROBLEM, data, epochs=2)[:-1])
+
+
+def test_shapes_and_dtypes_of_examples_are_free(rng):
+    x, y = PROBLEM.data(rng)
+    want = trained(PROBLEM, (x, y))
+    for labels in (y.tolist(), y.astype(np.uint8), y.astype(">i2"), np.repeat(y, 2)[::2]):
+        assert_same(trained(PROBLEM, (x.reshape(53, 3, 3), labels)), want)
