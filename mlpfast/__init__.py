@@ -1,9 +1,9 @@
 """Fast multilayer perceptrons: hand-written CPU kernels under a thin trainer."""
 
-from pkgutil import extend_path
+import pkgutil as _pkgutil
 
 # In a clone, the sources beside the caller find the installed extension.
-__path__ = extend_path(__path__, __name__)
+__path__ = _pkgutil.extend_path(__path__, __name__)
 
 try:
     from mlpfast import _cpu as _cpu
@@ -15,6 +15,7 @@ except ImportError as error:
 
 from mlpfast import datasets as datasets
 from mlpfast import kernels as kernels
+from mlpfast.config import __version__ as __version__
 from mlpfast.config import get_num_threads as get_num_threads
 from mlpfast.config import set_num_threads as set_num_threads
 from mlpfast.config import show_config as show_config
@@ -28,5 +29,3 @@ from mlpfast.model import MLP as MLP
 from mlpfast.optim import SGD as SGD
 from mlpfast.trainer import History as History
 from mlpfast.trainer import Trainer as Trainer
-
-__version__ = "0.1.0"

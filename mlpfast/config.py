@@ -9,6 +9,8 @@ import numpy as np
 
 from mlpfast import _cpu
 
+__version__ = "0.1.0"
+
 
 def get_num_threads() -> int:
     """Threads that a call may use.
@@ -25,7 +27,7 @@ def set_num_threads(n: int) -> None:
     Raises
     ------
     ValueError
-        If n is below 1.
+        If n is not in 1 .. 1024.
 
     Examples
     --------
@@ -33,8 +35,8 @@ def set_num_threads(n: int) -> None:
     >>> get_num_threads()
     1
     """
-    if n < 1:
-        raise ValueError(f"set_num_threads: n is {n}; it must be at least 1")
+    if not 1 <= n <= _cpu.max_threads():
+        raise ValueError(f"set_num_threads: n is {n}; it must be at least 1 and at most {_cpu.max_threads()}")
     _cpu.set_num_threads(n)
 
 
@@ -58,11 +60,9 @@ def threads(n: int) -> Iterator[None]:
 
 def configuration() -> dict[str, str]:
     """Facts about the machine and the installation, as texts by name."""
-    from importlib.metadata import version
-
     isas = _cpu.available_isas()
     return {
-        "mlpfast": version("mlpfast"),
+        "mlpfast": __version__,
         "cpu": _cpu_model(),
         "cpus usable": str(len(os.sched_getaffinity(0))),
         "threads": str(get_num_threads()),

@@ -50,10 +50,21 @@ class Trainer:
     def __init__(self, model: MLP, optimizer: SGD) -> None:
         self.model = model
         self.optimizer = optimizer
-        self.epoch = 0  # complete epochs
-        self.position = 0  # rows of the current one that are done
+        # Epochs done, rows of the current one done, and its sums of loss, weight, correct answers and rows. One
+        # array that native calls advance, so that Ctrl-C cannot fall between the weights and their place.
+        self._progress = np.zeros(6)
         self.fused = True  # apply updates as gradients are computed; the same bits either way
         self._rows = 0
+
+    @property
+    def epoch(self) -> int:
+        """Complete epochs."""
+        return int(self._progress[0])
+
+    @property
+    def position(self) -> int:
+        """Rows of the current epoch that are done."""
+        return int(self._progress[1])
 
     def fit(
         self,
@@ -144,34 +155,34 @@ class _Epoch:
         stored = not trainer.fused or _cpu.needs_gradient(batch_size)
         self.gradient = np.empty_like(model._flat) if stored else None
         if trainer._rows != len(x):
-            trainer._rows, trainer.position = len(x), 0
-        if trainer.position >= self.end:  # interrupted among the rows that drop_last leaves out
-            trainer.epoch, trainer.position = trainer.epoch + 1, 0
+            trainer._progress[1] = 0
+            trainer._rows = len(x)
+        if trainer.position >= self.end:  # interrupted when all was done
+            trainer._progress[:2] = trainer.epoch + 1, 0
 
     def run(self) -> Record:
         trainer, model = self.trainer, self.trainer.model
         order = (self.seed, trainer.epoch) if self.shuffle else None
         rule = trainer.optimizer.rule(model._flat.size)
-        total = np.zeros(4)  # loss, weight, correct, rows
+        how = (self.batch_size, self.drop_last, trainer.fused, SECONDS_PER_CALL)
+        progress = trainer._progress
         while trainer.position < self.end:
-            how = (trainer.position, self.batch_size, self.drop_last, trainer.fused, SECONDS_PER_CALL)
-            trainer.position, diverged, metrics = _cpu.train(
-                model.spec, model._flat, self.gradient, rule, *self.examples, order, self.workspace, how
+            finite = _cpu.train(
+                model.spec, model._flat, self.gradient, rule, *self.examples, order, self.workspace, progress, how
             )
-            total += metrics
-            if diverged:
+            if not finite:
                 step = trainer.position // self.batch_size + 1
                 raise DivergenceError(
                     f"the loss is not finite at epoch {trainer.epoch + 1}, step {step}; the weights are "
                     f"those before that step. Lower the learning rate ({trainer.optimizer.lr}) or check the "
                     "data for huge or missing values"
                 )
-        trainer.epoch, trainer.position = trainer.epoch + 1, 0
-        loss, weight, correct, rows = total
+        loss, weight, correct, rows = progress[2:]
+        progress[:2] = trainer.epoch + 1, 0
         return {
             "epoch": trainer.epoch,
             "train_loss": float(loss / weight) if weight else 0.0,
-            "train_accuracy": float(correct / rows),
+            "train_accuracy": float(correct / rows) if rows else 0.0,
         }
 
 

@@ -1,4 +1,4 @@
-"""What happens around a training process: Ctrl-C, fork, subnormal numbers. Each in a process of its own."""
+"""Around training: importing, Ctrl-C, fork, subnormal numbers. Each in a process of its own."""
 
 import signal
 import subprocess
@@ -62,6 +62,15 @@ SUBNORMALS = """
     assert np.float32(1e-40) * np.float32(1) != 0
     assert np.float64(1e-310) * 1.0 != 0
 """
+IMPORT = """if True:
+    import os, sys, numpy as np
+    threads, state = os.listdir("/proc/self/task"), np.random.get_state()[1].copy()
+    import mlpfast, mlpfast.cli, mlpfast.callbacks
+    assert os.listdir("/proc/self/task") == threads
+    assert (np.random.get_state()[1] == state).all()
+    assert np.float32(1e-40) * np.float32(1) != 0
+    print(*{"matplotlib", "rich", "sklearn", "scipy", "torch"} & set(sys.modules), end="")
+"""
 
 
 @pytest.mark.slow
@@ -87,3 +96,10 @@ def test_ctrl_c_is_honoured_within_a_second():
 def test_process(code):
     done = subprocess.run([sys.executable, "-c", HEAD + code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_importing_changes_nothing():
+    """No output, no thread, no optional package; subnormal numbers and NumPy's generator are as they were."""
+    command = [sys.executable, "-W", "error", "-c", IMPORT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -216,5 +216,6 @@ template Input<float> matrix_input<float>(py::handle, const char*, const char*);
 template py::array output<float>(py::handle, const Shape&, const char*, std::initializer_list<const py::array*>,
                                  const py::array*);
 template py::array in_place<float>(py::handle, const char*, const char*);
+template py::array in_place<double>(py::handle, const char*, const char*);
 
 }  // namespace mlpfast::bindings

@@ -38,6 +38,7 @@ void register_config(py::module_& m) {
   m.def("num_threads", cpu::num_threads);
   m.def("requested_threads", cpu::requested_threads);
   m.def("set_num_threads", cpu::set_num_threads);
+  m.def("max_threads", [] { return cpu::max_threads; });
   m.def("activations", activations);
   m.def("precisions", precisions);
 }

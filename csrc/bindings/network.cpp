@@ -50,7 +50,7 @@ struct ExampleInput {
   ExampleInput(const Spec& spec, const py::array& x, py::handle labels, py::handle sample_weight,
                py::handle class_weight) {
     const std::string dtype = py::str(x.dtype());
-    if (x.ndim() != 2 || x.shape(1) != spec.sizes.front() || (x.shape(1) > 1 && x.strides(1) != x.itemsize()))
+    if (x.ndim() != 2 || x.shape(1) != spec.sizes.front() || (x.size() > 1 && x.shape(1) > 1 && x.strides(1) != x.itemsize()))
       throw value_error("network", "x has shape " + shape_text(shape_of(x)) + ", expected rows of " +
                                        std::to_string(spec.sizes.front()) + " adjacent features");
     examples.features = {static_cast<const char*>(x.data()), x.strides(0), x.shape(1),
@@ -96,20 +96,24 @@ typename cpu::Backend<T>::Job job_of(const Spec& spec, const ExampleInput<T>& in
 
 py::tuple metrics_tuple(const cpu::Metrics& m) { return py::make_tuple(m.loss, m.weight, m.correct, m.rows); }
 
-/// rule: (name, [slots], (lr, momentum, nesterov, weight_decay)); order: (seed, epoch) or None; how: (first row, batch,
-/// drop_last, fused, seconds). Returns (next row, diverged, (loss sum, weight, correct, rows)).
+/// rule: (name, [slots], (lr, momentum, nesterov, weight_decay)); order: (seed, epoch) or None; progress: epochs, row,
+/// and the epoch's sums of loss, weight, correct, rows, advanced here; how: (batch, drop_last, fused, seconds).
+/// False where the batch at the new row has a loss that is not finite.
 template <class T>
-py::tuple train(const py::tuple& plain_spec, py::handle parameters, py::handle gradient, const py::tuple& rule,
+bool train(const py::tuple& plain_spec, py::handle parameters, py::handle gradient, const py::tuple& rule,
                 const py::array& x, py::handle labels, py::handle sample_weight, py::handle class_weight,
-                py::handle order, py::handle workspace, const py::tuple& how) {
+                py::handle order, py::handle workspace, py::handle progress_value, const py::tuple& how) {
   const Spec spec = spec_from(plain_spec);
   ExampleInput<T> input(spec, x, labels, sample_weight, class_weight);
-  cpu::TrainingRun<T> run{how[0].cast<int64_t>(),
+  py::array progress_array = in_place<double>(progress_value, "network", "progress");
+  require_shape(progress_array, {6}, "network", "progress", "of a trainer");
+  double* progress = pointer<double>(progress_array);
+  cpu::TrainingRun<T> run{static_cast<int64_t>(progress[1]),
                           input.rows,
-                          how[1].cast<int64_t>(),
-                          how[2].cast<bool>(),
-                          how[3].cast<bool>() ? network::UpdateMode::fused : network::UpdateMode::store,
-                          how[4].cast<double>()};
+                          how[0].cast<int64_t>(),
+                          how[1].cast<bool>(),
+                          how[2].cast<bool>() ? network::UpdateMode::fused : network::UpdateMode::store,
+                          how[3].cast<double>()};
   if (run.batch < 1 || run.first < 0)
     throw value_error("network", "batch must be positive, the first row not negative");
   std::optional<ops::Shuffle> shuffle;
@@ -141,7 +145,11 @@ py::tuple train(const py::tuple& plain_spec, py::handle parameters, py::handle g
     const py::gil_scoped_release release;
     result = cpu::train<T>(job, run);
   }
-  return py::make_tuple(result.next, result.diverged, metrics_tuple(job.metrics));
+  const double sums[] = {job.metrics.loss, job.metrics.weight, static_cast<double>(job.metrics.correct),
+                         static_cast<double>(job.metrics.rows)};
+  for (int i = 0; i < 4; ++i) progress[2 + i] = (run.first == 0 ? 0 : progress[2 + i]) + sums[i];
+  progress[1] = static_cast<double>(result.next);
+  return !result.diverged;
 }
 
 /// Metrics of all rows as one batch; their gradient is stored.

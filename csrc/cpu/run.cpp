@@ -65,6 +65,7 @@ void gradients(typename Backend<T>::Job& job, int64_t rows) {
 
 template <class T>
 void forward(const ForwardRun<T>& run) {
+  if (run.rows == 0) return;
   const int64_t chunks = (run.rows + chunk_rows - 1) / chunk_rows, size = std::min(run.rows, chunk_rows);
   const double work = static_cast<double>(run.spec.parameters()) * static_cast<double>(run.rows);
   const int threads = static_cast<int>(std::min<int64_t>(chunks, threads_for(work)));

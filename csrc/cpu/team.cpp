@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <stdexcept>
 #include <string>
 
 namespace mlpfast::cpu {
@@ -53,14 +54,20 @@ int cgroup_cpus() {
 
 int environment_threads() {
   const char* text = std::getenv("MLPFAST_NUM_THREADS");
-  return text ? std::atoi(text) : 0;
+  if (!text || !*text) return 0;
+  char* end = nullptr;
+  const long n = std::strtol(text, &end, 10);
+  if (*end || n < 1 || n > max_threads)
+    throw std::invalid_argument("MLPFAST_NUM_THREADS is '" + std::string(text) + "'; it must be 1 .. " +
+                                std::to_string(max_threads));
+  return static_cast<int>(n);
 }
 
 int default_threads() {
   static const int fixed = environment_threads();
   static const int granted = cgroup_cpus();
   if (fixed > 0) return fixed;
-  return std::max(1, std::min({omp_get_max_threads(), affinity_cpus(), granted}));
+  return std::max(1, std::min({omp_get_max_threads(), affinity_cpus(), granted, max_threads}));
 }
 
 }  // namespace

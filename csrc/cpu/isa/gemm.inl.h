@@ -1,7 +1,6 @@
 // gemm micro-kernel: c[MR, NV vectors] = (c +) sum over p of a[i, p] * b[p, j], one FMA chain per output in order of p.
-// MR * NV accumulators stay in registers; each step of p loads NV vectors of b and broadcasts MR numbers of a. Wide,
-// low tiles load least per FMA: 6 x 4 vectors beat 14 x 2 by 8 % on a busy core of an Emerald Rapids, and tied on an
-// idle one.
+// MR * NV accumulators stay in registers; each step loads NV vectors of b and broadcasts MR numbers of a. Wide, low tiles
+// load least per FMA: 6 x 4 vectors beat 14 x 2 by 8 % on a busy core of an Emerald Rapids, and tied on an idle one.
 #pragma once
 #include "cpu/dispatch.h"
 

@@ -1,0 +1,94 @@
+"""The benchmark command on one tiny case: its JSON, its tables, a comparison. No speed is asserted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CASE = "gemm 1x256x784 NN float32"
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(path of the JSON, its content, the printed report)"""
+    path = tmp_path_factory.mktemp("benchmarks") / "out.json"
+    done = command(
+        *("gemm", "--cases", "1x256x784", "--contenders", "mlpfast,numpy"),
+        *("--rounds", 3, "--threads", 1, "--json", path),
+    )
+    assert done.returncode == 0, done.stderr
+    return path, json.loads(path.read_text()), done.stdout
+
+
+def test_results_say_what_ran_where(run):
+    _, results, _ = run
+    assert {"CPU", "threads", "date", "python"} <= set(results["environment"])
+    assert {"mlpfast", "numpy"} <= set(results["versions"])
+    (row,) = results["rows"]
+    assert row["name"] == CASE
+    assert list(row["contenders"]) == ["mlpfast", "numpy"]
+    for entry in row["contenders"].values():
+        assert entry["check"] == ""
+        assert len(entry["seconds"]) == 3
+        assert all(0 < seconds < 1 for seconds in entry["seconds"])
+
+
+def test_report_has_a_row_with_the_ratio_to_the_best_peer(run):
+    path, _, printed = run
+    (line,) = [line for line in printed.splitlines() if line.startswith(f"| {CASE}")]
+    assert "x** numpy" in line
+    again = command("report", path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == printed
+
+
+def test_a_missing_contender_keeps_its_cell(run, tmp_path):
+    path, results, _ = run
+    results = json.loads(path.read_text())
+    results["rows"][0]["contenders"]["jax"] = {"unavailable": "not installed"}
+    changed = tmp_path / "changed.json"
+    changed.write_text(json.dumps(results))
+    assert "| not installed |" in command("report", changed).stdout
+
+
+def test_a_wrong_result_is_no_peer(run, tmp_path):
+    path, results, _ = run
+    results = json.loads(path.read_text())
+    results["rows"][0]["contenders"]["numpy"]["check"] = "product: relative error 0.1"
+    changed = tmp_path / "changed.json"
+    changed.write_text(json.dumps(results))
+    printed = command("report", changed).stdout
+    assert "WRONG: product" in printed
+    assert "x** numpy" not in printed
+
+
+def test_compare_with_itself_is_a_tie_and_twice_as_slow_is_not(run, tmp_path):
+    path, _, _ = run
+    same = command("compare", path, path)
+    assert same.returncode == 0, same.stderr
+    assert CASE in same.stdout
+    assert "tie" in same.stdout
+    results = json.loads(path.read_text())
+    ours = results["rows"][0]["contenders"]["mlpfast"]
+    ours["seconds"] = [100 * seconds for seconds in ours["seconds"]]
+    slower = tmp_path / "slower.json"
+    slower.write_text(json.dumps(results))
+    assert "slower" in command("compare", path, slower).stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [("gemm", "--cases", "no such case"), ("gemm", "--contenders", "nobody")]
+)
+def test_nothing_to_run_is_an_error(arguments):
+    done = command(*arguments)
+    assert done.returncode != 0
+    assert arguments[-1] in done.stderr
