@@ -1,7 +1,7 @@
 """IDX files, plain or gzipped: the format of the MNIST files.
 
-Files come from strangers, so a header is believed only as far as the bytes behind it allow: memory and inflated data
-stay within what was announced, and that within what the file can hold.
+Files come from strangers, so a header is believed only as far as the bytes behind it allow: memory and
+inflated data stay within what was announced, and that within what the file can hold.
 """
 
 import io

@@ -50,7 +50,7 @@ class Trainer:
     def __init__(self, model: MLP, optimizer: SGD) -> None:
         self.model = model
         self.optimizer = optimizer
-        # Epochs done, rows of the current one done, and its sums of loss, weight, correct answers and rows. One
+        # Epochs done, rows of the current one done, its sums of loss, weight, correct answers and rows: one
         # array that native calls advance, so that Ctrl-C cannot fall between the weights and their place.
         self._progress = np.zeros(6)
         self.fused = True  # apply updates as gradients are computed; the same bits either way
@@ -168,7 +168,15 @@ class _Epoch:
         progress = trainer._progress
         while trainer.position < self.end:
             finite = _cpu.train(
-                model.spec, model._flat, self.gradient, rule, *self.examples, order, self.workspace, progress, how
+                model.spec,
+                model._flat,
+                self.gradient,
+                rule,
+                *self.examples,
+                order,
+                self.workspace,
+                progress,
+                how,
             )
             if not finite:
                 step = trainer.position // self.batch_size + 1

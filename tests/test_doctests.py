@@ -6,8 +6,9 @@ import pkgutil
 import re
 from pathlib import Path
 
-import mlpfast
 import pytest
+
+import mlpfast
 
 MODULES = sorted(m.name for m in pkgutil.walk_packages(mlpfast.__path__, "mlpfast.") if "_cpu" not in m.name)
 README = Path(__file__).parent.parent / "README.md"
