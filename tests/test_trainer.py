@@ -170,9 +170,11 @@ def test_bad_data_stop_before_their_step(fused, value, rng):
     with pytest.raises(DivergenceError, match="epoch 2, step 4"):
         trainer.fit(spoiled, y, epochs=1, **order)
     assert_same(state(trainer), state(whole))
-    trainer.fit(x, y, epochs=1, **order)  # continues at that batch
+    record = trainer.fit(x, y, epochs=1, **order).epochs[0]  # continues at that batch
     whole.fit(x[24:], y[24:], epochs=1, **order)
     assert_same(state(trainer), state(whole))
+    undisturbed = PROBLEM.trainer(fused).fit(x, y, epochs=2, **order).epochs[1]
+    assert {**record, "seconds": 0} == {**undisturbed, "seconds": 0}
 
 
 def test_going_on_where_drop_last_has_ended(rng):

@@ -26,6 +26,7 @@ SMALL = {
     "class_weight": Problem((7, 19, 3), 25, 10, fit=dict(class_weight=[2.0, 1.0, 0.0])),
     "sample_weight": Problem((7, 19, 3), 25, 10, fit=dict(sample_weight=np.arange(25) % 4)),
     "scaled": Problem((7, 19, 3), 25, 10, model=dict(input_scale=0.3, input_shift=-0.5)),
+    "losses far apart": Problem((9, 16, 4), 3000, 100, model=dict(input_scale=8.0), lr=0.001),
     "several passes": Problem((5, 11, 3), 2300, 1100),
     "wide": Problem((1030, 9, 1031, 2), 24, 12),
 }
@@ -88,6 +89,14 @@ def test_the_team_is_as_large_as_asked():
 def test_fused_equals_stored(problem, rng):
     data = problem.data(rng)
     assert_same(trained(problem, data, fused=False), trained(problem, data))
+
+
+@EVERY
+def test_same_bits_however_often_the_native_call_returns(problem, rng, monkeypatch):
+    data = problem.data(rng)
+    want = trained(problem, data, epochs=2)
+    monkeypatch.setattr("mlpfast.trainer.SECONDS_PER_CALL", 0.0)  # after each step
+    assert_same(trained(problem, data, epochs=2), want)
 
 
 @EVERY

@@ -1,0 +1,82 @@
+"""What is measured: a list; a new case is a new line."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import prod
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of a table.
+
+    shape is m, n, k for gemm; the layers' sizes for step and predict; rows, classes for softmax.
+    floor is the least ratio to the best peer that we ask of ourselves, remark says why where it is missed.
+    """
+
+    group: str
+    shape: tuple[int, ...]
+    form: str = "NN"  # gemm: which operands are transposed
+    batch: int = 1
+    batches: int = 1  # steps of an epoch, which is what one run does
+    lr: float = 0.005
+    dtype: str = "float32"
+    quick: bool = False  # of the small set: --quick and README's table
+    floor: float = 0.0
+    remark: str = field(default="", compare=False)
+
+    @property
+    def name(self) -> str:
+        """Unique over all groups."""
+        sizes = ("x" if self.group in ("gemm", "softmax") else "-").join(map(str, self.shape))
+        tail = {"gemm": self.form, "step": f"batch {self.batch}", "predict": f"rows {self.batch}"}
+        return " ".join(filter(None, (self.group, sizes, tail.get(self.group), self.dtype)))
+
+    @property
+    def flops(self) -> float:
+        """Of the matrix products in one call or step; a step needs no gradient of its input."""
+        if self.group == "gemm":
+            return 2.0 * prod(self.shape)
+        if self.group not in ("step", "predict"):
+            return 0.0
+        layers = [a * b for a, b in pairwise(self.shape)]
+        passes = 3 * sum(layers) - layers[0] if self.group == "step" else sum(layers)
+        return 2.0 * passes * self.batch
+
+
+def _gemm(m: int, n: int, k: int, *forms: str, quick: bool = False, floor: float = 0.95) -> list[Case]:
+    return [Case("gemm", (m, n, k), form, quick=quick, floor=floor) for form in forms or ("NN",)]
+
+
+CASES: list[Case] = [
+    *_gemm(256, 256, 784, "NN", quick=True),
+    *_gemm(784, 256, 256, "TN", quick=True),
+    *_gemm(256, 784, 256, "NN", "NT", "TN"),
+    *_gemm(256, 10, 256, "NN", "TN", floor=1.1),
+    *_gemm(256, 256, 10, "NT", floor=1.4),
+    *_gemm(32, 256, 784),
+    *_gemm(1, 256, 784),
+    *_gemm(617, 333, 200),
+    *_gemm(129, 257, 1000),
+    *_gemm(512, 512, 512),
+    *_gemm(1000, 1000, 1000),
+    *_gemm(1024, 1024, 1024, quick=True),
+    *_gemm(2048, 2048, 2048),
+    *_gemm(4096, 4096, 4096),
+    *_gemm(1024, 2048, 2048, "NN", "TN", "NT"),
+    Case("step", (784, 256, 10), batch=256, batches=60, quick=True, floor=1.4),
+    Case("step", (784, 256, 10), batch=32, batches=300, quick=True, floor=1.6),
+    Case("step", (784, 256, 10), batch=1, batches=1000, lr=0.001, quick=True, floor=3.0),
+    Case("step", (784, 2048, 2048, 10), batch=1024, batches=4, quick=True, floor=1.1),
+    Case("step", (32, 512, 512, 2), batch=4096, batches=8, floor=1.2),
+    Case("step", (784, *[512] * 6, 10), batch=256, batches=20, floor=1.25),
+    Case("step", (64, 48, 48, 48, 4), batch=512, batches=100, floor=1.5),
+    Case("softmax", (65536, 10), quick=True),
+    Case("softmax", (4096, 32768)),
+    Case("predict", (784, 256, 10), quick=True, floor=1.0),
+]
+
+
+def choose(group: str, containing: str = "", quick: bool = False) -> list[Case]:
+    """Cases of a group, or of "all", whose name contains a text."""
+    wanted = [c for c in CASES if group in ("all", c.group) and containing in c.name]
+    return [c for c in wanted if c.quick] if quick else wanted

@@ -1,0 +1,68 @@
+"""The competitors: one module each, with a function for each group it takes part in.
+
+``gemm``, ``step``, ``softmax``, ``predict``: (case, data, threads) -> Job. A module imports its library
+inside these functions, so that a missing one is a cell that says so.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+NAMES = (
+    "mlpfast",
+    "numpy",
+    "torch_eager",
+    "torch_manual",
+    "torch_compile",
+    "jax",
+    "sklearn",
+    "onnxruntime",
+)
+PEAKS = ("peak_fma", "peak_copy")
+
+
+class NotAvailable(Exception):
+    """This contender cannot run this case; the text says why, for the row."""
+
+
+@dataclass
+class Job:
+    """run() does the work once and returns when it is done; result() is what check.py looks at, after a run.
+
+    gemm: the product. softmax: (loss, gradient). step: weights as in data.Examples. predict: classes.
+    """
+
+    run: Callable[[], object]
+    result: Callable[[], Any]
+    version: str
+    note: str = ""
+    flops: float = 0.0  # of one run, where it is not the case's (the peaks)
+
+
+def offers(name: str, group: str) -> bool:
+    """Whether a contender takes part in a group."""
+    return hasattr(import_module(f"benchmarks.contenders.{name}"), group)
+
+
+def build(name: str, *arguments: Any) -> Job:
+    """The job of a contender for (case, data, threads)."""
+    job: Job = getattr(import_module(f"benchmarks.contenders.{name}"), arguments[0].group)(*arguments)
+    return job
+
+
+def fastest(builders: Sequence[Callable[[], Job]], runs: int = 3) -> Job:
+    """A peer's best form counts: time each form for at least 20 ms and build the best one afresh."""
+    best = []
+    for builder in builders:
+        times: list[float] = []
+        job = builder()
+        job.run()
+        end = time.perf_counter() + 0.02
+        while len(times) < runs or time.perf_counter() < end:
+            start = time.perf_counter()
+            job.run()
+            times.append(time.perf_counter() - start)
+        best.append(sorted(times)[len(times) // 2])
+    return builders[best.index(min(best))]()

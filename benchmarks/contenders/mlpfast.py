@@ -1,0 +1,61 @@
+"""Ourselves, through the public API."""
+
+from typing import Any
+
+from benchmarks.cases import Case
+from benchmarks.contenders import Job
+
+
+def gemm(case: Case, data: Any, threads: int) -> Job:
+    from mlpfast.kernels import gemm
+
+    ta, tb = case.form[0] == "T", case.form[1] == "T"
+    a, b, out = data.a, data.b, data.out
+    return _job(threads, lambda: gemm(a, b, transpose_a=ta, transpose_b=tb, out=out), lambda: out)
+
+
+def softmax(case: Case, data: Any, threads: int) -> Job:
+    from mlpfast.kernels import softmax_cross_entropy
+
+    logits, labels, out, loss = data.logits, data.labels, data.out, [0.0]
+
+    def run() -> None:
+        loss[0] = softmax_cross_entropy(logits, labels, out=out)[0]
+
+    return _job(threads, run, lambda: (loss[0], out))
+
+
+def step(case: Case, data: Any, threads: int) -> Job:
+    import mlpfast
+
+    model = _model(case, data)
+    trainer = mlpfast.Trainer(model, mlpfast.SGD(case.lr))
+    x, y, batch = data.x, data.y, case.batch
+    return _job(
+        threads,
+        lambda: trainer.fit(x, y, epochs=1, batch_size=batch, shuffle=True),
+        lambda: [w.copy() for w in model.parameters],
+    )
+
+
+def predict(case: Case, data: Any, threads: int) -> Job:
+    model, x = _model(case, data), data.x
+    return _job(threads, lambda: model.predict(x), lambda: model.predict(x))
+
+
+def _model(case: Case, data: Any) -> Any:
+    import mlpfast
+
+    options: dict[str, Any] = {} if case.dtype == "float32" else {"dtype": case.dtype}
+    model = mlpfast.MLP(case.shape, init="zeros", **options)
+    for parameter, w in zip(model.parameters, data.weights, strict=True):
+        parameter[...] = w
+    return model
+
+
+def _job(threads: int, run: Any, result: Any) -> Job:
+    import mlpfast
+    from mlpfast import _cpu
+
+    mlpfast.set_num_threads(threads)
+    return Job(run, result, mlpfast.__version__, note=f"ISA {_cpu.isa()}")

@@ -1,0 +1,90 @@
+"""NumPy with everything in place: out= wherever it exists, no temporaries a careful user would avoid."""
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.cases import Case
+from benchmarks.contenders import Job
+
+
+def gemm(case: Case, data: Any, threads: int) -> Job:
+    (a, b), out = data.operands(case.form), data.out
+    return Job(lambda: np.matmul(a, b, out=out), lambda: out, np.__version__)
+
+
+def softmax(case: Case, data: Any, threads: int) -> Job:
+    loss, out = [0.0], data.out
+
+    def run() -> None:
+        loss[0] = _softmax_cross_entropy(data.logits, data.labels, out) / len(out)
+        np.multiply(out, 1 / len(out), out=out)
+
+    return Job(run, lambda: (loss[0], out), np.__version__)
+
+
+def step(case: Case, data: Any, threads: int) -> Job:
+    net = _Net(data.weights, case.batch)
+    rng = np.random.default_rng(0)
+
+    def run() -> float:
+        order = rng.permutation(len(data.x)).reshape(case.batches, case.batch)
+        return sum(net.step(data.x, data.y, rows, case.lr) for rows in order) / len(data.x)
+
+    return Job(run, lambda: net.weights, np.__version__)
+
+
+def predict(case: Case, data: Any, threads: int) -> Job:
+    net = _Net(data.weights, case.batch)
+    return Job(lambda: net.predict(data.x), lambda: net.predict(data.x), np.__version__)
+
+
+def _softmax_cross_entropy(logits: Any, labels: Any, out: Any) -> float:
+    """Sum of losses; out = softmax - onehot, which may be the logits themselves."""
+    rows = np.arange(len(labels))
+    np.subtract(logits, logits.max(axis=1, keepdims=True), out=out)
+    picked = out[rows, labels]
+    np.exp(out, out=out)
+    total = out.sum(axis=1, keepdims=True)
+    loss = np.log(total).sum() - picked.sum()
+    np.divide(out, total, out=out)
+    out[rows, labels] -= 1
+    return float(loss)
+
+
+class _Net:
+    """Layers with buffers for one batch size."""
+
+    def __init__(self, weights: list[Any], batch: int) -> None:
+        self.weights = [w.copy() for w in weights]
+        self.w, self.b = self.weights[::2], self.weights[1::2]
+        dtype = self.w[0].dtype
+        self.h = [np.ones((batch, w.shape[0]), dtype) for w in self.w]
+        self.h.append(np.ones((batch, self.w[-1].shape[1]), dtype))
+        self.d = [np.ones_like(h) for h in self.h]
+        self.dw = [np.ones_like(w) for w in self.w]
+
+    def forward(self, x: Any) -> Any:
+        h = x
+        for w, b, y in zip(self.w, self.b, self.h[1:], strict=True):
+            np.matmul(h, w, out=y)
+            y += b
+            h = y if y is self.h[-1] else np.maximum(y, 0, out=y)
+        return h
+
+    def predict(self, x: Any) -> Any:
+        return self.forward(x).argmax(axis=1)
+
+    def step(self, x: Any, y: Any, rows: Any, lr: float) -> float:
+        np.take(x, rows, axis=0, out=self.h[0], mode="clip")  # "raise" would copy through a buffer
+        loss = _softmax_cross_entropy(self.forward(self.h[0]), y[rows], self.d[-1])
+        for i in reversed(range(len(self.w))):
+            w, h, dy = self.w[i], self.h[i], self.d[i + 1]
+            np.matmul(h.T, dy, out=self.dw[i])
+            if i:
+                np.matmul(dy, w.T, out=self.d[i])
+                np.multiply(self.d[i], h > 0, out=self.d[i])
+            self.dw[i] *= lr / len(rows)
+            w -= self.dw[i]
+            self.b[i] -= dy.sum(axis=0) * (lr / len(rows))
+        return loss

@@ -1,0 +1,159 @@
+"""Markdown from results: BENCHMARKS.md, and README's table between its markers."""
+
+from collections.abc import Iterable, Mapping
+from math import prod
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.cases import CASES
+from benchmarks.contenders import PEAKS
+from benchmarks.load import QUIET
+from benchmarks.summary import OURS, Entry, headline, peak_fraction, ratio, spread, timed
+
+Results = Mapping[str, Any]
+OPEN, CLOSE = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+HOW = """\
+Time of one call, or of one step in a whole epoch: median (quartiles) over the rounds. Each contender runs
+in its own process and takes its turn in every round, when the last one's threads sleep. Behind a peer's
+time is its ratio to ours: the median over rounds of the ratio within a round; "tie" where its quartiles
+enclose 1. All contenders of a row have the same data, float type and threads; their first result is checked
+against NumPy's. `step` is a shuffled epoch of `Trainer.fit` with plain SGD, from memory. torch_manual is
+PyTorch without autograd, by hand; torch_compile compiles the whole step into one graph; jax scans over the
+epoch inside jit."""
+
+
+def markdown(results: Iterable[Results]) -> str:
+    """All tables of one or more runs."""
+    parts = ["# Benchmarks", "", "Written by `python -m benchmarks`.", "", HOW]
+    for run in results:
+        parts += ["", *_environment(run)]
+        for group in dict.fromkeys(row["case"]["group"] for row in run["rows"]):
+            rows = [row for row in run["rows"] if row["case"]["group"] == group]
+            parts += ["", f"## {group}", "", *table(rows), "", *_notes(rows)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def table(rows: list[Results]) -> list[str]:
+    """Lines of a group's table: ours, share of the peak, headline, every peer."""
+    names = dict.fromkeys(name for row in rows for name in row["contenders"])
+    peers = [name for name in names if name != OURS and name not in PEAKS]
+    lines = _header(["case", OURS, "of peak", "best peer / ours", *peers])
+    for row in rows:
+        entries = row["contenders"]
+        ours = entries.get(OURS)
+        cells = [_cell(entries.get(name), ours) for name in peers]
+        lines.append(_line([row["name"], _cell(ours, None), _peak(entries), _headline(entries), *cells]))
+    return lines
+
+
+def short_table(results: Iterable[Results]) -> list[str]:
+    """README's lines: the quick cases, ours against the best peer."""
+    quick = {case.name for case in CASES if case.quick}
+    lines = _header(["case", OURS, "best peer", "best peer / ours"])
+    for row in (row for run in results for row in run["rows"] if row["name"] in quick):
+        entries, best = row["contenders"], headline(row["contenders"])
+        theirs = _cell(entries[best[0]], None) if best else "none"
+        lines.append(_line([row["name"], _cell(entries.get(OURS), None), theirs, _headline(entries)]))
+    return lines
+
+
+def write(results: list[Results], root: Path) -> list[str]:
+    """Write BENCHMARKS.md, and README's table if it has the markers; names of the files written."""
+    (root / "BENCHMARKS.md").write_text(markdown(results), encoding="utf-8")
+    readme = root / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    before, opened, rest = text.partition(OPEN)
+    _, closed, after = rest.partition(CLOSE)
+    if not (opened and closed):
+        return ["BENCHMARKS.md"]
+    body = "\n".join([*short_table(results), "", *(_caption(run) for run in results)])
+    readme.write_text(f"{before}{OPEN}\n{body}\n{CLOSE}{after}", encoding="utf-8")
+    return ["BENCHMARKS.md", "README.md"]
+
+
+def duration(seconds: float, *quartiles: float) -> str:
+    """Three digits: 12.3 us; with quartiles 12.3 (11.9 - 13.0) us."""
+    unit, scale = next(
+        (u, s) for u, s in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)) if seconds >= 0.9995 * s or u == "us"
+    )
+    middle, *ends = (
+        f"{t / scale:#.3g}".rstrip(".") if t < 999.5 * scale else f"{t / scale:.0f}"
+        for t in (seconds, *quartiles)
+    )
+    return f"{middle} ({' - '.join(ends)}) {unit}" if ends else f"{middle} {unit}"
+
+
+def _header(titles: list[str]) -> list[str]:
+    return [_line(titles), _line(["---"] * len(titles))]
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _cell(entry: Entry | None, ours: Entry | None) -> str:
+    if entry is None:
+        return "not run"
+    if "unavailable" in entry:
+        return str(entry["unavailable"])[:80]
+    if entry["check"]:
+        return f"WRONG: {entry['check']}"
+    if not entry["seconds"]:
+        return "no rounds"
+    text = duration(*spread(entry["seconds"]))
+    return f"{text}, {ratio(entry, ours).middle:.2f}x" if ours and timed(ours) else text
+
+
+def _headline(entries: Mapping[str, Entry]) -> str:
+    best = headline(entries)
+    if best is None:
+        return "-"
+    peer, (middle, low, high) = best
+    tie = "tie, " if low <= 1 <= high and len(entries[OURS]["seconds"]) > 1 else ""
+    return f"{tie}**{middle:.2f}x** {peer}"
+
+
+def _peak(entries: Mapping[str, Entry]) -> str:
+    found = peak_fraction(entries)
+    if found is None:
+        reasons = [entries[name].get("unavailable", "") for name in PEAKS if name in entries]
+        return reasons[0] if reasons else "not measured"
+    _, rate, share = found
+    return f"{share:.0%} of {rate / 1e9:.0f} GFLOP/s" if rate else f"{share:.0%} of a copy"
+
+
+def _notes(rows: list[Results]) -> list[str]:
+    """Geometric mean, rows below their floor, and contenders that kept the CPUs busy."""
+    floors = {case.name: case for case in CASES}
+    heads = {row["name"]: best for row in rows if (best := headline(row["contenders"]))}
+    lines = []
+    if heads:
+        mean = prod(best[1].middle for best in heads.values()) ** (1 / len(heads))
+        lines.append(f"Geometric mean over {len(heads)} cases: {mean:.2f}x the best peer.")
+    for name, (peer, (middle, *_)) in heads.items():
+        case = floors.get(name)
+        if case and middle < case.floor:
+            lines.append(f"- {name}: {middle:.2f}x {peer}, we ask {case.floor}x. {case.remark}".rstrip())
+    for row in rows:
+        if row["others"] and median(row["others"]) > QUIET:
+            others = f"others kept {median(row['others']):.1f} CPUs busy"
+            lines.append(f"- {row['name']}: {others}, so this row says little: spinning threads suffer most.")
+        for name, entry in row["contenders"].items():
+            if timed(entry) and entry["restless"]:
+                lines.append(
+                    f"- {row['name']}: {name} still used CPU half a second after {entry['restless']} of "
+                    f"{len(entry['seconds'])} rounds."
+                )
+    return lines
+
+
+def _environment(run: Results) -> list[str]:
+    facts = {**run["environment"], **run["versions"]}
+    return ["```", *(f"{name:<14} {text}" for name, text in facts.items()), "```"]
+
+
+def _caption(run: Results) -> str:
+    e = run["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    return f"{e['CPU']}, {e['CPUs usable']} CPUs, {e['threads']} threads, {e['date']}; {versions}."

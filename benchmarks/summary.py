@@ -1,0 +1,66 @@
+"""What the rounds of a row say: medians, quartiles, and ratios from pairs of the same round."""
+
+from collections.abc import Mapping, Sequence
+from statistics import median, quantiles
+from typing import Any, NamedTuple
+
+from benchmarks.contenders import PEAKS
+
+OURS = "mlpfast"
+Entry = Mapping[str, Any]  # what timing.race says of one contender
+
+
+class Spread(NamedTuple):
+    """Median, first and third quartile."""
+
+    middle: float
+    low: float
+    high: float
+
+    def overlaps(self, other: "Spread") -> bool:
+        return self.low <= other.high and other.low <= self.high
+
+
+def spread(values: Sequence[float]) -> Spread:
+    if len(values) < 2:
+        return Spread(values[0], values[0], values[0])
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return Spread(median(values), low, high)
+
+
+def timed(entry: Entry | None) -> bool:
+    """Whether it ran and its result was right."""
+    return entry is not None and "unavailable" not in entry and not entry["check"] and bool(entry["seconds"])
+
+
+def ratio(entry: Entry, base: Entry) -> Spread:
+    """How many times as long as base, round by round."""
+    return spread([a / b for a, b in zip(entry["seconds"], base["seconds"], strict=False)])
+
+
+def best_peer(entries: Mapping[str, Entry]) -> str | None:
+    """The peer of the lowest median time."""
+    peers = [name for name, e in entries.items() if name != OURS and name not in PEAKS and timed(e)]
+    return min(peers, key=lambda name: median(entries[name]["seconds"]), default=None)
+
+
+def headline(entries: Mapping[str, Entry]) -> tuple[str, Spread] | None:
+    """The best peer and its time over ours."""
+    peer = best_peer(entries)
+    if peer is None or not timed(entries.get(OURS)):
+        return None
+    return peer, ratio(entries[peer], entries[OURS])
+
+
+def peak_fraction(entries: Mapping[str, Entry]) -> tuple[str, float, float] | None:
+    """The peak of the row, the rate it was measured at (0 for a copy), and our share of it."""
+    ours = entries.get(OURS)
+    for name in PEAKS:
+        peak = entries.get(name)
+        if timed(peak) and timed(ours):
+            assert peak and ours
+            share = ratio(peak, ours).middle
+            if not peak["flops"]:
+                return name, 0.0, share
+            return name, peak["flops"] / median(peak["seconds"]), share * ours["flops"] / peak["flops"]
+    return None

@@ -1,0 +1,168 @@
+"""Workers of one case take turns: a round runs each contender once, the next when the last is idle."""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import contenders
+from benchmarks.cases import Case
+from benchmarks.load import QUIET, Others, await_quiet, cpu_seconds
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD_TIMEOUT = 900.0  # seconds; torch.compile is slow
+IDLE_STEP, IDLE_SHARE, IDLE_LIMIT = 0.01, 0.02, 0.5  # seconds, CPU time in a step over its length, seconds
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "MLPFAST_NUM_THREADS",
+    "NPROC",  # XLA's thread pool
+)
+OPENBLAS_USERS = ("numpy", "sklearn")  # elsewhere NumPy only checks results and must leave no threads behind
+Record = dict[str, Any]
+
+
+class WorkerError(Exception):
+    """A worker died or hangs."""
+
+
+class Worker:
+    """The parent's end of benchmarks.worker."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        blas = {"OPENBLAS_NUM_THREADS": str(threads if name in OPENBLAS_USERS else 1)}
+        cpus = sorted(os.sched_getaffinity(0))[:threads]
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the worker
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **blas},
+        )
+        os.sched_setaffinity(self.process.pid, cpus)  # before it has threads: they inherit it
+
+    def ask(self, request: Record, timeout: float = BUILD_TIMEOUT) -> Record:
+        assert self.process.stdin and self.process.stdout
+        try:
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            raise WorkerError(self._last_words()) from None
+        ready, _, _ = select.select([self.process.stdout], [], [], timeout)
+        if not ready:
+            raise WorkerError(f"no answer within {timeout:.0f} s")
+        line = self.process.stdout.readline()
+        if not line:
+            raise WorkerError(self._last_words())
+        reply: Record = json.loads(line)
+        return reply
+
+    def settle(self) -> bool:
+        """Wait until its threads sleep; False if they still run after the limit."""
+        end = time.monotonic() + IDLE_LIMIT
+        while time.monotonic() < end:
+            start, before = time.monotonic(), cpu_seconds(self.process.pid)
+            time.sleep(IDLE_STEP)
+            if cpu_seconds(self.process.pid) - before < IDLE_SHARE * (time.monotonic() - start):
+                return True
+        return False
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self.log.close()
+
+    def _last_words(self) -> str:
+        self.process.wait()
+        self.log.seek(0)
+        lines = self.log.read().strip().splitlines()
+        return f"died with code {self.process.returncode}: {lines[-1] if lines else 'no message'}"[:300]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """patience: seconds of a case that may go into waiting for a quiet machine and repeating rounds."""
+
+    threads: int
+    rounds: int
+    patience: float = 0.0
+
+
+def race(case: Case, names: Sequence[str], plan: Plan) -> tuple[dict[str, Record], list[float]]:
+    """Facts and seconds of each contender, or {"unavailable": why}; and CPUs others used in each round."""
+    with ExitStack() as stack:
+        results, workers = {}, {}
+        for name in names:
+            results[name], worker = _start(stack, case, name, plan.threads)
+            if worker:
+                workers[name] = worker
+        pids = [worker.process.pid for worker in workers.values()]
+        disturbance: list[float] = []
+        deadline = time.monotonic() + plan.patience
+        while len(disturbance) < plan.rounds:
+            await_quiet(pids, deadline)
+            others = Others(pids)
+            seconds = _round(results, workers, len(disturbance))
+            cpus = others.cpus()
+            if cpus > QUIET and time.monotonic() < deadline:
+                continue
+            disturbance.append(cpus)
+            for name, value in seconds.items():
+                results[name]["seconds"].append(value)
+        return results, disturbance
+
+
+def _start(stack: ExitStack, case: Case, name: str, threads: int) -> tuple[Record, Worker | None]:
+    worker = stack.enter_context(_closing(Worker(name, threads)))
+    try:
+        result = worker.ask({"case": asdict(case), "contender": name, "threads": threads})
+    except WorkerError as error:
+        return {"unavailable": str(error)}, None
+    if "unavailable" in result:
+        return result, None
+    worker.settle()
+    return {**result, "seconds": [], "restless": 0}, worker
+
+
+def _round(results: dict[str, Record], workers: dict[str, Worker], number: int) -> dict[str, float]:
+    """Seconds by contender; one that dies leaves the race."""
+    seconds = {}
+    for name in _rotated(list(workers), number):
+        try:
+            seconds[name] = workers[name].ask({"run": results[name]["repeats"]})["seconds"]
+        except WorkerError as error:
+            results[name]["unavailable"] = str(error)
+            del workers[name]
+        else:
+            results[name]["restless"] += not workers[name].settle()
+    return seconds
+
+
+def _rotated(names: list[str], by: int) -> list[str]:
+    """Each round starts with another contender, so that nobody always follows the same neighbour's cache."""
+    by %= len(names) or 1
+    return names[by:] + names[:by]
+
+
+@contextmanager
+def _closing(worker: Worker) -> Iterator[Worker]:
+    try:
+        yield worker
+    finally:
+        worker.close()
+
+
+def entrants(case: Case, wanted: Sequence[str]) -> list[str]:
+    """Contenders of a case in the list's order: those wanted, or all and the peak."""
+    names = [n for n in (*contenders.NAMES, *contenders.PEAKS) if contenders.offers(n, case.group)]
+    return [n for n in names if n in wanted] if wanted else names

@@ -1,0 +1,83 @@
+"""One contender of one case in its own process: ``python -m benchmarks.worker``, JSON lines in and out.
+
+First in: {"case", "contender", "threads"}; out: {"version", "note", "check", "flops", "repeats", "steps"} or
+{"unavailable": why}. Then {"run": repeats} is answered by {"seconds": of a call or step}, till input ends.
+"""
+
+import gc
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+if sys.path[0] in ("", os.getcwd()):
+    sys.path.append(
+        sys.path.pop(0)
+    )  # an installed mlpfast goes before the source folder, which has no extension
+
+from benchmarks import check, contenders, data
+from benchmarks.cases import Case
+from benchmarks.contenders import Job, NotAvailable
+
+ROUND = 0.05  # seconds that a round takes at least
+WARM = 10  # a round's runs are preceded by a tenth of them: caches and threads were someone else's
+
+
+def measure(run: Callable[[], object], repeats: int) -> float:
+    """Seconds of one run, the mean over one round."""
+    for _ in range(repeats // WARM):
+        run()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    return (time.perf_counter() - start) / repeats
+
+
+def calibrate(run: Callable[[], object]) -> int:
+    """Runs that make up a round."""
+    repeats = 1
+    while (seconds := measure(run, repeats)) * repeats < ROUND:
+        repeats = max(repeats + 1, min(4 * repeats, math.ceil(ROUND / seconds)))
+    return repeats
+
+
+def prepare(request: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
+    """Build the job, check its first result, warm up."""
+    case = Case(**{**request["case"], "shape": tuple(request["case"]["shape"])})
+    inputs = data.make(case)
+    job = contenders.build(request["contender"], case, inputs, request["threads"])
+    job.run()
+    peak = request["contender"] in contenders.PEAKS
+    wrong = "" if peak else check.verify(case, inputs, job.result())
+    gc.collect()
+    gc.disable()
+    repeats = calibrate(job.run)
+    facts = {"version": job.version, "note": job.note, "check": wrong, "flops": job.flops or case.flops}
+    return job, {**facts, "repeats": repeats, "steps": 1 if peak else case.batches}
+
+
+def serve(lines: TextIO, answer: Callable[[dict[str, Any]], None]) -> None:
+    try:
+        job, ready = prepare(json.loads(lines.readline()))
+    except NotAvailable as reason:
+        return answer({"unavailable": str(reason)})
+    except ImportError as error:
+        return answer({"unavailable": "not installed", "note": str(error)})
+    except Exception as error:
+        return answer({"unavailable": f"failed: {type(error).__name__}: {str(error)[:200]}"})
+    answer(ready)
+    for line in lines:
+        answer({"seconds": measure(job.run, json.loads(line)["run"]) / ready["steps"]})
+
+
+def main() -> None:
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not mix with the replies
+    serve(sys.stdin, lambda reply: print(json.dumps(reply), file=replies, flush=True))
+
+
+if __name__ == "__main__":
+    main()
