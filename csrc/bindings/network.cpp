@@ -50,7 +50,8 @@ struct ExampleInput {
   ExampleInput(const Spec& spec, const py::array& x, py::handle labels, py::handle sample_weight,
                py::handle class_weight) {
     const std::string dtype = py::str(x.dtype());
-    if (x.ndim() != 2 || x.shape(1) != spec.sizes.front() || (x.size() > 1 && x.shape(1) > 1 && x.strides(1) != x.itemsize()))
+    if (x.ndim() != 2 || x.shape(1) != spec.sizes.front() ||
+        (x.size() > 1 && x.shape(1) > 1 && x.strides(1) != x.itemsize()))
       throw value_error("network", "x has shape " + shape_text(shape_of(x)) + ", expected rows of " +
                                        std::to_string(spec.sizes.front()) + " adjacent features");
     examples.features = {static_cast<const char*>(x.data()), x.strides(0), x.shape(1),
@@ -101,8 +102,8 @@ py::tuple metrics_tuple(const cpu::Metrics& m) { return py::make_tuple(m.loss, m
 /// False where the batch at the new row has a loss that is not finite.
 template <class T>
 bool train(const py::tuple& plain_spec, py::handle parameters, py::handle gradient, const py::tuple& rule,
-                const py::array& x, py::handle labels, py::handle sample_weight, py::handle class_weight,
-                py::handle order, py::handle workspace, py::handle progress_value, const py::tuple& how) {
+           const py::array& x, py::handle labels, py::handle sample_weight, py::handle class_weight, py::handle order,
+           py::handle workspace, py::handle progress_value, const py::tuple& how) {
   const Spec spec = spec_from(plain_spec);
   ExampleInput<T> input(spec, x, labels, sample_weight, class_weight);
   py::array progress_array = in_place<double>(progress_value, "network", "progress");
@@ -138,6 +139,8 @@ bool train(const py::tuple& plain_spec, py::handle parameters, py::handle gradie
     optimization.slots[s] = flat_array<T>(slots[s], spec.parameters(), "slot");
   optimization.scalars = sgd_scalars<T>(lr, momentum, nesterov, weight_decay, "SGD");
   job.optimization = &optimization;
+  if (run.first > 0)  // one chain of sums an epoch, wherever the clock cuts it
+    job.metrics = {progress[2], progress[3], static_cast<int64_t>(progress[4]), static_cast<int64_t>(progress[5])};
 
   cpu::active_isa();  // may throw, so not inside a team
   cpu::TrainingResult result;
@@ -145,10 +148,10 @@ bool train(const py::tuple& plain_spec, py::handle parameters, py::handle gradie
     const py::gil_scoped_release release;
     result = cpu::train<T>(job, run);
   }
-  const double sums[] = {job.metrics.loss, job.metrics.weight, static_cast<double>(job.metrics.correct),
-                         static_cast<double>(job.metrics.rows)};
-  for (int i = 0; i < 4; ++i) progress[2 + i] = (run.first == 0 ? 0 : progress[2 + i]) + sums[i];
-  progress[1] = static_cast<double>(result.next);
+  const cpu::Metrics& sums = job.metrics;
+  const double values[] = {static_cast<double>(result.next), sums.loss, sums.weight, static_cast<double>(sums.correct),
+                           static_cast<double>(sums.rows)};
+  std::copy(std::begin(values), std::end(values), progress + 1);
   return !result.diverged;
 }
 

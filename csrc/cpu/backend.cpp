@@ -203,7 +203,7 @@ void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
   const Problem problem{m,    n,     batch_.rows, constant(work_.activation[below]), constant(work_.gradient[above]),
                         true, false, sums};
   const auto finish = [&](const Tile<T>& t) { finish_weights(l, t, mode); };
-  const Grid grid = gemm_grid(m, n, team_.size());
+  const Grid grid = gemm_grid(m, n, batch_.rows, team_.size());
   const Range rows = share(m, 1, grid.rows, team_.rank() / grid.cols);
   const Range cols = share(n, table_.lanes, grid.cols, team_.rank() % grid.cols);
   if (rows.size() > 0 && cols.size() > 0) gemm_part(table_, problem, rows, cols, Epilogue<T>(finish));

@@ -98,6 +98,7 @@ struct KernelTable {
   int tile_vectors;                                  // widest gemm tile
   int tile_rows[max_tile_vectors];                   // tallest for each width
   Gemm gemm[2][2][max_tile_vectors][max_tile_rows];  // [a transposed][last vector partial][vectors - 1][rows - 1]
+  void (*pack)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);             // panel[p][j] = b[p][j]
   void (*pack_transposed)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);  // panel[p][j] = b[j][p]
   void (*forward[ops::activation_count])(const ForwardArgs<T>&);
   void (*backward[ops::activation_count])(const BackwardArgs<T>&);

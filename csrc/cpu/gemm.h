@@ -48,7 +48,7 @@ void gemm(const Gemm<T>& problem, Epilogue<T> epilogue = {});
 struct Grid {
   int rows, cols;
 };
-Grid gemm_grid(int64_t m, int64_t n, int threads);
+Grid gemm_grid(int64_t m, int64_t n, int64_t k, int threads);
 int gemm_threads(int64_t m, int64_t n, int64_t k);
 
 extern template void gemm_part<float>(const KernelTable<float>&, const Gemm<float>&, Range, Range, Epilogue<float>);

@@ -1,8 +1,9 @@
 // gemm micro-kernel: c[MR, NV vectors] = (c +) sum over p of a[i, p] * b[p, j], one FMA chain per output in order of p.
-// MR * NV accumulators stay in registers; each step loads NV vectors of b and broadcasts MR numbers of a. Wide, low tiles
-// load least per FMA: 6 x 4 vectors beat 14 x 2 by 8 % on a busy core of an Emerald Rapids, and tied on an idle one.
+// MR * NV accumulators stay in registers; each step loads NV vectors of b and broadcasts MR numbers of a. Wide, low
+// tiles load least per FMA: 6 x 4 vectors beat 14 x 2 by 8 % on a busy core of an Emerald Rapids, and tied on an idle
+// one.
 #pragma once
-#include "cpu/dispatch.h"
+#include "cpu/isa/elementwise.inl.h"
 
 namespace {
 
@@ -108,6 +109,19 @@ constexpr void fill_gemm(KernelTable<typename V::T>& table) {
     fill_gemm<V, NV, MR + 1>(table);
   } else if constexpr (NV < widest) {
     fill_gemm<V, NV + 1>(table);
+  }
+}
+
+/// panel[p][j] = b[p][j]
+template <class V>
+void pack(int64_t k, int64_t cols, Matrix<const typename V::T> b, Matrix<typename V::T> panel) {
+  constexpr int64_t ahead = 8;  // rows
+  for (int64_t p = 0; p < k; ++p) {
+    const typename V::T* row = b.row(p);
+    for_vectors<V>(cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
+      __builtin_prefetch(row + ahead * b.ld + j);
+      part.store(part.load(row + j), panel.row(p) + j);
+    });
   }
 }
 

@@ -15,6 +15,7 @@ constexpr KernelTable<typename V::T> make_table() {
   KernelTable<typename V::T> table{};
   table.lanes = V::lanes;
   fill_gemm<V>(table);
+  table.pack = pack<V>;
   table.pack_transposed = pack_transposed<V>;
   table.combine = combine<V>;
   table.column_sums = column_sums<V>;
