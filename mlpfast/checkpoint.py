@@ -26,10 +26,10 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], fact
     """
     from safetensors.numpy import save as serialize
 
-    path = Path(path)
     metadata = {"mlpfast.format": FORMAT, "mlpfast.model": json.dumps(dict(facts))}
     content = serialize({name: np.ascontiguousarray(t) for name, t in tensors.items()}, metadata)
     try:
+        path = Path(os.path.realpath(path))  # a link stays, its target is written
         if path.exists() and not path.is_file():
             raise OSError("it exists and is not a regular file")
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mlpfast.")
@@ -38,7 +38,7 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], fact
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
+            os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
             os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):
@@ -60,6 +60,9 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
     from safetensors import SafetensorError, safe_open
 
     try:
+        path = os.fspath(path)
+        if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe would wait for a writer
+            raise OSError("it is not a regular file")
         with open(path, "rb"):
             pass
         with safe_open(path, framework="numpy") as file:
@@ -72,7 +75,10 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
             facts = json.loads(metadata["mlpfast.model"])
             if not isinstance(facts, dict):
                 raise CheckpointError(f"{path}: its description is not a JSON object")
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+            names = list(file.keys())
+            if any(file.get_slice(name).get_dtype() != "F32" for name in names):
+                raise CheckpointError(f"{path}: its tensors are not all float32")
+            return {name: file.get_tensor(name) for name in names}, facts
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
     except (SafetensorError, ValueError, TypeError, RecursionError) as error:
@@ -80,9 +86,9 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    """The process's mask for new files, read without setting it for an instant."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        return next((int(line.split()[1], 8) for line in file if line.startswith("Umask:")), 0o077)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -3,7 +3,6 @@
 import math
 import operator
 import os
-import threading
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Real
@@ -59,8 +58,8 @@ class MLP:
         seed: int = 0,
         precision: str = "highest",
     ) -> None:
-        self.sizes = _checked_sizes(sizes)
-        self.activations = _checked_activations(activation, len(self.sizes) - 2)
+        self._sizes = _checked_sizes(sizes)
+        self._activations = _checked_activations(activation, len(self.sizes) - 2)
         self.loss = _known("loss", loss, LOSSES)
         self.init = init
         self.input_scale = _finite("input_scale", input_scale)
@@ -76,7 +75,17 @@ class MLP:
         shapes = [s for i, o in pairwise(self.sizes) for s in ((i, o), (o,))]
         self._flat = _aligned_zeros(sum(int(np.prod(s)) for s in shapes))
         self.parameters = views(self._flat, shapes)
-        self._busy = threading.Lock()
+        self._busy = _cpu.Busy()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers of inputs, of units in each hidden layer, and of classes."""
+        return self._sizes
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """The activation of each hidden layer."""
+        return self._activations
 
     @property
     def spec(self) -> tuple[Any, ...]:
@@ -156,7 +165,7 @@ class MLP:
         native = array.dtype.newbyteorder("=")
         adjacent = array.shape[1] < 2 or array.strides[1] == array.itemsize
         if array.dtype != native or not array.flags.aligned or not adjacent:
-            array = np.ascontiguousarray(array, native)
+            array = np.require(array, native, ["C", "A"])
         return array
 
     def examples(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int32]]:

@@ -1,6 +1,6 @@
 """Optimizers: hyper-parameters, and the state of each parameter between steps. The updates are kernels."""
 
-import math
+import weakref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,10 @@ class SGD:
         self, lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
     ) -> None:
         for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"SGD: {name} is {value}; it must be finite and not negative")
+            if not isinstance(value, int | float | np.number):
+                raise TypeError(f"SGD: {name} is {value!r}; it must be a number")
+            if not 0 <= value <= np.finfo(np.float32).max:
+                raise ValueError(f"SGD: {name} is {value}; it must be a float32 number, not negative")
         if nesterov and momentum == 0:
             raise ValueError("SGD: nesterov needs momentum above 0")
         self.lr = lr
@@ -42,20 +44,23 @@ class SGD:
         self.nesterov = nesterov
         self.weight_decay = weight_decay
         self.velocity: NDArray[np.float32] | None = None
+        self._owner: weakref.ref[NDArray[np.float32]] | None = None
 
-    def rule(self, size: int) -> Rule:
-        """The update for a model of so many parameters: kernel name, state, numbers."""
+    def rule(self, parameters: NDArray[np.float32]) -> Rule:
+        """The update of a model's parameters: kernel name, state, numbers."""
         numbers = (self.lr, self.momentum, self.nesterov, self.weight_decay)
         if self.momentum == 0:
             return "sgd", [], numbers
         if self.velocity is None:
-            self.velocity = np.zeros(size, np.float32)
-        if self.velocity.size != size:
-            raise ValueError(
-                f"SGD: this optimizer holds the velocity of {self.velocity.size} parameters, "
-                f"the model has {size}; make a new optimizer"
-            )
+            self.velocity = np.zeros(parameters.size, np.float32)
+        owner = self._owner() if self._owner else parameters
+        if self.velocity.size != parameters.size or (owner is not None and owner is not parameters):
+            raise ValueError("SGD: this optimizer holds the velocity of another model; make a new optimizer")
+        self._owner = weakref.ref(parameters)
         return "momentum", [self.velocity], numbers
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_owner": None}
 
     def __repr__(self) -> str:
         return (

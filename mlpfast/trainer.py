@@ -32,6 +32,8 @@ class History:
 class Trainer:
     """Trains a model with an optimizer; a second `fit` continues.
 
+    After an interrupted epoch it goes on in the middle where rows, batch size, seed and order are the same.
+
     Parameters
     ----------
     model : MLP
@@ -48,13 +50,16 @@ class Trainer:
     """
 
     def __init__(self, model: MLP, optimizer: SGD) -> None:
+        for name, value, kind in (("model", model, MLP), ("optimizer", optimizer, SGD)):
+            if not isinstance(value, kind):
+                raise TypeError(f"Trainer: {name} is a {type(value).__name__}, expected {kind.__name__}")
         self.model = model
         self.optimizer = optimizer
         # Epochs done, rows of the current one done, its sums of loss, weight, correct answers and rows: one
         # array that native calls advance, so that Ctrl-C cannot fall between the weights and their place.
         self._progress = np.zeros(6)
         self.fused = True  # apply updates as gradients are computed; the same bits either way
-        self._rows = 0
+        self._course: tuple[int, int, bool, bool, int] | None = None
 
     @property
     def epoch(self) -> int:
@@ -105,16 +110,18 @@ class Trainer:
         DivergenceError
             If a loss is not finite; the weights are those before that step.
         RuntimeError
-            If another thread is training the model.
+            If the model is being trained already.
         """
         epochs, batch_size = _positive("epochs", epochs), _positive("batch_size", batch_size)
         x, y = self.model.examples(x, y)
         held_out = None if validation_data is None else self.model.examples(*_pair(validation_data))
         weights = _sample_weights(sample_weight, len(x)), _class_weights(class_weight, self.model.sizes[-1])
+        if drop_last and batch_size > len(x):
+            raise ValueError(
+                f"batch_size is {batch_size}, x has {len(x)} rows: drop_last would leave no step"
+            )
         batch_size, seed, callbacks = min(batch_size, len(x)), _integer("seed", seed), _callables(callbacks)
-        if not self.model._busy.acquire(blocking=False):
-            raise RuntimeError("this model is being trained by another thread; train a copy, or wait")
-        try:
+        with self.model._busy:
             history = History()
             epoch = _Epoch(self, x, y, weights, batch_size, shuffle, drop_last, seed)
             for _ in range(epochs):
@@ -128,8 +135,6 @@ class Trainer:
                 if any([callback(self, record) for callback in callbacks]):
                     break
             return history
-        finally:
-            self.model._busy.release()
 
 
 class _Epoch:
@@ -154,16 +159,17 @@ class _Epoch:
         self.workspace = np.empty(_cpu.workspace_size(model.spec, batch_size), np.float32)
         stored = not trainer.fused or _cpu.needs_gradient(batch_size)
         self.gradient = np.empty_like(model._flat) if stored else None
-        if trainer._rows != len(x):
+        course = (len(x), batch_size, drop_last, shuffle, self.seed)
+        if trainer._course != course:  # what was left of an interrupted epoch is of another order
             trainer._progress[1] = 0
-            trainer._rows = len(x)
+            trainer._course = course
         if trainer.position >= self.end:  # interrupted when all was done
             trainer._progress[:2] = trainer.epoch + 1, 0
 
     def run(self) -> Record:
         trainer, model = self.trainer, self.trainer.model
         order = (self.seed, trainer.epoch) if self.shuffle else None
-        rule = trainer.optimizer.rule(model._flat.size)
+        rule = trainer.optimizer.rule(model._flat)
         how = (self.batch_size, self.drop_last, trainer.fused, SECONDS_PER_CALL)
         progress = trainer._progress
         while trainer.position < self.end:

@@ -23,16 +23,16 @@ bool native(const py::array& array) {
   return py::dtype::of<T>().is(array.dtype()) || array.dtype().equal(py::dtype::of<T>());
 }
 
+/// NumPy's array of a value; whatever the value's own code raises passes through.
+py::array as_array(py::handle value) {
+  if (py::isinstance<py::array>(value)) return py::reinterpret_borrow<py::array>(value);
+  return py::module_::import("numpy").attr("asarray")(value).cast<py::array>();
+}
+
 /// The array behind a value, of type T in any byte order, not yet of any layout.
 template <class T>
 py::array typed(py::handle value, const char* function, const char* name) {
-  py::array array =
-      py::isinstance<py::array>(value) ? py::reinterpret_borrow<py::array>(value) : py::array::ensure(value);
-  if (!array) {
-    PyErr_Clear();
-    throw type_error(function, std::string(name) + " must be an array of " + dtype_name<T>() + ", got " +
-                                   std::string(py::str(py::type::of(value).attr("__name__"))));
-  }
+  const py::array array = as_array(value);
   const py::dtype dtype = array.dtype();
   if (dtype.kind() != 'f' || dtype.itemsize() != sizeof(T))
     throw type_error(function, std::string(name) + " has dtype " + dtype_text(array) + ", expected " + dtype_name<T>() +
@@ -50,7 +50,7 @@ void require_ndim(const py::array& array, int ndim, const char* function, const 
 
 template <class T>
 py::array contiguous(const py::array& array) {
-  return py::array_t<T, py::array::c_style | aligned_flag>::ensure(array);
+  return py::array_t<T, py::array::c_style | aligned_flag>(array);  // throws what NumPy raises, MemoryError above all
 }
 
 /// First and one past the last byte that an array can touch.
@@ -105,7 +105,7 @@ template <class T>
 Input<T> array_input(py::handle value, const char* function, const char* name, int ndim) {
   const py::array array = typed<T>(value, function, name);
   require_ndim(array, ndim, function, name);
-  return {contiguous<T>(array)};
+  return Input<T>(contiguous<T>(array));
 }
 
 template <class T>
@@ -118,10 +118,10 @@ Input<T> matrix_input(py::handle value, const char* function, const char* name) 
       return array.strides(along) == item && array.strides(across) >= array.shape(along) * item &&
              array.strides(across) % item == 0;
     };
-    if (lies(1, 0)) return {array};
-    if (lies(0, 1)) return {array, true};
+    if (lies(1, 0)) return Input<T>(array);
+    if (lies(0, 1)) return Input<T>(array, true);
   }
-  return {contiguous<T>(array)};
+  return Input<T>(contiguous<T>(array));
 }
 
 void require_shape(const py::array& array, const Shape& shape, const char* function, const char* name,
@@ -161,29 +161,46 @@ py::array in_place(py::handle value, const char* function, const char* name) {
 
 std::vector<std::int32_t> label_input(py::handle labels, int64_t rows, int64_t classes, py::handle ignore_index,
                                       const char* function) {
-  const py::array array = py::array::ensure(labels);
-  if (!array || (array.dtype().kind() != 'i' && array.dtype().kind() != 'u')) {
-    PyErr_Clear();
-    throw type_error(function, "labels must be integers, got " + (array ? "dtype " + dtype_text(array) : "no array") +
+  const py::array array = as_array(labels);
+  if (array.dtype().kind() != 'i' && array.dtype().kind() != 'u')
+    throw type_error(function, "labels must be integers, got dtype " + dtype_text(array) +
                                    "; convert them with .astype(numpy.int64)");
-  }
   require_shape(array, {rows}, function, "labels", "(one label for each row)");
   const bool ignoring = !ignore_index.is_none();
-  const int64_t ignored = ignoring ? ignore_index.cast<int64_t>() : 0;
-  const auto wide = py::array_t<int64_t, py::array::c_style | py::array::forcecast | aligned_flag>::ensure(array);
+  const int64_t ignored = ignoring ? whole_number(ignore_index) : 0;
+  const bool is_unsigned = array.dtype().kind() == 'u';  // beyond int64 it wraps to a negative number
+  const py::array_t<int64_t, py::array::c_style | py::array::forcecast | aligned_flag> wide(array);
   std::vector<std::int32_t> result(static_cast<std::size_t>(rows));
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t label = wide.data()[i];
-    if (ignoring && label == ignored) {
+    if (ignoring && label == ignored && !(is_unsigned && label < 0)) {
       result[static_cast<std::size_t>(i)] = -1;
     } else if (label < 0 || label >= classes) {
-      throw value_error(function, "labels[" + std::to_string(i) + "] is " + std::to_string(label) + ", outside 0 .. " +
-                                      std::to_string(classes - 1) + " of the " + std::to_string(classes) + " classes");
+      throw value_error(function,
+                        "labels[" + std::to_string(i) + "] is " +
+                            (is_unsigned ? std::to_string(static_cast<std::uint64_t>(label)) : std::to_string(label)) +
+                            ", outside 0 .. " + std::to_string(classes - 1) + " of the " + std::to_string(classes) +
+                            " classes");
     } else {
       result[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(label);
     }
   }
   return result;
+}
+
+double real_number(py::handle value) {
+  const double number = PyFloat_AsDouble(value.ptr());
+  if (PyErr_Occurred()) throw py::error_already_set();
+  return number;
+}
+
+int64_t whole_number(py::handle value) {
+  const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!index) throw py::error_already_set();
+  int overflow = 0;
+  const int64_t number = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+  if (overflow) throw py::value_error("the integer " + std::string(py::str(index)) + " does not fit into 64 bits");
+  return number;
 }
 
 ops::Activation activation_named(const std::string& name, const char* function) {
@@ -199,7 +216,7 @@ double alpha_or_default(ops::Activation activation, py::handle alpha, const char
   const ops::ActivationInfo& info = ops::activations[static_cast<int>(activation)];
   if (alpha.is_none()) return info.default_alpha;
   if (!info.has_alpha) throw value_error(function, std::string("activation '") + info.name + "' takes no alpha");
-  return alpha.cast<double>();
+  return real_number(alpha);
 }
 
 void require_precision(const std::string& precision, const char* function) {

@@ -24,12 +24,16 @@ py::type_error type_error(const char* function, const std::string& text);
 std::string shape_text(const Shape& shape);
 Shape shape_of(const py::array& array);
 
-/// An array argument as it will be read: `array` keeps the memory alive.
+/// An array argument as it will be read. A view of our own: a user's code that runs between the checks and the kernel
+/// may give the user's array object another shape.
 template <class T>
 struct Input {
   py::array array;
   bool transposed = false;  // stored with columns contiguous; only matrix_input returns such
 
+  Input() = default;
+  explicit Input(const py::array& source, bool by_columns = false)
+      : array(source.attr("view")().cast<py::array>()), transposed(by_columns) {}
   const T* data() const { return static_cast<const T*>(array.data()); }
   int64_t size() const { return array.size(); }
   int64_t rows() const { return array.shape(0); }
@@ -73,12 +77,29 @@ T* pointer(py::array& array) {
   return static_cast<T*>(array.mutable_data());
 }
 
-/// Runs f without Python's lock where it is worth the trouble; `work` in multiply-adds.
+/// Runs f without Python's lock. Not by a destructor: at the interpreter's exit a daemon thread is unwound from where
+/// it asks for the lock again, which a destructor may not let pass.
+template <class F>
+void without_gil(const F& f) {
+  PyThreadState* state = PyEval_SaveThread();
+  try {
+    f();
+  } catch (const std::exception&) {
+    PyEval_RestoreThread(state);
+    throw;
+  }
+  PyEval_RestoreThread(state);
+}
+
+/// The same where it is worth the trouble; `work` in multiply-adds.
 template <class F>
 void without_gil(double work, const F& f) {
   if (work < 1 << 17) return f();
-  const py::gil_scoped_release release;
-  f();
+  without_gil(f);
 }
+
+/// A Python number, or the TypeError that Python has for it.
+double real_number(py::handle value);
+int64_t whole_number(py::handle value);
 
 }  // namespace mlpfast::bindings

@@ -1,4 +1,8 @@
 // Instruction sets, threads, and the lists that Python derives its names from.
+#include <unistd.h>
+
+#include <atomic>
+
 #include "bindings/checks.h"
 #include "bindings/register.h"
 #include "cpu/team.h"
@@ -6,6 +10,26 @@
 
 namespace mlpfast::bindings {
 namespace {
+
+/// Held by one `with` block at a time; what was held when the process forked is free in the child. In C++ because a
+/// signal can strike between two instructions of Python, not between taking this and entering the block.
+class Busy {
+ public:
+  void enter() {
+    const pid_t self = getpid();
+    pid_t owner = owner_;
+    do {
+      if (owner == self)
+        throw std::runtime_error(
+            "this model is being trained already, by another thread or by the fit that called this; train a copy, or "
+            "wait");
+    } while (!owner_.compare_exchange_weak(owner, self));
+  }
+  void exit(const py::args&) { owner_ = 0; }
+
+ private:
+  std::atomic<pid_t> owner_{0};
+};
 
 py::list available_isas() {
   py::list names;
@@ -32,6 +56,7 @@ py::list precisions() {
 }  // namespace
 
 void register_config(py::module_& m) {
+  py::class_<Busy>(m, "Busy").def(py::init<>()).def("__enter__", &Busy::enter).def("__exit__", &Busy::exit);
   m.def("isa", [] { return cpu::active_isa().name; });
   m.def("set_isa", [](const std::string& name) { cpu::set_isa(name.c_str()); });
   m.def("available_isas", available_isas);

@@ -51,8 +51,9 @@ py::array gemm(py::handle a_value, py::handle b_value, bool transpose_a, bool tr
       problem.c = rows_of<T>(sums);
     }
   }
+  const auto kernel = cpu::active_table<T>().combine;
   const auto combine = [&](const Tile<T>& t) {
-    cpu::active_table<T>().combine({t.rows, t.cols, {t.sum.data, t.sum.ld}, scale, keep, c.at(t.i, t.j)});
+    kernel({t.rows, t.cols, {t.sum.data, t.sum.ld}, scale, keep, c.at(t.i, t.j)});
   };
   run(problem, scale == 1 && keep == 0 ? Epilogue<T>() : Epilogue<T>(combine));
   return out;

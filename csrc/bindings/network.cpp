@@ -25,8 +25,9 @@ Spec spec_from(const py::tuple& plain) {
   for (const auto& name : plain[1].cast<std::vector<std::string>>())
     spec.activations.push_back(activation_named(name, "MLP"));
   if (spec.sizes.size() < 2 || spec.activations.size() + 2 != spec.sizes.size() ||
-      spec.alphas.size() != spec.activations.size())
-    throw value_error("network", "a spec needs two sizes, and an activation and an alpha for each hidden layer");
+      spec.alphas.size() != spec.activations.size() || *std::min_element(spec.sizes.begin(), spec.sizes.end()) < 1)
+    throw value_error("network",
+                      "a spec needs two positive sizes, and an activation and an alpha for each hidden layer");
   return spec;
 }
 
@@ -60,13 +61,9 @@ struct ExampleInput {
     rows = x.shape(0);
     keep[0] = x;
     if (!labels.is_none()) {
-      const py::array array = py::array_t<std::int32_t, py::array::c_style>::ensure(labels);
-      require_shape(array, {rows}, "network", "y", "(one label for each row of x)");
-      keep[1] = array;
-      examples.labels = static_cast<const std::int32_t*>(array.data());
-      for (int64_t i = 0; i < rows; ++i)
-        if (examples.labels[i] < 0 || examples.labels[i] >= spec.sizes.back())
-          throw value_error("network", "y[" + std::to_string(i) + "] is out of range");
+      keep[1] = py::array_t<std::int32_t, py::array::c_style>(py::reinterpret_borrow<py::object>(labels));
+      require_shape(keep[1], {rows}, "network", "y", "(one label for each row of x)");
+      examples.labels = static_cast<const std::int32_t*>(keep[1].data());  // from labels(), which checked the range
     }
     if (!sample_weight.is_none()) {
       keep[2] = array_input<T>(sample_weight, "network", "sample_weight", 1).array;
@@ -91,6 +88,7 @@ typename cpu::Backend<T>::Job job_of(const Spec& spec, const ExampleInput<T>& in
           flat_array<T>(parameters, spec.parameters(), "parameters"),
           flat_array<T>(gradient, spec.parameters(), "gradient"),
           nullptr,
+          cpu::active_table<T>(),
           {},
           {}};
 }
@@ -142,12 +140,8 @@ bool train(const py::tuple& plain_spec, py::handle parameters, py::handle gradie
   if (run.first > 0)  // one chain of sums an epoch, wherever the clock cuts it
     job.metrics = {progress[2], progress[3], static_cast<int64_t>(progress[4]), static_cast<int64_t>(progress[5])};
 
-  cpu::active_isa();  // may throw, so not inside a team
   cpu::TrainingResult result;
-  {
-    const py::gil_scoped_release release;
-    result = cpu::train<T>(job, run);
-  }
+  without_gil([&] { result = cpu::train<T>(job, run); });
   const cpu::Metrics& sums = job.metrics;
   const double values[] = {static_cast<double>(result.next), sums.loss, sums.weight, static_cast<double>(sums.correct),
                            static_cast<double>(sums.rows)};
@@ -164,11 +158,7 @@ py::tuple gradients(const py::tuple& plain_spec, py::handle parameters, py::hand
   auto job = job_of(spec, input, input.rows, parameters, gradient, workspace);
   if (!job.parameter_gradient || input.rows < 1)
     throw value_error("network", "gradients need a row and an array for them");
-  cpu::active_isa();
-  {
-    const py::gil_scoped_release release;
-    cpu::gradients<T>(job, input.rows);
-  }
+  without_gil([&] { cpu::gradients<T>(job, input.rows); });
   return metrics_tuple(job.metrics);
 }
 
@@ -177,12 +167,11 @@ template <class T>
 py::array predict(const py::tuple& plain_spec, py::handle parameters, const py::array& x) {
   const Spec spec = spec_from(plain_spec);
   const ExampleInput<T> input(spec, x, py::none(), py::none(), py::none());
-  const auto weights = array_input<T>(parameters, "network", "parameters", 1);
+  const T* weights = flat_array<T>(parameters, spec.parameters(), "parameters");
   py::array_t<T> outputs(Shape{input.rows, spec.sizes.back()});
   T* out = outputs.mutable_data();
-  cpu::active_isa();
   without_gil(static_cast<double>(spec.parameters() * input.rows),
-              [&] { cpu::forward<T>({spec, input.examples, weights.data(), 0, input.rows, nullptr, nullptr, out}); });
+              [&] { cpu::forward<T>({spec, input.examples, weights, 0, input.rows, nullptr, nullptr, out}); });
   return outputs;
 }
 
@@ -191,13 +180,12 @@ template <class T>
 py::tuple evaluate(const py::tuple& plain_spec, py::handle parameters, const py::array& x, py::handle labels) {
   const Spec spec = spec_from(plain_spec);
   const ExampleInput<T> input(spec, x, labels, py::none(), py::none());
-  const auto weights = array_input<T>(parameters, "network", "parameters", 1);
+  const T* weights = flat_array<T>(parameters, spec.parameters(), "parameters");
   const auto rows = static_cast<std::size_t>(input.rows);
   std::vector<T> loss(rows);
   std::vector<std::uint8_t> correct(rows);
-  cpu::active_isa();
   without_gil(static_cast<double>(spec.parameters() * input.rows), [&] {
-    cpu::forward<T>({spec, input.examples, weights.data(), 0, input.rows, loss.data(), correct.data(), nullptr});
+    cpu::forward<T>({spec, input.examples, weights, 0, input.rows, loss.data(), correct.data(), nullptr});
   });
   cpu::Metrics metrics{0, static_cast<double>(rows), 0, input.rows};
   for (std::size_t i = 0; i < rows; ++i) {

@@ -1,15 +1,15 @@
 // Hyper-parameters on their way to an update rule, checked.
 #pragma once
-#include <cmath>
+#include <limits>
 
 #include "bindings/checks.h"
 
 namespace mlpfast::bindings {
 
 inline double require_rate(double value, const char* function, const char* name) {
-  if (!(value >= 0) || std::isinf(value))
-    throw value_error(function,
-                      std::string(name) + " is " + std::to_string(value) + "; it must be finite and not negative");
+  if (!(value >= 0 && value <= std::numeric_limits<float>::max()))
+    throw value_error(
+        function, std::string(name) + " is " + std::to_string(value) + "; it must be a float32 number, not negative");
   return value;
 }
 

@@ -72,7 +72,7 @@ py::tuple softmax_cross_entropy(py::handle logits_value, py::handle labels_value
   }
   double divisor = 1;
   if (reduction == "mean") divisor = cpu::weight_sum(rows, labels.data(), args.class_weight, args.row_weight);
-  args.gradient_scale = divisor > 0 ? static_cast<T>(1 / divisor) : T(0);
+  args.gradient_scale = divisor > 0 ? 1 / divisor : 0;
   args.d_logits = {pointer<T>(out), cols};
   args.loss = losses.mutable_data();
   without_gil(work_per_logit * static_cast<double>(logits.size()), [&] { cpu::cross_entropy(args); });

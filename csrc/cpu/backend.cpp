@@ -74,7 +74,7 @@ Workspace<T>::Workspace(const network::Spec& spec, int64_t batch, bool training,
 
 template <class T>
 Backend<T>::Backend(Team& team, Job& job)
-    : team_(team), job_(job), spec_(job.spec), work_(job.workspace), table_(active_table<T>()) {}
+    : team_(team), job_(job), spec_(job.spec), work_(job.workspace), table_(job.table) {}
 
 template <class T>
 void Backend<T>::load(const Batch& batch) {
@@ -133,7 +133,7 @@ void Backend<T>::loss() {
   args.labels = work_.label;
   args.class_weight = job_.examples.class_weight;
   args.row_weight = job_.examples.sample_weight ? work_.row_weight : nullptr;
-  args.gradient_scale = weight > 0 ? static_cast<T>(1 / weight) : T(0);
+  args.gradient_scale = weight > 0 ? 1 / weight : 0;
   if (job_.optimization || job_.parameter_gradient) args.d_logits = work_.gradient.back();
   args.loss = work_.loss;
   args.correct = work_.correct;

@@ -32,7 +32,7 @@ struct Optimization {
   T* slots[ops::max_slots];  // each laid out as the parameters
 };
 
-/// Arrays for one batch, carved from a block of workspace_size() numbers.
+/// Arrays for one batch, carved from a block of size() numbers.
 template <class T>
 class Workspace {
  public:
@@ -69,6 +69,7 @@ class Backend {
     T* parameters;
     T* parameter_gradient;  // may be null where no step stores it
     const Optimization<T>* optimization;
+    const KernelTable<T>& table;
     Metrics metrics;
     std::vector<char> finite;  // [team size]
   };

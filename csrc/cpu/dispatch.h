@@ -84,7 +84,7 @@ struct CrossEntropyArgs {
   const T* class_weight;
   const T* row_weight;
   T class_weight_sum, label_smoothing;
-  T gradient_scale;
+  double gradient_scale;  // float64: 1 / (a sum of weights) may not be a float32
   Matrix<T> d_logits;
   T* loss;                // [rows], times row_weight
   std::uint8_t* correct;  // [rows], 1 where the first largest logit is the label's

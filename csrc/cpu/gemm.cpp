@@ -25,6 +25,15 @@ bool worth_packing(int64_t rows, Matrix<const T> b) {
   return rows >= pack_from_rows && ((address | pitch) % 64 != 0 || pitch % 2048 == 0 || pitch >= 16384);
 }
 
+/// Per thread, not on the stack: that of a user's thread may be small.
+template <class T>
+struct Scratch {
+  alignas(64) T panel[max_block_k * panel_bytes / sizeof(T)];
+  alignas(64) T tile[max_tile_rows * panel_bytes / sizeof(T)];
+};
+template <class T>
+thread_local Scratch<T> scratch;
+
 template <class T>
 class Part {
  public:
@@ -88,8 +97,8 @@ class Part {
   const Gemm<T>& problem_;
   Range rows_, cols_;
   Epilogue<T> epilogue_;
-  alignas(64) T panel_[max_block_k * panel_bytes / sizeof(T)];
-  alignas(64) T tile_[max_tile_rows * panel_bytes / sizeof(T)];
+  T* const panel_ = scratch<T>.panel;
+  T* const tile_ = scratch<T>.tile;
 };
 
 }  // namespace

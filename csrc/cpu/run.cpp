@@ -74,8 +74,15 @@ void forward(const ForwardRun<T>& run) {
   std::vector<typename Backend<T>::Job> jobs;  // made here, because nothing may throw inside a team
   for (int t = 0; t < threads; ++t) {
     Workspace<T> workspace(run.spec, size, false, block.data() + need * t);
-    jobs.push_back(
-        {run.spec, run.examples, std::move(workspace), const_cast<T*>(run.parameters), nullptr, nullptr, {}, {1}});
+    jobs.push_back({run.spec,
+                    run.examples,
+                    std::move(workspace),
+                    const_cast<T*>(run.parameters),
+                    nullptr,
+                    nullptr,
+                    active_table<T>(),
+                    {},
+                    {1}});
   }
   run_team(threads, [&](Team& team) {
     Team::Meeting meeting;

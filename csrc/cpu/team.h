@@ -1,5 +1,5 @@
 // The only threads of the project: one OpenMP region per native call, its own barrier inside, static shares of work.
-// A team is never nested and never shared: a second caller, or a child forked while one existed, runs alone.
+// A team is never nested and never shared: a second caller runs alone, and so does every forked child.
 #pragma once
 #include <atomic>
 #include <cstdint>

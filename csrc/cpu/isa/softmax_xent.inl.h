@@ -108,7 +108,7 @@ MLPFAST_INLINE void cross_entropy_row(const CrossEntropyArgs<typename V::T>& t, 
   t.loss[i] = row_weight * first_lane(loss);
   if (!d) return;
 
-  const T scale = row_weight * t.gradient_scale;
+  const T scale = static_cast<T>(static_cast<double>(row_weight) * t.gradient_scale);
   const V factor = V::all((weights.target + weights.smoothing * weights.class_sum) * scale / total);
   const V smoothing = V::all(weights.smoothing * scale);
   for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {

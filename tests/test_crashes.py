@@ -1,0 +1,118 @@
+"""What once crashed, hung or locked up a process. Each in a process of its own; it must end well."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAD = """if True:
+    import os, signal, sys, threading, time
+    import numpy as np
+    import mlpfast
+    from mlpfast import kernels as k
+    def raises(kind, call):
+        try:
+            call()
+        except kind as error:
+            return str(error)
+        raise AssertionError(f"no {kind}")
+"""
+CASES = {
+    "inputs too large to copy": """
+    zero = np.float32(0)
+    raises(MemoryError, lambda: k.relu(np.broadcast_to(zero, (2**50,))))
+    raises(MemoryError, lambda: k.bias_add_backward(np.broadcast_to(zero, (2**45, 4))))
+    wide = np.broadcast_to(zero, (2**40, 1024))
+    raises(MemoryError, lambda: k.gemm(wide, np.zeros((1024, 1), np.float32)))
+""",
+    "a small stack": """
+    threading.stack_size(256 * 1024)
+    done = []
+    a = np.ones((200, 200), np.float32)
+    thread = threading.Thread(target=lambda: done.append(k.gemm(a, a, transpose_b=True)[0, 0]))
+    thread.start()
+    thread.join()
+    assert done == [200]
+""",
+    "a daemon thread in native code at exit": """
+    x, y = np.ones((4000, 500), np.float32), np.zeros(4000, int)
+    trainer = mlpfast.Trainer(mlpfast.MLP([500, 300, 10]), mlpfast.SGD(1e-3))
+    work = lambda: trainer.fit(x, y, epochs=10**6, batch_size=1000)
+    threading.Thread(target=work, daemon=True).start()
+    time.sleep(0.5)
+""",
+    "an input that changes shape while another is converted": """
+    logits = np.zeros((100000, 2), np.float32)
+    class Labels:
+        def __array__(self, dtype=None, copy=None):
+            logits.shape = (1, 200000)
+            return np.zeros(100000, int)
+    assert k.softmax_cross_entropy(logits, Labels())[1].shape == (100000, 2)
+""",
+    "an error of the user's own": """
+    class Stop:
+        def __array__(self, dtype=None, copy=None):
+            raise KeyboardInterrupt
+    raises(KeyboardInterrupt, lambda: k.relu(Stop()))
+    raises(KeyboardInterrupt, lambda: k.softmax_cross_entropy(np.zeros((1, 2), np.float32), Stop()))
+""",
+    "Ctrl-C while the model is being taken": """
+    inside = False
+    def interrupt(*_):
+        global inside
+        if inside:
+            inside = False
+            raise KeyboardInterrupt
+    signal.signal(signal.SIGALRM, interrupt)
+    x, y = np.ones((4, 2), np.float32), np.zeros(4, int)
+    trainer = mlpfast.Trainer(mlpfast.MLP([2, 2]), mlpfast.SGD(1e-3))
+    rng, end = np.random.default_rng(0), time.monotonic() + 3
+    while time.monotonic() < end:
+        try:
+            inside = True
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(5e-6, 9e-5))
+            trainer.fit(x, y, epochs=1, batch_size=4)
+            inside = False
+        except KeyboardInterrupt:
+            pass
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    trainer.fit(x, y, epochs=1, batch_size=4)
+""",
+    "a pipe in a model file's place": """
+    os.mkfifo("pipe")
+    raises(mlpfast.CheckpointError, lambda: mlpfast.MLP.load("pipe"))
+""",
+    "a child of a parent that is training": """
+    x, y = np.ones((4000, 100), np.float32), np.zeros(4000, int)
+    model = mlpfast.MLP([100, 50, 10])
+    def work(epochs):
+        mlpfast.Trainer(model, mlpfast.SGD(1e-3)).fit(x, y, epochs=epochs, batch_size=100)
+    threading.Thread(target=work, args=[10**6], daemon=True).start()
+    time.sleep(0.3)
+    assert "already" in raises(RuntimeError, lambda: work(1))
+    child = os.fork()
+    if child == 0:
+        work(1)
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    os._exit(0)
+""",
+    "sample weights near the smallest number": """
+    tiny = np.full(2, 1e-40, np.float32)
+    loss, d_logits = k.softmax_cross_entropy(np.zeros((2, 2), np.float32), [0, 1], sample_weight=tiny)
+    assert np.allclose(loss, np.log(2)) and np.allclose(d_logits, [[-0.25, 0.25], [0.25, -0.25]])
+""",
+    "labels beyond int64": """
+    logits, labels = np.zeros((2, 2), np.float32), np.array([2**64 - 1, 0], np.uint64)
+    text = raises(ValueError, lambda: k.softmax_cross_entropy(logits, labels, ignore_index=-1))
+    assert "18446744073709551615" in text
+""",
+}
+
+
+@pytest.mark.parametrize("code", CASES.values(), ids=CASES)
+def test_process_survives(code, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", HEAD + code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
