@@ -178,7 +178,7 @@ def test_bad_data_stop_before_their_step(fused, value, rng):
 
 
 def test_another_course_begins_the_epoch_again(rng):
-    """The last batch of 5 rows cannot be had, and is then left out: batches of another epoch than was begun."""
+    """The last batch of 5 rows cannot be had, and is then left out: not the course that was begun."""
     (x, y), trainer, whole = PROBLEM.data(rng), PROBLEM.trainer(), PROBLEM.trainer()
     x[50] = np.nan
     with pytest.raises(DivergenceError, match="step 7"):
