@@ -7,7 +7,7 @@
 namespace mlpfast::bindings {
 namespace {
 
-constexpr double work_per_number = 4;
+using cpu::work_per_number;
 
 template <class T>
 py::array activation(const std::string& activation_name, py::handle x_value, py::handle alpha_value,
@@ -29,7 +29,6 @@ py::array activation_backward(const std::string& activation_name, py::handle dy_
   const T alpha = static_cast<T>(alpha_or_default(which, alpha_value, name));
   const auto dy = array_input<T>(dy_value, name, "dy", -1), saved = array_input<T>(saved_value, name, saved_name, -1);
   require_shape(saved.array, shape_of(dy.array), name, saved_name, "of dy");
-  const py::object same = py::reinterpret_borrow<py::object>(out_value);
   const bool into_dy = !out_value.is_none() && py::isinstance<py::array>(out_value) &&
                        py::reinterpret_borrow<py::array>(out_value).data() == dy.array.data();
   py::array out =

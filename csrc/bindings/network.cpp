@@ -107,12 +107,12 @@ bool train(const py::tuple& plain_spec, py::handle parameters, py::handle gradie
   py::array progress_array = in_place<double>(progress_value, "network", "progress");
   require_shape(progress_array, {6}, "network", "progress", "of a trainer");
   double* progress = pointer<double>(progress_array);
-  cpu::TrainingRun<T> run{static_cast<int64_t>(progress[1]),
-                          input.rows,
-                          how[0].cast<int64_t>(),
-                          how[1].cast<bool>(),
-                          how[2].cast<bool>() ? network::UpdateMode::fused : network::UpdateMode::store,
-                          how[3].cast<double>()};
+  cpu::TrainingRun run{static_cast<int64_t>(progress[1]),
+                       input.rows,
+                       how[0].cast<int64_t>(),
+                       how[1].cast<bool>(),
+                       how[2].cast<bool>() ? network::UpdateMode::fused : network::UpdateMode::store,
+                       how[3].cast<double>()};
   if (run.batch < 1 || run.first < 0)
     throw value_error("network", "batch must be positive, the first row not negative");
   std::optional<ops::Shuffle> shuffle;
@@ -171,7 +171,7 @@ py::array predict(const py::tuple& plain_spec, py::handle parameters, const py::
   py::array_t<T> outputs(Shape{input.rows, spec.sizes.back()});
   T* out = outputs.mutable_data();
   without_gil(static_cast<double>(spec.parameters() * input.rows),
-              [&] { cpu::forward<T>({spec, input.examples, weights, 0, input.rows, nullptr, nullptr, out}); });
+              [&] { cpu::forward<T>({spec, input.examples, weights, input.rows, nullptr, nullptr, out}); });
   return outputs;
 }
 
@@ -185,7 +185,7 @@ py::tuple evaluate(const py::tuple& plain_spec, py::handle parameters, const py:
   std::vector<T> loss(rows);
   std::vector<std::uint8_t> correct(rows);
   without_gil(static_cast<double>(spec.parameters() * input.rows), [&] {
-    cpu::forward<T>({spec, input.examples, weights, 0, input.rows, loss.data(), correct.data(), nullptr});
+    cpu::forward<T>({spec, input.examples, weights, input.rows, loss.data(), correct.data(), nullptr});
   });
   cpu::Metrics metrics{0, static_cast<double>(rows), 0, input.rows};
   for (std::size_t i = 0; i < rows; ++i) {

@@ -32,7 +32,7 @@ void sgd_step(py::handle w_value, py::handle dw_value, double lr, double momentu
   if (moving) args.slots[0] = pointer<T>(velocity);
   args.scalars = sgd_scalars<T>(lr, momentum, nesterov, weight_decay, name);
   const auto which = moving ? ops::Optimizer::momentum : ops::Optimizer::sgd;
-  without_gil(4 * static_cast<double>(w.size()), [&] { cpu::update(which, args); });
+  without_gil(cpu::work_per_parameter * static_cast<double>(w.size()), [&] { cpu::update(which, args); });
 }
 
 }  // namespace

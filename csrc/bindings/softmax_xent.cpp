@@ -9,7 +9,7 @@
 namespace mlpfast::bindings {
 namespace {
 
-constexpr double work_per_logit = 16;
+using cpu::work_per_logit;
 
 template <class T>
 py::array softmax(py::handle x_value, py::handle out_value) {

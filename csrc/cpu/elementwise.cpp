@@ -3,11 +3,6 @@
 #include "cpu/team.h"
 
 namespace mlpfast::cpu {
-namespace {
-
-constexpr double work_per_number = 4;  // a number moved costs about as much as four multiply-adds
-
-}  // namespace
 
 template <class T>
 void forward(ops::Activation activation, const ForwardArgs<T>& args) {

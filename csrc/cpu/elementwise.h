@@ -1,9 +1,11 @@
-// Row-wise kernels over whole arrays: activations, their gradients, bias, alpha-beta combination, column sums. Threads
-// share rows; an array without rows to share is cut along its length.
+// Row-wise kernels over whole arrays: activations, their gradients, bias, column sums. Threads share rows; an array
+// without rows to share is cut along its length.
 #pragma once
 #include "cpu/dispatch.h"
 
 namespace mlpfast::cpu {
+
+inline constexpr double work_per_number = 4;  // a number moved costs about as much as four multiply-adds
 
 template <class T>
 void forward(ops::Activation activation, const ForwardArgs<T>& args);

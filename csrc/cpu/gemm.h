@@ -39,8 +39,8 @@ struct Epilogue {
 template <class T>
 void gemm_part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols, Epilogue<T> epilogue = {});
 
-/// The whole product by a team whose size follows from the shape. beta != 0 needs problem.c null and k <= max_block_k,
-/// or a problem.c apart from `out`.
+/// The whole product by a team whose size follows from the shape. An epilogue that reads the output it writes (beta)
+/// needs the sums apart from it: problem.c null, or an array of its own.
 template <class T>
 void gemm(const Gemm<T>& problem, Epilogue<T> epilogue = {});
 

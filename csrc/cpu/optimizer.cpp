@@ -7,7 +7,6 @@ namespace mlpfast::cpu {
 template <class T>
 void update(ops::Optimizer optimizer, const UpdateArgs<T>& args) {
   const auto kernel = active_table<T>().update[static_cast<int>(optimizer)];
-  constexpr double work_per_parameter = 4;
   run_team(threads_for(static_cast<double>(args.cols) * work_per_parameter), [&](Team& team) {
     const Range mine = team.share(args.cols, 64);
     kernel(columns_of(args, mine.begin, mine.size()));

@@ -4,6 +4,8 @@
 
 namespace mlpfast::cpu {
 
+inline constexpr double work_per_parameter = 4;  // in multiply-adds
+
 template <class T>
 void update(ops::Optimizer optimizer, const UpdateArgs<T>& args);
 

@@ -30,7 +30,7 @@ int step_threads(const network::Spec& spec, int64_t batch) {
 }
 
 template <class T>
-TrainingResult train(typename Backend<T>::Job& job, const TrainingRun<T>& run) {
+TrainingResult train(typename Backend<T>::Job& job, const TrainingRun& run) {
   const int64_t end = run.drop_last ? run.rows / run.batch * run.batch : run.rows;
   const double deadline = now() + run.seconds;
   TrainingResult result{run.first, false};
@@ -92,7 +92,7 @@ void forward(const ForwardRun<T>& run) {
     const Range share = team.share(chunks);
     for (int64_t c = share.begin; c < share.end; ++c) {
       const Range rows{c * chunk_rows, std::min(run.rows, (c + 1) * chunk_rows)};
-      const typename Backend<T>::Batch batch{run.first + rows.begin, rows.size()};
+      const typename Backend<T>::Batch batch{rows.begin, rows.size()};
       if (run.loss) {
         network::evaluate(backend, batch);
       } else {
@@ -103,7 +103,7 @@ void forward(const ForwardRun<T>& run) {
   });
 }
 
-template TrainingResult train<float>(Backend<float>::Job&, const TrainingRun<float>&);
+template TrainingResult train<float>(Backend<float>::Job&, const TrainingRun&);
 template void gradients<float>(Backend<float>::Job&, int64_t);
 template void forward<float>(const ForwardRun<float>&);
 

@@ -5,7 +5,6 @@
 
 namespace mlpfast::cpu {
 
-template <class T>
 struct TrainingRun {
   int64_t first, rows, batch;  // continues at row `first` of `rows`, in batches
   bool drop_last;
@@ -19,21 +18,21 @@ struct TrainingResult {
 };
 
 template <class T>
-TrainingResult train(typename Backend<T>::Job& job, const TrainingRun<T>& run);
+TrainingResult train(typename Backend<T>::Job& job, const TrainingRun& run);
 template <class T>
 void gradients(typename Backend<T>::Job& job, int64_t rows);
 
 /// Rows handled at a time by evaluate and predict.
 inline constexpr int64_t chunk_rows = 128;
 
-/// Rows [first, first + rows): metrics of labelled examples, or outputs before the loss's link (either may be null).
+/// The first `rows` examples: metrics of labelled examples, or outputs before the loss's link (either may be null).
 template <class T>
 struct ForwardRun {
   const network::Spec& spec;
   const Examples<T>& examples;
   const T* parameters;
-  int64_t first, rows;
-  T* loss;                // [rows] by position in the run
+  int64_t rows;
+  T* loss;                // [rows]
   std::uint8_t* correct;  // [rows]
   T* outputs;             // [rows, sizes.back()]
 };

@@ -5,8 +5,6 @@
 namespace mlpfast::cpu {
 namespace {
 
-constexpr double work_per_logit = 16;  // exp and three sweeps, in multiply-adds
-
 int row_threads(int64_t rows, int64_t cols) {
   return threads_for(static_cast<double>(rows) * static_cast<double>(cols) * work_per_logit);
 }

@@ -4,6 +4,8 @@
 
 namespace mlpfast::cpu {
 
+inline constexpr double work_per_logit = 16;  // exp and three sweeps, in multiply-adds
+
 template <class T>
 void softmax(int64_t rows, int64_t cols, Matrix<const T> x, Matrix<T> y);
 template <class T>
