@@ -9,7 +9,7 @@ alignas(64) constexpr std::int32_t lane_masks[16] = {-1, -1, -1, -1, -1, -1, -1,
 
 struct Vec {
   using T = float;
-  static constexpr int lanes = 8, tile_rows[] = {12, 6};
+  static constexpr int lanes = 8, tile_vectors = 2, tile_rows[] = {12, 6, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1};
   __m256 v;
 
   static MLPFAST_INLINE __m256i first(int64_t n) {

@@ -5,7 +5,7 @@ namespace {
 
 struct Vec {
   using T = float;
-  static constexpr int lanes = 1, tile_rows[] = {4, 4, 4, 4};
+  static constexpr int lanes = 1, tile_vectors = 4, tile_rows[] = {4, 4, 4, 4};
   float v;
 
   static MLPFAST_INLINE Vec all(float x) { return {x}; }
