@@ -6,9 +6,12 @@ namespace mlpfast::cpu {
 namespace {
 
 constexpr int64_t a_block_bytes = 512 << 10;  // rows of a kept in L2 while panels of b pass by
-constexpr int64_t pack_from_rows = 96;        // below, a copied panel of b is not used often enough
+constexpr int64_t pack_for = 96;              // rows of a (columns of b): for fewer a copy is not used often enough
 constexpr int64_t short_k = 64;               // up to here a tile is summed so fast that its epilogue waits for more
 constexpr int64_t group_bytes = 16 << 10;     // of finished tiles, in L1
+
+template <class T>
+constexpr int64_t line = 64 / sizeof(T);  // of cache, in numbers
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -19,12 +22,17 @@ int64_t block_k(int64_t k) {
   return round_up((k + blocks - 1) / blocks, 8);
 }
 
-/// Rows of b off the cache lines cost two lines a load (as NumPy's arrays do: packing gains 10 %), rows a power of two
-/// apart fall into the same cache sets, rows far apart need a TLB entry each.
+/// Rows a power of two apart fall into the same cache sets, rows far apart need a TLB entry each.
 template <class T>
-bool worth_packing(int64_t rows, Matrix<const T> b) {
-  const auto address = reinterpret_cast<std::uintptr_t>(b.data), pitch = static_cast<std::uintptr_t>(b.ld) * sizeof(T);
-  return rows >= pack_from_rows && ((address | pitch) % 64 != 0 || pitch % 2048 == 0 || pitch >= 16384);
+bool badly_spaced(Matrix<const T> x) {
+  const auto pitch = static_cast<std::uintptr_t>(x.ld) * sizeof(T);
+  return pitch % 2048 == 0 || pitch >= 16384;
+}
+
+/// Rows off the cache lines cost two lines a load (as NumPy's arrays do: packing gains 10 %).
+template <class T>
+bool misaligned(Matrix<const T> x) {
+  return (reinterpret_cast<std::uintptr_t>(x.data) | static_cast<std::uintptr_t>(x.ld) * sizeof(T)) % 64 != 0;
 }
 
 /// Per thread, not on the stack: that of a user's thread may be small.
@@ -32,6 +40,7 @@ template <class T>
 struct Scratch {
   alignas(64) T panel[max_block_k * panel_bytes / sizeof(T)];
   alignas(64) T tiles[group_bytes / sizeof(T)];
+  alignas(64) T block[a_block_bytes / sizeof(T) + 2 * max_block_k * line<T>];
 };
 template <class T>
 thread_local Scratch<T> scratch;
@@ -50,11 +59,14 @@ class Part {
     int64_t p = 0;
     do {
       const Range block{p, std::min(problem_.k, p + depth)};
-      for (int64_t i = rows_.begin; i < rows_.end; i += height)
+      for (int64_t i = rows_.begin; i < rows_.end; i += height) {
+        const Range rows{i, std::min(rows_.end, i + height)};
+        const Matrix<const T> a = left(block, rows);
         for (int j = 0; j < panels; ++j) {
           const Range cols = share(cols_.size(), table_.lanes, panels, j);
-          panel(block, {i, std::min(rows_.end, i + height)}, {cols_.begin + cols.begin, cols_.begin + cols.end});
+          panel(block, rows, {cols_.begin + cols.begin, cols_.begin + cols.end}, a);
         }
+      }
       p += depth;
     } while (p < problem_.k);
   }
@@ -67,8 +79,8 @@ class Part {
     return vectors;
   }
 
-  /// All rows against one panel.
-  void panel(Range k, Range rows, Range cols) {
+  /// All rows against one panel; `a` begins at the first row of the block.
+  void panel(Range k, Range rows, Range cols, Matrix<const T> a) {
     const Matrix<const T> b = right(k, rows.size(), cols);
     const int vectors = static_cast<int>((cols.size() + table_.lanes - 1) / table_.lanes);
     const int64_t most = table_.tile_rows[vectors - 1], strips = (rows.size() + most - 1) / most;
@@ -79,7 +91,7 @@ class Part {
       const Range strip = share(rows.size(), 1, static_cast<int>(strips), static_cast<int>(s));
       if (done.rows + strip.size() > group) finish(k, done);
       if (done.rows == 0) done.sum = problem_.c.data ? problem_.c.at(done.i, done.j) : Matrix<T>{tiles_, pitch};
-      sum(k, rows.begin + strip.begin, strip.size(), vectors, b, done);
+      sum(k, problem_.transpose_a ? a.at(0, strip.begin) : a.at(strip.begin, 0), strip.size(), vectors, b, done);
       done.rows += strip.size();
     }
     finish(k, done);
@@ -91,11 +103,20 @@ class Part {
     done.rows = 0;
   }
 
+  Matrix<const T> left(Range k, Range rows) {
+    if (!problem_.transpose_a) return problem_.a.at(rows.begin, k.begin);
+    const Matrix<const T> a = problem_.a.at(k.begin, rows.begin);
+    if (cols_.size() < pack_for || !badly_spaced(a)) return a;
+    const Matrix<T> packed{block_, round_up(rows.size(), line<T>) + line<T>};
+    table_.pack(k.size(), rows.size(), a, packed);
+    return {packed.data, packed.ld};
+  }
+
   Matrix<const T> right(Range k, int64_t rows, Range cols) {
     const Matrix<T> packed{panel_, table_.tile_vectors * table_.lanes};
     if (problem_.transpose_b) {
       table_.pack_transposed(k.size(), cols.size(), problem_.b.at(cols.begin, k.begin), packed);
-    } else if (worth_packing<T>(rows, problem_.b)) {
+    } else if (rows >= pack_for && (misaligned(problem_.b) || badly_spaced(problem_.b))) {
       table_.pack(k.size(), cols.size(), problem_.b.at(k.begin, cols.begin), packed);
     } else {
       return problem_.b.at(k.begin, cols.begin);
@@ -103,13 +124,11 @@ class Part {
     return {packed.data, packed.ld};
   }
 
-  /// Rows i .. i + rows, behind those of `done`.
-  void sum(Range k, int64_t i, int64_t rows, int vectors, Matrix<const T> b, const Tile<T>& done) const {
+  /// The next `rows` of `done`.
+  void sum(Range k, Matrix<const T> a, int64_t rows, int vectors, Matrix<const T> b, const Tile<T>& done) const {
     const bool partial = done.cols % table_.lanes != 0;
-    const auto& a = problem_.a;
-    const auto left = problem_.transpose_a ? a.at(k.begin, i) : a.at(i, k.begin);
     table_.gemm[problem_.transpose_a][partial][vectors - 1][rows - 1](
-        {k.size(), left, b, done.sum.at(done.rows, 0), done.cols, k.begin > 0});
+        {k.size(), a, b, done.sum.at(done.rows, 0), done.cols, k.begin > 0});
   }
 
   const KernelTable<T>& table_;
@@ -117,6 +136,7 @@ class Part {
   Range rows_, cols_;
   Epilogue<T> epilogue_;
   T* const panel_ = scratch<T>.panel;
+  T* const block_ = scratch<T>.block;
   T* const tiles_ = scratch<T>.tiles;
 };
 
