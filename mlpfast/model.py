@@ -16,7 +16,7 @@ from mlpfast.errors import CheckpointError
 from mlpfast.init import initializer
 from mlpfast.kernels import ACTIVATIONS, softmax
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 LOSSES = ("softmax_cross_entropy",)
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -105,7 +105,7 @@ class MLP:
         ValueError, TypeError
             If the shape does not fit or the numbers are not real.
         """
-        return _cpu.predict(self.spec, self._flat, self.features(x))
+        return _cpu.predict(self._flat, self.spec, self.features(x))
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
         """The class of each row: int64 [rows]; the first of equal ones."""
@@ -130,7 +130,7 @@ class MLP:
         {"loss": float, "accuracy": float}
         """
         x, y = self.examples(x, y)
-        loss, weight, correct, rows = _cpu.evaluate(self.spec, self._flat, x, y)
+        loss, weight, correct, rows = _cpu.evaluate(self._flat, self.spec, x, y)
         return {"loss": loss / weight, "accuracy": correct / rows}
 
     def loss_and_gradients(self, x: ArrayLike, y: ArrayLike) -> tuple[float, list[Floats]]:
@@ -144,8 +144,8 @@ class MLP:
         """
         x, y = self.examples(x, y)
         gradient = np.empty_like(self._flat)
-        workspace = np.empty(_cpu.workspace_size(self.spec, len(x)), np.float32)
-        loss, weight, *_ = _cpu.gradients(self.spec, self._flat, gradient, x, y, workspace)
+        workspace = np.empty(_cpu.workspace_size(self._flat, self.spec, len(x)), self._flat.dtype)
+        loss, weight, *_ = _cpu.gradients(self._flat, self.spec, gradient, x, y, workspace)
         return loss / weight, views(gradient, [p.shape for p in self.parameters])
 
     def features(self, x: ArrayLike) -> NDArray[Any]:

@@ -156,7 +156,7 @@ class _Epoch:
         self.shuffle, self.seed = shuffle, seed % 2**64
         self.examples = (x, y, *weights)
         self.end = len(x) // batch_size * batch_size if drop_last else len(x)
-        self.workspace = np.empty(_cpu.workspace_size(model.spec, batch_size), np.float32)
+        self.workspace = np.empty(_cpu.workspace_size(model._flat, model.spec, batch_size), model._flat.dtype)
         stored = not trainer.fused or _cpu.needs_gradient(batch_size)
         self.gradient = np.empty_like(model._flat) if stored else None
         course = (len(x), batch_size, drop_last, shuffle, self.seed)
@@ -174,8 +174,8 @@ class _Epoch:
         progress = trainer._progress
         while trainer.position < self.end:
             finite = _cpu.train(
-                model.spec,
                 model._flat,
+                model.spec,
                 self.gradient,
                 rule,
                 *self.examples,
