@@ -56,7 +56,8 @@ class SGD:
         if self.velocity is None:
             self.velocity = np.zeros_like(parameters)
         owner = self._owner() if self._owner else parameters
-        if self.velocity.size != parameters.size or (owner is not None and owner is not parameters):
+        alike = (self.velocity.size, self.velocity.dtype) == (parameters.size, parameters.dtype)
+        if not alike or (owner is not None and owner is not parameters):
             raise ValueError("SGD: this optimizer holds the velocity of another model; make a new optimizer")
         self._owner = weakref.ref(parameters)
         return "momentum", [self.velocity], numbers
