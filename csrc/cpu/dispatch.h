@@ -12,8 +12,8 @@ namespace mlpfast::cpu {
 using std::int64_t;
 
 inline constexpr int max_tile_rows = 14;
-inline constexpr int max_tile_vectors = 4;
-inline constexpr int panel_bytes = 256;  // widest panel of b: max_tile_vectors of the widest register
+inline constexpr int max_tile_vectors = 16;
+inline constexpr int panel_bytes = 256;  // widest packed panel of b: tile_vectors of the widest register
 
 template <class T>
 struct Matrix {
@@ -95,7 +95,8 @@ struct KernelTable {
   using Gemm = void (*)(const GemmTile<T>&);
 
   int lanes;
-  int tile_vectors;                                  // widest gemm tile
+  int tile_vectors;                                  // width of the gemm tile for many rows
+  int widest_tile;                                   // of the one for a single row
   int tile_rows[max_tile_vectors];                   // tallest for each width
   Gemm gemm[2][2][max_tile_vectors][max_tile_rows];  // [a transposed][last vector partial][vectors - 1][rows - 1]
   void (*pack)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);             // panel[p][j] = b[p][j]
