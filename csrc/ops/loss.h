@@ -11,7 +11,7 @@ namespace mlpfast::ops {
 /// What labels, class weights and smoothing come to.
 template <class V>
 struct RowWeights {
-  V target;                // (1 - e) w_y
+  V target;                 // (1 - e) w_y
   typename V::T smoothing;  // e / c
   typename V::T class_sum;  // sum of w
 };
