@@ -103,7 +103,7 @@ struct KernelTable {
 
   int lanes;
   int tile_vectors;                                  // width of the gemm tile for many rows
-  int widest_tile;                                   // of the one for a single row
+  int widest_tile;                                   // of the one for a single row, a not transposed
   int tile_rows[max_tile_vectors];                   // tallest for each width
   Gemm gemm[2][2][max_tile_vectors][max_tile_rows];  // [a transposed][last vector partial][vectors - 1][rows - 1]
   void (*pack)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);             // panel[p][j] = b[p][j]

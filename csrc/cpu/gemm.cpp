@@ -74,7 +74,7 @@ class Part {
  private:
   /// Registers a panel of b is wide: as many as a tile of all rows can have, where these are few.
   int tile_vectors() const {
-    int vectors = problem_.transpose_b ? table_.tile_vectors : table_.widest_tile;
+    int vectors = problem_.transpose_a || problem_.transpose_b ? table_.tile_vectors : table_.widest_tile;
     while (vectors > table_.tile_vectors && table_.tile_rows[vectors - 1] < rows_.size()) --vectors;
     return vectors;
   }

@@ -106,8 +106,10 @@ constexpr void fill_tile(KernelTable<typename V::T>& table) {
   auto& gemm = table.gemm;
   gemm[0][0][NV - 1][MR - 1] = gemm_tile<V, RowPointers<T, MR>, false, NV, MR>;
   gemm[0][1][NV - 1][MR - 1] = gemm_tile<V, RowPointers<T, MR>, true, NV, MR>;
-  gemm[1][0][NV - 1][MR - 1] = gemm_tile<V, RowsAdjacent<T>, false, NV, MR>;
-  gemm[1][1][NV - 1][MR - 1] = gemm_tile<V, RowsAdjacent<T>, true, NV, MR>;
+  if constexpr (NV <= V::tile_vectors) {
+    gemm[1][0][NV - 1][MR - 1] = gemm_tile<V, RowsAdjacent<T>, false, NV, MR>;
+    gemm[1][1][NV - 1][MR - 1] = gemm_tile<V, RowsAdjacent<T>, true, NV, MR>;
+  }
 }
 
 template <class V, int NV = 1, int MR = 1>
