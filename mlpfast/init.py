@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpfast.arguments import FLOAT32_MAX
+
 Weights = NDArray[np.float32]
 Initializer = Callable[[np.random.Generator, int, int], Weights]
 
@@ -58,7 +60,7 @@ def initializer(name: str) -> Initializer:
             number = float(value)
         except ValueError:
             number = np.nan
-        if np.isfinite(number):
+        if abs(number) <= FLOAT32_MAX:
             return PARAMETRIC[kind](number)
     known = [*INITIALIZERS, *(f"{kind}:NUMBER" for kind in PARAMETRIC)]
     raise ValueError(f"init: unknown initialiser {name!r}; known are {', '.join(known)}")

@@ -5,7 +5,10 @@ import weakref
 import numpy as np
 from numpy.typing import NDArray
 
-Rule = tuple[str, list[NDArray[np.float32]], tuple[float, float, bool, float]]
+from mlpfast.arguments import flag, real
+
+Numbers = tuple[float, float, bool, float]  # lr, momentum, nesterov, weight_decay
+Rule = tuple[str, list[NDArray[np.float32]], Numbers]
 
 
 class SGD:
@@ -20,8 +23,8 @@ class SGD:
 
     Raises
     ------
-    ValueError
-        If a number is negative or not finite, or nesterov comes without momentum.
+    ValueError, TypeError
+        If an argument is no number, negative or not finite, or nesterov comes without momentum.
 
     Examples
     --------
@@ -32,23 +35,25 @@ class SGD:
     def __init__(
         self, lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
     ) -> None:
-        for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
-            if not isinstance(value, int | float | np.number):
-                raise TypeError(f"SGD: {name} is {value!r}; it must be a number")
-            if not 0 <= value <= np.finfo(np.float32).max:
-                raise ValueError(f"SGD: {name} is {value}; it must be a float32 number, not negative")
-        if nesterov and momentum == 0:
-            raise ValueError("SGD: nesterov needs momentum above 0")
         self.lr = lr
         self.momentum = momentum
         self.nesterov = nesterov
         self.weight_decay = weight_decay
         self.velocity: NDArray[np.float32] | None = None
         self._owner: weakref.ref[NDArray[np.float32]] | None = None
+        self._numbers()
+
+    def _numbers(self) -> Numbers:
+        """The hyper-parameters, checked, since they may be changed."""
+        lr, momentum = real("SGD", "lr", self.lr, 0), real("SGD", "momentum", self.momentum, 0)
+        nesterov = flag("SGD", "nesterov", self.nesterov)
+        if nesterov and momentum == 0:
+            raise ValueError("SGD: nesterov needs momentum above 0")
+        return lr, momentum, nesterov, real("SGD", "weight_decay", self.weight_decay, 0)
 
     def rule(self, parameters: NDArray[np.float32]) -> Rule:
         """The update of a model's parameters: kernel name, state, numbers."""
-        numbers = (self.lr, self.momentum, self.nesterov, self.weight_decay)
+        numbers = self._numbers()
         if self.momentum == 0:
             return "sgd", [], numbers
         if self.velocity is None:
