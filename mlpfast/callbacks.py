@@ -10,10 +10,8 @@ import os
 import sys
 from typing import TextIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mlpfast.arguments import integer
+from mlpfast.model import Floats
 from mlpfast.trainer import Record, Trainer
 
 
@@ -117,7 +115,7 @@ class EarlyStopping:
         self.patience = integer("EarlyStopping", "patience", patience, 1)
         self.restore_best = restore_best
         self.best: Record | None = None
-        self._weights: list[NDArray[np.float32]] = []  # of the best epoch
+        self._weights: list[Floats] = []  # of the best epoch
         self._waited = 0
 
     def __call__(self, trainer: Trainer, record: Record) -> bool:

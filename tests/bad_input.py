@@ -114,7 +114,7 @@ NO_OUTPUTS = {
 NO_SHAPES = {
     "{}[None]": (ValueError, "shape result"),
     "{}[:-1]": (ValueError, "shape result"),
-    "{}[..., :-1]": (ValueError, "shape result"),
+    "{}[..., :-1].copy()": (ValueError, "shape result"),
     "{}.ravel()[0]": (TypeError, "array"),
 }
 REALS = [
@@ -133,6 +133,7 @@ FLAGS = [
 ]
 NO_FLAGS = dict.fromkeys(["'no'", "1", "None", "[]"], (TypeError, "True or False"))
 NAMES = [
+    ("MLP", "dtype"),
     *(("gemm", "precision"), ("linear", "precision"), ("linear_backward_input", "precision")),
     *(("linear_backward_weights", "precision"), ("softmax_cross_entropy", "reduction"), ("MLP", "loss")),
     *(("linear", "activation"), ("linear_backward_input", "activation"), ("activation", "name")),
@@ -159,6 +160,11 @@ PRODUCTS = [
     *every([(f, a) for f, a in OUTPUTS if a == "out"], NO_SHAPES),
     *overlaps(),
     *((wrong(f, **{a: RIGHT[f][a] + "[None]"}), ValueError, f"{f} shape") for f, a in INPUTS),
+    *(
+        (wrong(f, **{a: RIGHT[f][a] + ".astype('f8')"}), TypeError, f"{f} out float32 expected float64")
+        for f, a in INPUTS
+        if "out" in RIGHT[f]
+    ),
     *every(REALS, NO_REALS),
     *every(FLAGS, NO_FLAGS),
     *every(NAMES, NO_NAMES),

@@ -80,6 +80,8 @@ KERNELS = [
         "relu",
         (dict(x="wide(2**50)", out="None"), MemoryError, ""),
         (dict(x="memory[:30:2]", out="memory[:15]"), ValueError, "out overlaps"),
+        (dict(x="memory[:10].view('f8')", out="memory[2:12].view('f8')"), ValueError, "out overlaps"),
+        (dict(x="memory[:5]", out="memory[4:14].view('f8')"), ValueError, "out overlaps"),
         (dict(x="np.broadcast_to(MN[0], (3, 5))"), ValueError, "out overlaps"),
     ),
     *refusals(
@@ -130,6 +132,8 @@ KERNELS = [
         (dict(dw="mn.T"), ValueError, "dw (5, 3) (3, 5) w"),
         (dict(dw="mn[:1]"), ValueError, "dw (1, 5) (3, 5) w"),
         (dict(velocity="MK"), ValueError, "velocity (3, 4) (3, 5) w"),
+        (dict(velocity="V.astype('f8')"), TypeError, "velocity float64 expected float32"),
+        (dict(w="MN.astype('f8')"), TypeError, "velocity float32 expected float64"),
         (dict(velocity="None"), ValueError, "momentum velocity must be given"),
         (dict(w="None"), TypeError, "w array"),
         (dict(dw="MN"), ValueError, "w overlaps dw"),
@@ -239,6 +243,8 @@ MODELS = [
     *values("MLP", "activation", ["['swoosh']"], ValueError, "swoosh known"),
     *values("MLP", "activation", ["[['relu']]", "[None]"], TypeError, "one of"),
     *((f"MLP([3, 2], init={init})", ValueError, "init he, xavier, normal:NUMBER") for init in NO_INIT),
+    *values("MLP", "dtype", ["'float16'", "'double'", "''"], ValueError, "known float32, float64"),
+    *values("MLP", "dtype", ["np.float64", "float", "['float64']"], TypeError, "one of float32, float64"),
     *values("MLP", "seed", ["-1", "-(2**70)"], ValueError, "at least 0"),
     *values(FIT, "sample_weight", ["m", "np.ones((4, 1))", "1.0", "[]"], ValueError, "shape (4,)"),
     *values(

@@ -1,5 +1,6 @@
 """Trainer.fit: what it records, how it goes on and stops."""
 
+import pickle
 import threading
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from problems import Problem, state, trained
 from tolerances import same_bits
 
-from mlpfast import SGD, DivergenceError, History, Trainer
+from mlpfast import MLP, SGD, DivergenceError, History, Trainer
 
 MOMENTUM = dict(momentum=0.9, weight_decay=0.01)
 PROBLEM = Problem((9, 16, 4), 53, 8, sgd=MOMENTUM)
@@ -16,6 +17,15 @@ PROBLEM = Problem((9, 16, 4), 53, 8, sgd=MOMENTUM)
 def assert_same(got, want):
     for i, (a, b) in enumerate(zip(got, want, strict=True)):
         assert same_bits(a, b), f"array {i}"
+
+
+def test_an_optimizer_of_another_dtype(rng):
+    data, trainer = PROBLEM.data(rng), PROBLEM.trainer()
+    trainer.fit(*data, epochs=1, batch_size=8)
+    unowned = pickle.loads(pickle.dumps(trainer.optimizer))
+    for optimizer in (trainer.optimizer, unowned):
+        with pytest.raises(ValueError, match="new optimizer"):
+            Trainer(MLP(PROBLEM.sizes, dtype="float64"), optimizer).fit(*data, epochs=1, batch_size=8)
 
 
 def test_history(rng):

@@ -11,8 +11,8 @@ namespace {
 using cpu::work_per_number;
 
 template <class T>
-py::array activation(ops::Activation which, py::handle x_value, py::handle alpha_value, py::handle out_value,
-                     const char* name) {
+py::array act(ops::Activation which, py::handle x_value, py::handle alpha_value, py::handle out_value,
+              const char* name) {
   const T alpha = alpha_argument<T>(which, alpha_value, name);
   const auto x = array_input<T>(x_value, name, "x", -1);
   py::array out = output<T>(out_value, shape_of(x.array), name, {}, {x.given});
@@ -23,8 +23,8 @@ py::array activation(ops::Activation which, py::handle x_value, py::handle alpha
 }
 
 template <class T>
-py::array activation_backward(ops::Activation which, py::handle dy_value, py::handle saved_value,
-                              py::handle alpha_value, py::handle out_value, const char* name, const char* saved_name) {
+py::array act_backward(ops::Activation which, py::handle dy_value, py::handle saved_value, py::handle alpha_value,
+                       py::handle out_value, const char* name, const char* saved_name) {
   const T alpha = alpha_argument<T>(which, alpha_value, name);
   const auto dy = array_input<T>(dy_value, name, "dy", -1), saved = array_input<T>(saved_value, name, saved_name, -1);
   require_shape(saved.array, shape_of(dy.array), name, saved_name, "of dy");
@@ -59,24 +59,36 @@ py::array bias_add_backward(py::handle dy_value, py::handle out_value) {
   return out;
 }
 
+template <class T>
+py::array activation(py::handle which, py::handle x, py::handle alpha, py::handle out) {
+  return act<T>(activation_argument(which, "activation", "name"), x, alpha, out, "activation");
+}
+
+template <class T>
+py::array activation_backward(py::handle which, py::handle dy, py::handle saved, py::handle alpha, py::handle out) {
+  const ops::Activation named = activation_argument(which, "activation_backward", "name");
+  return act_backward<T>(named, dy, saved, alpha, out, "activation_backward", "saved");
+}
+
+template <class T>
+py::array relu(py::handle x, py::handle out) {
+  return act<T>(ops::Activation::relu, x, py::none(), out, "relu");
+}
+
+template <class T>
+py::array relu_backward(py::handle dy, py::handle y, py::handle out) {
+  return act_backward<T>(ops::Activation::relu, dy, y, py::none(), out, "relu_backward", "y");
+}
+
 }  // namespace
 
 void register_elementwise(py::module_& m) {
-  m.def("relu", [](py::handle x, py::handle out) {
-    return activation<float>(ops::Activation::relu, x, py::none(), out, "relu");
-  });
-  m.def("relu_backward", [](py::handle dy, py::handle y, py::handle out) {
-    return activation_backward<float>(ops::Activation::relu, dy, y, py::none(), out, "relu_backward", "y");
-  });
-  m.def("activation", [](py::handle which, py::handle x, py::handle alpha, py::handle out) {
-    return activation<float>(activation_argument(which, "activation", "name"), x, alpha, out, "activation");
-  });
-  m.def("activation_backward", [](py::handle which, py::handle dy, py::handle saved, py::handle alpha, py::handle out) {
-    const ops::Activation named = activation_argument(which, "activation_backward", "name");
-    return activation_backward<float>(named, dy, saved, alpha, out, "activation_backward", "saved");
-  });
-  m.def("bias_add", bias_add<float>);
-  m.def("bias_add_backward", bias_add_backward<float>);
+  m.def("activation", by_any_array(activation<float>, activation<double>));
+  m.def("activation_backward", by_any_array(activation_backward<float>, activation_backward<double>));
+  m.def("relu", by_any_array(relu<float>, relu<double>));
+  m.def("relu_backward", by_any_array(relu_backward<float>, relu_backward<double>));
+  m.def("bias_add", by_any_array(bias_add<float>, bias_add<double>));
+  m.def("bias_add_backward", by_any_array(bias_add_backward<float>, bias_add_backward<double>));
 }
 
 }  // namespace mlpfast::bindings

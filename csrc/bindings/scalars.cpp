@@ -93,6 +93,8 @@ ops::StepScalars<T> sgd_scalars(py::handle lr, py::handle momentum, py::handle n
 template float real_argument<float>(py::handle, const char*, const char*, float);
 template double real_argument<double>(py::handle, const char*, const char*, double);
 template float alpha_argument<float>(ops::Activation, py::handle, const char*);
+template double alpha_argument<double>(ops::Activation, py::handle, const char*);
 template ops::StepScalars<float> sgd_scalars<float>(py::handle, py::handle, py::handle, py::handle, const char*);
+template ops::StepScalars<double> sgd_scalars<double>(py::handle, py::handle, py::handle, py::handle, const char*);
 
 }  // namespace mlpfast::bindings

@@ -12,8 +12,8 @@ namespace mlpfast::cpu {
 using std::int64_t;
 
 inline constexpr int max_tile_rows = 14;
-inline constexpr int max_tile_vectors = 4;
-inline constexpr int panel_bytes = 256;  // widest panel of b: max_tile_vectors of the widest register
+inline constexpr int max_tile_vectors = 16;
+inline constexpr int panel_bytes = 256;  // widest packed panel of b: tile_vectors of the widest register
 
 template <class T>
 struct Matrix {
@@ -84,7 +84,7 @@ struct CrossEntropyArgs {
   const T* class_weight;
   const T* row_weight;
   T class_weight_sum, label_smoothing;
-  double gradient_scale;  // float64: 1 / (a sum of weights) may not be a float32
+  double gradient_scale;  // 1 / (a sum of weights) may not be a float32
   Matrix<T> d_logits;
   T* loss;                // [rows], times row_weight
   std::uint8_t* correct;  // [rows], 1 where the first largest logit is the label's
@@ -95,7 +95,8 @@ struct KernelTable {
   using Gemm = void (*)(const GemmTile<T>&);
 
   int lanes;
-  int tile_vectors;                                  // widest gemm tile
+  int tile_vectors;                                  // width of the gemm tile for many rows
+  int widest_tile;                                   // of the one for a single row
   int tile_rows[max_tile_vectors];                   // tallest for each width
   Gemm gemm[2][2][max_tile_vectors][max_tile_rows];  // [a transposed][last vector partial][vectors - 1][rows - 1]
   void (*pack)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);             // panel[p][j] = b[p][j]
@@ -113,10 +114,15 @@ struct KernelTable {
 struct Isa {
   const char* name;
   KernelTable<float> f32;
+  KernelTable<double> f64;
 
   template <class T>
   const KernelTable<T>& table() const {
-    return f32;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      return f32;
+    } else {
+      return f64;
+    }
   }
 };
 

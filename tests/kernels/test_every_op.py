@@ -92,16 +92,16 @@ def shape(word, size):
     return tuple(size[letter] for letter in word.rstrip("+"))
 
 
-def make(word, size, rng):
+def make(word, size, rng, dtype):
     if word == "labels":
         return rng.integers(0, size["n"], size["m"])
-    x = rng.standard_normal(shape(word, size), np.float32)
-    return np.abs(x) + np.float32(0.1) if word.endswith("+") else x
+    x = rng.standard_normal(shape(word, size), dtype)
+    return np.abs(x) + dtype(0.1) if word.endswith("+") else x
 
 
-def inputs(op, size, rng):
-    arrays = [make(word, size, rng) for word in op.arrays]
-    return arrays, {key: make(word, size, rng) for key, word in op.named.items()}
+def inputs(op, size, rng, dtype):
+    arrays = [make(word, size, rng, dtype) for word in op.arrays]
+    return arrays, {key: make(word, size, rng, dtype) for key, word in op.named.items()}
 
 
 def run(op, arrays, named, api=kernels, **more):
@@ -121,10 +121,10 @@ def assert_same(got, want):
 
 @EVERY_OP
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_same_bits_on_every_isa(op, size, rng, use_isa):
+def test_same_bits_on_every_isa(op, size, rng, use_isa, dtype):
     from mlpfast import _cpu
 
-    arrays, named = inputs(op, size, rng)
+    arrays, named = inputs(op, size, rng, dtype)
     with use_isa("scalar"):
         want = run(op, arrays, named)
     for isa in set(_cpu.available_isas()) - {"scalar", "sse2"}:  # sse2 has no FMA
@@ -134,10 +134,10 @@ def test_same_bits_on_every_isa(op, size, rng, use_isa):
 
 @EVERY_OP
 @pytest.mark.parametrize("size", LARGE, ids=str)
-def test_same_bits_for_any_number_of_threads(op, size, rng, isa, threads):
+def test_same_bits_for_any_number_of_threads(op, size, rng, isa, threads, dtype):
     if isa == "scalar" and size["m"] * size["n"] * size["k"] > 2_000_000:
         pytest.skip("the scalar FMA of libm is too slow for this size")
-    arrays, named = inputs(op, size, rng)
+    arrays, named = inputs(op, size, rng, dtype)
     with threads(1):
         want = run(op, arrays, named)
     for n in (2, 3, 7):
@@ -146,8 +146,8 @@ def test_same_bits_for_any_number_of_threads(op, size, rng, isa, threads):
 
 
 @EVERY_OP
-def test_same_bits_in_concurrent_calls(op, rng, threads):
-    arrays, named = inputs(op, dict(m=70, n=100, k=90), rng)
+def test_same_bits_in_concurrent_calls(op, rng, threads, dtype):
+    arrays, named = inputs(op, dict(m=70, n=100, k=90), rng, dtype)
     want = run(op, arrays, named)
     with threads(2), ThreadPoolExecutor(4) as pool:
         for result in pool.map(lambda _: run(op, arrays, named), range(8)):
@@ -169,11 +169,11 @@ LAYOUTS = {
 
 @EVERY_OP
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_inputs_of_any_layout(op, layout, rng):
+def test_inputs_of_any_layout(op, layout, rng, dtype):
     def plain(x):
         return np.ascontiguousarray(x, x.dtype.newbyteorder("="))
 
-    arrays, named = inputs(op, SMALL, rng)
+    arrays, named = inputs(op, SMALL, rng, dtype)
     fixed = 1 if op.in_place else 0  # w and velocity are outputs
     arrays = arrays[:fixed] + [layout(x) for x in arrays[fixed:]]
     named = named if op.in_place else {key: layout(x) for key, x in named.items()}
@@ -189,11 +189,11 @@ EMPTY = [dict(m=0, n=5, k=3), dict(m=3, n=0, k=2), dict(m=3, n=5, k=0), dict(m=0
 
 @EVERY_OP
 @pytest.mark.parametrize("size", EMPTY, ids=str)
-def test_nothing_to_do_or_to_sum(op, size, rng, isa):
+def test_nothing_to_do_or_to_sum(op, size, rng, dtype):
     """The shapes and numbers of the reference; of no class there is no loss and no maximum."""
     if size["n"] == 0 and "labels" in op.arrays:
         pytest.skip("a loss needs a class")
-    arrays, named = inputs(op, size, rng)
+    arrays, named = inputs(op, size, rng, dtype)
     got = run(op, arrays, named)
     if op.out:
         assert got[-1].shape == shape(op.out, size)
@@ -207,13 +207,13 @@ def test_nothing_to_do_or_to_sum(op, size, rng, isa):
 
 @EVERY_OUT
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_out_is_filled_and_nothing_beside_it(op, size, rng, isa):
-    arrays, named = inputs(op, size, rng)
+def test_out_is_filled_and_nothing_beside_it(op, size, rng, isa, dtype):
+    arrays, named = inputs(op, size, rng, dtype)
     want = run(op, arrays, named)
     for x in want:
-        assert isinstance(x, float) or (x.dtype == np.float32 and x.flags.c_contiguous)
+        assert isinstance(x, float) or (x.dtype == dtype and x.flags.c_contiguous)
         assert not any(np.may_share_memory(x, array) for array in arrays)
-    frame = np.full(want[-1].size + 128, np.nan, np.float32)
+    frame = np.full(want[-1].size + 128, np.nan, dtype)
     out = frame[64:-64].reshape(shape(op.out, size))
     got = run(op, arrays, named, out=out)
     assert got[-1] is out
@@ -230,7 +230,37 @@ ALIASED = {
 
 
 @pytest.mark.parametrize(("op", "i"), ALIASED.values(), ids=ALIASED)
-def test_out_that_is_an_input(op, i, rng, isa):
-    arrays, named = inputs(op, SMALL, rng)
+def test_out_that_is_an_input(op, i, rng, isa, dtype):
+    arrays, named = inputs(op, SMALL, rng, dtype)
     want = run(op, arrays, named)
     assert_same(run(op, arrays, named, out=arrays[i]), want)
+
+
+@EVERY_OP
+def test_one_float64_array_is_enough(op, rng):
+    """It decides for all of them; where the operation is in place, the array written does."""
+    arrays, named = inputs(op, SMALL, rng, np.float32)
+    wide = [x.astype(np.float64) if x.dtype == np.float32 else x for x in arrays]
+    wide_named = {key: x.astype(np.float64) for key, x in named.items()}
+    want = run(op, arrays, named) if op.in_place else run(op, wide, wide_named)
+    for i in [i for i, x in enumerate(arrays) if x.dtype == np.float32][op.in_place :]:
+        assert_same(run(op, [*arrays[:i], wide[i], *arrays[i + 1 :]], named), want)
+    if op.in_place:
+        assert_same(run(op, [wide[0], *arrays[1:]], wide_named), run(op, wide, wide_named))
+        with pytest.raises(TypeError, match="velocity has dtype float64, expected float32"):
+            run(op, arrays, wide_named)
+    else:
+        for key in named:
+            assert_same(run(op, arrays, {**named, key: wide_named[key]}), want)
+        assert_same(run(op, arrays, named, out=np.zeros(shape(op.out, SMALL))), want)
+
+
+@EVERY_OUT
+def test_lists_are_float32(op, rng):
+    arrays, named = inputs(op, SMALL, rng, np.float32)
+    lists, named_lists = [x.tolist() for x in arrays], {key: x.tolist() for key, x in named.items()}
+    assert_same(run(op, lists, named_lists), run(op, arrays, named))
+
+
+def test_lists_of_integers_are_numbers_too():
+    assert same_bits(kernels.bias_add([[1, -2]], [3, 4]), np.array([[4, 2]], np.float32))

@@ -1,8 +1,8 @@
 // Every SIMD kernel, once, over a vector type V that the including ISA file defines in its anonymous namespace.
 // Sealed: templates and forced inlines only, no library but <cstddef> and <cstdint>, one table exported.
 // Besides ops/portable.h, V has load(p), load(p, n), store(p), store(p, n) (n < lanes; the rest reads as 0 and is not
-// touched), load_uint8(p), load_uint8(p, n), transpose(V (&)[lanes]) and tile_rows[], the rows of its gemm tiles
-// of 1, 2, ... vectors.
+// touched), load_uint8(p), load_uint8(p, n), transpose(V (&)[lanes]), tile_rows[], the rows of its gemm tiles of 1, 2,
+// ... vectors, and tile_vectors, the width of its fastest.
 #pragma once
 #include "cpu/isa/elementwise.inl.h"
 #include "cpu/isa/gemm.inl.h"
