@@ -74,6 +74,13 @@ struct UpdateArgs {
   ops::StepScalars<T> scalars;
 };
 
+/// The gradient of one example: dw = x * dy, as gemm sums it, never stored.
+template <class T>
+struct OuterUpdateArgs {
+  UpdateArgs<T> update;  // without dw
+  const T *x, *dy;       // [rows], [cols]
+};
+
 /// Softmax cross-entropy of rows; formulas in ops/loss.h. Null: class_weight, row_weight 1; d_logits, correct not
 /// wanted.
 template <class T>
@@ -105,6 +112,7 @@ struct KernelTable {
   void (*backward[ops::activation_count])(const BackwardArgs<T>&);
   void (*combine)(const CombineArgs<T>&);
   void (*update[ops::optimizer_count])(const UpdateArgs<T>&);
+  void (*outer_update[ops::optimizer_count])(const OuterUpdateArgs<T>&);
   void (*column_sums)(int64_t rows, int64_t cols, Matrix<const T> x, T* sums);
   void (*softmax)(int64_t rows, int64_t cols, Matrix<const T> x, Matrix<T> y);
   void (*cross_entropy)(const CrossEntropyArgs<T>&);

@@ -29,7 +29,9 @@ constexpr KernelTable<typename V::T> make_table() {
   MLPFAST_ACTIVATIONS(MLPFAST_ROW)
 #undef MLPFAST_ROW
   row = 0;
-#define MLPFAST_ROW(name, functor) table.update[row++] = update<V, ops::functor>;
+#define MLPFAST_ROW(name, functor)             \
+  table.update[row] = update<V, ops::functor>; \
+  table.outer_update[row++] = outer_update<V, ops::functor>;
   MLPFAST_OPTIMIZERS(MLPFAST_ROW)
 #undef MLPFAST_ROW
   return table;
