@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TextIO
 
+from mlpfast.arguments import integer
 from mlpfast.model import Floats
 from mlpfast.trainer import Record, Trainer
 
@@ -95,7 +96,7 @@ class EarlyStopping:
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If patience is not a positive integer, or a record has no such key.
 
     Examples
@@ -110,10 +111,8 @@ class EarlyStopping:
     """
 
     def __init__(self, monitor: str = "val_loss", *, patience: int = 5, restore_best: bool = True) -> None:
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-            raise ValueError(f"EarlyStopping: patience is {patience!r}; it must be a positive integer")
         self.monitor = monitor
-        self.patience = patience
+        self.patience = integer("EarlyStopping", "patience", patience, 1)
         self.restore_best = restore_best
         self.best: Record | None = None
         self._weights: list[Floats] = []  # of the best epoch

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpfast.arguments import file_path
 from mlpfast.errors import CheckpointError
 
 FORMAT = "1"
@@ -26,6 +27,7 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], fact
     """
     from safetensors.numpy import save as serialize
 
+    path = file_path("save", "path", path)
     metadata = {"mlpfast.format": FORMAT, "mlpfast.model": json.dumps(dict(facts))}
     content = serialize({name: np.ascontiguousarray(t) for name, t in tensors.items()}, metadata)
     try:
@@ -59,8 +61,8 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
     """
     from safetensors import SafetensorError, safe_open
 
+    path = os.fspath(file_path("load", "path", path))
     try:
-        path = os.fspath(path)
         if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe would wait for a writer
             raise OSError("it is not a regular file")
         with open(path, "rb"):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from mlpfast import _cpu
+from mlpfast.arguments import integer
 
 __version__ = "0.1.0"
 
@@ -26,8 +27,8 @@ def set_num_threads(n: int) -> None:
 
     Raises
     ------
-    ValueError
-        If n is not in 1 .. 1024.
+    ValueError, TypeError
+        If n is not an integer in 1 .. 1024.
 
     Examples
     --------
@@ -35,6 +36,7 @@ def set_num_threads(n: int) -> None:
     >>> get_num_threads()
     1
     """
+    n = integer("set_num_threads", "n", n)
     if not 1 <= n <= _cpu.max_threads():
         raise ValueError(f"set_num_threads: n is {n}; it must be at least 1 and at most {_cpu.max_threads()}")
     _cpu.set_num_threads(n)

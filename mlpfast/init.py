@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpfast.arguments import FLOAT32_MAX
+
 Weights = NDArray[np.floating[Any]]
 Dtype = type[np.float32] | type[np.float64]
 Initializer = Callable[[np.random.Generator, int, int, Dtype], Weights]
@@ -60,7 +62,7 @@ def initializer(name: str) -> Initializer:
             number = float(value)
         except ValueError:
             number = np.nan
-        if np.isfinite(number):
+        if abs(number) <= FLOAT32_MAX:
             return PARAMETRIC[kind](number)
     known = [*INITIALIZERS, *(f"{kind}:NUMBER" for kind in PARAMETRIC)]
     raise ValueError(f"init: unknown initialiser {name!r}; known are {', '.join(known)}")

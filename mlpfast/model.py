@@ -1,17 +1,16 @@
 """MLP: a network's shape, its parameters, and what can be asked of it."""
 
 import math
-import operator
 import os
 from collections.abc import Sequence
 from itertools import pairwise
-from numbers import Real
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlpfast import _cpu, checkpoint
+from mlpfast.arguments import choice, integer, listed, numbers, real, unfit
 from mlpfast.errors import CheckpointError
 from mlpfast.init import Dtype, initializer
 from mlpfast.kernels import ACTIVATIONS, softmax
@@ -19,7 +18,6 @@ from mlpfast.kernels import ACTIVATIONS, softmax
 Floats = NDArray[np.floating[Any]]
 DTYPES: dict[str, Dtype] = {"float32": np.float32, "float64": np.float64}
 LOSSES = ("softmax_cross_entropy",)
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class MLP:
@@ -63,13 +61,13 @@ class MLP:
     ) -> None:
         self._sizes = _checked_sizes(sizes)
         self._activations = _checked_activations(activation, len(self.sizes) - 2)
-        self.loss = _known("loss", loss, LOSSES)
+        self.loss = choice("MLP", "loss", loss, LOSSES)
         self.init = init
-        self.input_scale = _finite("input_scale", input_scale)
-        self.input_shift = _finite("input_shift", input_shift)
-        self.seed = _seed(seed)
-        self._dtype = _known("dtype", dtype, tuple(DTYPES))
-        self.precision = _known("precision", precision, _cpu.precisions())
+        self.input_scale = real("MLP", "input_scale", input_scale)
+        self.input_shift = real("MLP", "input_shift", input_shift)
+        self.seed = integer("MLP", "seed", seed, 0)
+        self._dtype = choice("MLP", "dtype", dtype, list(DTYPES))
+        self.precision = choice("MLP", "precision", precision, _cpu.precisions())
         self._allocate()
         fill, rng = initializer(init), np.random.default_rng(self.seed)
         for w in self.parameters[::2]:
@@ -157,18 +155,20 @@ class MLP:
         loss, weight, *_ = _cpu.gradients(self._flat, self.spec, gradient, x, y, workspace)
         return loss / weight, views(gradient, [p.shape for p in self.parameters])
 
-    def features(self, x: ArrayLike) -> NDArray[Any]:
-        """x as the extension reads it: [rows, inputs] of a native real dtype; copied only where needed."""
-        array = np.asarray(x)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"x has dtype {array.dtype}, expected real numbers")
+    def features(self, x: ArrayLike, function: str = "MLP") -> NDArray[Any]:
+        """x as the extension reads it: [rows, inputs] of a native real dtype; copied only where needed.
+
+        Errors name the function.
+        """
+        array = numbers(function, "x", x)
         if array.ndim < 2:
-            expected = f"[rows, {self.sizes[0]}]"
-            raise ValueError(f"x has shape {array.shape}, expected {expected}; for one row use x[None]")
+            expected = f"[rows, {self.sizes[0]}]; for one row use x[None]"
+            raise ValueError(f"{function}: x has shape {array.shape}, expected {expected}")
         if array.ndim > 2:
             array = array.reshape(len(array), math.prod(array.shape[1:]))
         if array.shape[1] != self.sizes[0]:
-            raise ValueError(f"x has {array.shape[1]} features a row, the model takes {self.sizes[0]}")
+            text = f"x has {array.shape[1]} features a row, the model takes {self.sizes[0]}"
+            raise ValueError(f"{function}: {text}")
         if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
             array = array.astype(self.dtype)
         native = array.dtype.newbyteorder("=")
@@ -177,12 +177,16 @@ class MLP:
             array = np.require(array, native, ["C", "A"])
         return array
 
-    def examples(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    def examples(
+        self, x: ArrayLike, y: ArrayLike, function: str = "MLP"
+    ) -> tuple[NDArray[Any], NDArray[np.int32]]:
         """Features and labels as the extension reads them; at least one row."""
-        features = self.features(x)
+        features = self.features(x, function)
         if len(features) == 0:
-            raise ValueError(f"x has shape {features.shape}: there is no row to learn from or to judge")
-        return features, _cpu.labels(y, len(features), self.sizes[-1])
+            raise ValueError(
+                f"{function}: x has shape {features.shape}: there is no row to learn from or to judge"
+            )
+        return features, _cpu.labels(y, len(features), self.sizes[-1], function)
 
     def summary(self) -> str:
         """A table of the layers.
@@ -295,52 +299,20 @@ def _aligned_zeros(size: int, dtype: Dtype) -> Floats:
 
 
 def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    try:
-        checked = tuple(int(n) for n in sizes)
-        exact = all(a == b and not isinstance(b, bool | str) for a, b in zip(checked, sizes, strict=True))
-    except (TypeError, ValueError, OverflowError):
-        exact, checked = False, ()
-    if not exact or len(checked) < 2 or min(checked) < 1:
-        raise ValueError(f"sizes is {sizes!r}; it must be positive integers, at least two: [784, 256, 10]")
+    expected = "positive integers, at least two: [784, 256, 10]"
+    given = listed("MLP", "sizes", sizes, expected)
+    checked = tuple(integer("MLP", f"sizes[{i}]", n, 1) for i, n in enumerate(given))
+    if len(checked) < 2:
+        raise ValueError(unfit("MLP", "sizes", sizes, expected))
     if sum((i + 1) * o for i, o in pairwise(checked)) >= 2**40:
-        raise ValueError(f"sizes is {sizes!r}, over 2^40 parameters")
+        raise ValueError(unfit("MLP", "sizes", sizes, "below 2^40 parameters in all"))
     return checked
 
 
 def _checked_activations(activation: str | Sequence[str], hidden: int) -> tuple[str, ...]:
-    try:
-        names = (activation,) * hidden if isinstance(activation, str) else tuple(activation)
-    except TypeError:
-        raise TypeError(f"activation is {activation!r}; it must be a name, or a list of names") from None
+    if isinstance(activation, str):
+        return (choice("MLP", "activation", activation, list(ACTIVATIONS)),) * hidden
+    names = listed("MLP", "activation", activation, "a name, or a list of names")
     if len(names) != hidden:
-        raise ValueError(f"activation has {len(names)} names, the network has {hidden} hidden layers")
-    for name in names if hidden else (activation,):
-        if isinstance(name, str) or hidden:
-            _known("activation", name, tuple(ACTIVATIONS))
-    return names
-
-
-def _known(argument: str, value: Any, known: Sequence[str]) -> str:
-    if value not in known:
-        raise ValueError(f"{argument}: unknown {value!r}; known are {', '.join(known)}")
-    return str(value)
-
-
-def _finite(argument: str, value: float) -> float:
-    try:
-        number = float(value) if isinstance(value, Real) else math.nan
-    except OverflowError:
-        number = math.inf
-    if not abs(number) <= FLOAT32_MAX:
-        raise ValueError(f"{argument} is {value!r}; it must be a finite float32 number")
-    return number
-
-
-def _seed(value: int) -> int:
-    try:
-        seed = operator.index(value)
-    except TypeError:
-        seed = -1
-    if seed < 0:
-        raise ValueError(f"seed is {value!r}; it must be an integer that is not negative")
-    return seed
+        raise ValueError(f"MLP: activation has {len(names)} names, the network has {hidden} hidden layers")
+    return tuple(choice("MLP", "activation", name, list(ACTIVATIONS)) for name in names)

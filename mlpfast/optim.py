@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpfast.arguments import flag, real
+
 Floats = NDArray[np.floating[Any]]
-Rule = tuple[str, list[Floats], tuple[float, float, bool, float]]
+Numbers = tuple[float, float, bool, float]  # lr, momentum, nesterov, weight_decay
+Rule = tuple[str, list[Floats], Numbers]
 
 
 class SGD:
@@ -22,8 +25,8 @@ class SGD:
 
     Raises
     ------
-    ValueError
-        If a number is negative or not finite, or nesterov comes without momentum.
+    ValueError, TypeError
+        If an argument is no number, negative or not finite, or nesterov comes without momentum.
 
     Examples
     --------
@@ -34,23 +37,25 @@ class SGD:
     def __init__(
         self, lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
     ) -> None:
-        for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
-            if not isinstance(value, int | float | np.number):
-                raise TypeError(f"SGD: {name} is {value!r}; it must be a number")
-            if not 0 <= value <= np.finfo(np.float32).max:
-                raise ValueError(f"SGD: {name} is {value}; it must be a float32 number, not negative")
-        if nesterov and momentum == 0:
-            raise ValueError("SGD: nesterov needs momentum above 0")
         self.lr = lr
         self.momentum = momentum
         self.nesterov = nesterov
         self.weight_decay = weight_decay
         self.velocity: Floats | None = None
         self._owner: weakref.ref[Floats] | None = None
+        self._numbers()
+
+    def _numbers(self) -> Numbers:
+        """The hyper-parameters, checked, since they may be changed."""
+        lr, momentum = real("SGD", "lr", self.lr, 0), real("SGD", "momentum", self.momentum, 0)
+        nesterov = flag("SGD", "nesterov", self.nesterov)
+        if nesterov and momentum == 0:
+            raise ValueError("SGD: nesterov needs momentum above 0")
+        return lr, momentum, nesterov, real("SGD", "weight_decay", self.weight_decay, 0)
 
     def rule(self, parameters: Floats) -> Rule:
         """The update of a model's parameters: kernel name, state, numbers."""
-        numbers = (self.lr, self.momentum, self.nesterov, self.weight_decay)
+        numbers = self._numbers()
         if self.momentum == 0:
             return "sgd", [], numbers
         if self.velocity is None:

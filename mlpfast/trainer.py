@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlpfast import _cpu
+from mlpfast.arguments import flag, integer, numbers, unfit
 from mlpfast.errors import DivergenceError
 from mlpfast.model import MLP, Floats
 from mlpfast.optim import SGD
@@ -112,18 +113,22 @@ class Trainer:
         RuntimeError
             If the model is being trained already.
         """
-        epochs, batch_size = _positive("epochs", epochs), _positive("batch_size", batch_size)
-        x, y = self.model.examples(x, y)
-        held_out = None if validation_data is None else self.model.examples(*_pair(validation_data))
+        epochs, batch_size = integer("fit", "epochs", epochs, 1), integer("fit", "batch_size", batch_size, 1)
+        shuffle, drop_last = flag("fit", "shuffle", shuffle), flag("fit", "drop_last", drop_last)
+        seed, callbacks = integer("fit", "seed", seed), _callables(callbacks)
+        x, y = self.model.examples(x, y, "fit")
+        held_out = None
+        if validation_data is not None:
+            held_out = self.model.examples(*_pair(validation_data), "fit: validation_data")
         weights = (
             _sample_weights(sample_weight, len(x), self.model.dtype),
             _class_weights(class_weight, self.model.sizes[-1], self.model.dtype),
         )
         if drop_last and batch_size > len(x):
             raise ValueError(
-                f"batch_size is {batch_size}, x has {len(x)} rows: drop_last would leave no step"
+                f"fit: batch_size is {batch_size}, x has {len(x)} rows: drop_last would leave no step"
             )
-        batch_size, seed, callbacks = min(batch_size, len(x)), _integer("seed", seed), _callables(callbacks)
+        batch_size = min(batch_size, len(x))
         with self.model._busy:
             history = History()
             epoch = _Epoch(self, x, y, weights, batch_size, shuffle, drop_last, seed)
@@ -203,29 +208,16 @@ class _Epoch:
         }
 
 
-def _integer(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} is {value!r}; it must be an integer")
-    return int(value)
-
-
-def _positive(name: str, value: int) -> int:
-    number = _integer(name, value)
-    if number < 1:
-        raise ValueError(f"{name} is {number}; it must be positive")
-    return number
-
-
 def _pair(validation_data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, ArrayLike]:
     if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-        raise TypeError(f"validation_data must be (x, y), got {type(validation_data).__name__}")
+        raise TypeError(f"fit: validation_data must be (x, y), got {type(validation_data).__name__}")
     return validation_data[0], validation_data[1]
 
 
 def _callables(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
     given = tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
     if not all(map(callable, given)):
-        raise TypeError(f"callbacks is {callbacks!r}; it must be a list of functions of trainer and record")
+        raise TypeError(unfit("fit", "callbacks", callbacks, "a list of functions of trainer and record"))
     return given
 
 
@@ -241,19 +233,17 @@ def _class_weights(
     if isinstance(weights, Mapping):
         unknown = [c for c in weights if c not in range(classes)]
         if unknown:
-            raise ValueError(f"class_weight has keys {unknown}, outside 0 .. {classes - 1}")
+            raise ValueError(f"fit: class_weight has keys {unknown}, outside 0 .. {classes - 1}")
         weights = [weights.get(c, 1.0) for c in range(classes)]
     return _weights("class_weight", weights, classes, "class", dtype)
 
 
 def _weights(name: str, weights: ArrayLike | Sequence[float], size: int, each: str, dtype: str) -> Floats:
-    array = np.asarray(weights)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
+    array = numbers("fit", name, weights)
     if array.shape != (size,):
-        raise ValueError(f"{name} has shape {array.shape}, expected ({size},), one for each {each}")
-    with np.errstate(over="ignore"):
-        converted: Floats = np.ascontiguousarray(array, dtype)
-    if not (np.isfinite(converted).all() and (converted >= 0).all()):
-        raise ValueError(f"{name} must be finite {dtype} numbers and not negative")
-    return converted
+        raise ValueError(f"fit: {name} has shape {array.shape}, expected ({size},), one for each {each}")
+    wrong = np.flatnonzero(~((array >= 0) & (array <= np.finfo(dtype).max)))
+    if wrong.size:
+        value = array[wrong[0]]
+        raise ValueError(unfit("fit", f"{name}[{wrong[0]}]", value, f"a finite {dtype} number, not negative"))
+    return np.ascontiguousarray(array, dtype)

@@ -1,39 +1,173 @@
-"""Examples that a model of 3 features and 2 classes refuses, each with the exception that says so."""
+"""Bad input that is a product: each function x each of its arguments x each kind of wrong value.
 
-import numpy as np
+A row is (call, exception, words of its text). RIGHT has a right call of each function, in which `wrong`
+replaces arguments; the names in it are those of isolated.names.
+"""
 
-FEATURES = {
-    "a feature too many": (np.zeros((4, 4)), ValueError),
-    "a feature too few": (np.zeros((4, 2)), ValueError),
-    "one row": (np.zeros(3), ValueError),
-    "a number": (1.0, ValueError),
-    "images of another size": (np.zeros((4, 2, 2)), ValueError),
-    "no features": (np.zeros((4, 0)), ValueError),
-    "rows of different lengths": ([[1, 2, 3], [1, 2]], ValueError),
-    "complex": (np.zeros((4, 3), complex), TypeError),
-    "texts": (np.full((4, 3), "1"), TypeError),
-    "objects": (np.full((4, 3), None), TypeError),
-    "dates": (np.zeros((4, 3), "datetime64[s]"), TypeError),
-    "records": (np.zeros((4, 3), "f4,f4"), TypeError),
-    "None": (None, TypeError),
+from itertools import product
+
+LEAKY = dict(activation="'leaky_relu'", alpha="0.1")
+RIGHT = {
+    "gemm": dict(a="mk", b="kn", out="MN"),
+    "linear": dict(x="mk", w="kn", b="n", out="MN") | LEAKY,
+    "linear_backward_input": dict(dy="mn", w="kn", saved="mk", out="MK") | LEAKY,
+    "linear_backward_weights": dict(x="mk", dy="mn", out="KN"),
+    "bias_add": dict(x="mn", b="n", out="MN"),
+    "bias_add_backward": dict(dy="mn", out="N"),
+    "relu": dict(x="mn", out="MN"),
+    "relu_backward": dict(dy="mn", y="mn", out="MN"),
+    "activation": dict(name="'leaky_relu'", x="mn", alpha="0.1", out="MN"),
+    "activation_backward": dict(name="'leaky_relu'", dy="mn", saved="mn", alpha="0.1", out="MN"),
+    "softmax": dict(x="mn", out="MN"),
+    "softmax_cross_entropy": dict(
+        logits="mn", labels="labels", class_weight="n", sample_weight="m", out="MN"
+    ),
+    "sgd_step": dict(w="MN", dw="mn", lr="0.1", momentum="0.9", velocity="V"),
+    "MLP": dict(sizes="[3, 4, 2]"),
+    "SGD": dict(lr="0.1", momentum="0.9"),
+    "trainer.fit": dict(x="X", y="Y", epochs="1", batch_size="2"),
+    "set_num_threads": dict(n="1"),
+    "EarlyStopping": dict(),
 }
-LABELS = {
-    "too many": ([0, 1, 0, 1, 0], ValueError),
-    "too few": ([0, 1], ValueError),
-    "a column": ([[0], [1], [0], [1]], ValueError),
-    "a class too large": ([0, 1, 2, 1], ValueError),
-    "negative": ([0, 1, -1, 1], ValueError),
-    "beyond 32 bits": ([0, 1, 2**32, 1], ValueError),
-    "beyond 63 bits": (np.full(4, 2**64 - 1, np.uint64), ValueError),
-    "beyond 64 bits": ([0, 1, 10**30, 1], TypeError),
-    "floats": ([0.0, 1.0, 0.0, 1.0], TypeError),
-    "NaN": ([0, 1, float("nan"), 1], TypeError),
-    "bool": ([False, True, False, True], TypeError),
-    "texts": (["0", "1", "0", "1"], TypeError),
-    "None": (None, TypeError),
+INPUTS = [  # (function, argument) of every float array that is read, and below of those that are written
+    (function, argument)
+    for function, arguments in RIGHT.items()
+    for argument, value in arguments.items()
+    if value in ("m", "n", "mk", "kn", "mn")
+]
+OUTPUTS = [
+    (function, argument)
+    for function, arguments in RIGHT.items()
+    for argument, value in arguments.items()
+    if value in ("N", "MN", "KN", "MK", "V")
+]
+
+
+def wrong(function, **changed):
+    arguments = RIGHT[function] | changed
+    return f"{function}({', '.join(f'{name}={value}' for name, value in arguments.items())})"
+
+
+def named(function):
+    """How messages call it."""
+    return function.split(".")[-1]
+
+
+def every(targets, values):
+    """Rows of each bad value for each (function, argument); {} in a value is the right one."""
+    return [
+        (
+            wrong(function, **{argument: value.replace("{}", RIGHT[function].get(argument, "None"))}),
+            error,
+            f"{named(function)} {argument} {words}",
+        )
+        for (function, argument), (value, (error, words)) in product(targets, values.items())
+    ]
+
+
+def refusals(function, *rows):
+    """Rows of one function: (changed arguments, exception, words)."""
+    return [
+        (wrong(function, **changed), error, words and f"{named(function)} {words}")
+        for changed, error, words in rows
+    ]
+
+
+def values(function, argument, texts, error, words):
+    """Rows of one argument that is wrong in many ways."""
+    return refusals(function, *((({argument: text}), error, f"{argument} {words}") for text in texts))
+
+
+def overlaps():
+    """out one number beside the start of an input, or an input beside the start of out."""
+    for (function, argument), (i, o) in product(INPUTS, [(0, 1), (1, 0)]):
+        if "out" in RIGHT[function]:
+            array, out = RIGHT[function][argument], RIGHT[function]["out"]
+            call = wrong(function, **{argument: f"at({array}, {i})", "out": f"at({out}, {o})"})
+            yield call, ValueError, f"{function} out overlaps memory"
+
+
+DTYPES = {
+    f"np.zeros({{}}.shape, {dtype!r})": (TypeError, f"dtype {word}")
+    for dtype, word in [
+        *(("c8", "complex64"), ("O", "object"), ("U3", "<U3"), ("M8[s]", "datetime64[s]")),
+        *(("f4,f4", "f0"), ("i4", "int32"), ("?", "bool"), ("f2", "float16")),
+    ]
 }
-EMPTY = {
-    "an empty list": [],
-    "no rows": np.zeros((0, 3)),
-    "no rows, of an array": np.zeros((4, 3), np.float32)[4:],
+NO_ARRAYS = {
+    "'text'": (TypeError, "dtype <U4"),
+    "object()": (TypeError, "dtype object"),
+    "[[1.0], [1.0, 2.0]]": (ValueError, "no array"),
+    "[{}, None]": ((TypeError, ValueError), ""),
 }
+NO_OUTPUTS = {
+    "{}.tolist()": (TypeError, "array"),
+    "5": (TypeError, "array"),
+    "memoryview({})": (TypeError, "array"),
+    "read_only({})": (ValueError, "read-only"),
+    "swapped({})": (ValueError, "swapped bytes"),
+    "strided({})": (ValueError, "C-contiguous"),
+    "backwards({})": (ValueError, "C-contiguous"),
+    "misaligned({})": (ValueError, "aligned"),
+    **{f"{{}}.astype({name!r})": (TypeError, name) for name in ("complex64", "float16", "int32", "object")},
+}
+NO_SHAPES = {
+    "{}[None]": (ValueError, "shape result"),
+    "{}[:-1]": (ValueError, "shape result"),
+    "{}[..., :-1].copy()": (ValueError, "shape result"),
+    "{}.ravel()[0]": (TypeError, "array"),
+}
+REALS = [
+    *(("gemm", "alpha"), ("gemm", "beta"), ("linear", "scale"), ("softmax_cross_entropy", "label_smoothing")),
+    *(("linear", "alpha"), ("linear_backward_input", "alpha"), ("activation", "alpha")),
+    *(("activation_backward", "alpha"), ("MLP", "input_scale"), ("MLP", "input_shift")),
+    *product(("sgd_step", "SGD"), ("lr", "momentum", "weight_decay")),
+]
+NO_REALS = {
+    **dict.fromkeys(["'q'", "1j", "True", "[1.0]", "np.ones(1)", "np.complex64(1)"], (TypeError, "real")),
+    **dict.fromkeys(["nan", "inf", "-inf", "1e39", "10**400"], (ValueError, "finite")),
+}
+FLAGS = [
+    *(("gemm", "transpose_a"), ("gemm", "transpose_b"), ("sgd_step", "nesterov"), ("SGD", "nesterov")),
+    *(("trainer.fit", "shuffle"), ("trainer.fit", "drop_last")),
+]
+NO_FLAGS = dict.fromkeys(["'no'", "1", "None", "[]"], (TypeError, "True or False"))
+NAMES = [
+    ("MLP", "dtype"),
+    *(("gemm", "precision"), ("linear", "precision"), ("linear_backward_input", "precision")),
+    *(("linear_backward_weights", "precision"), ("softmax_cross_entropy", "reduction"), ("MLP", "loss")),
+    *(("linear", "activation"), ("linear_backward_input", "activation"), ("activation", "name")),
+    *(("activation_backward", "name"), ("MLP", "activation"), ("MLP", "precision")),
+]
+NO_NAMES = {
+    "'exact'": (ValueError, "unknown 'exact' known are"),
+    "'relu\\0'": (ValueError, "unknown known are"),
+    "'\\udc80'": (ValueError, "unknown known are"),
+    **dict.fromkeys(["3", "None", "b'relu'"], (TypeError, "must be")),
+}
+INTEGERS = [
+    *(("trainer.fit", "epochs"), ("trainer.fit", "batch_size"), ("trainer.fit", "seed"), ("MLP", "seed")),
+    *(("set_num_threads", "n"), ("softmax_cross_entropy", "ignore_index"), ("EarlyStopping", "patience")),
+]
+NO_INTEGERS = dict.fromkeys(["1.0", "'3'", "True", "1j", "[1]", "nan"], (TypeError, "integer"))
+COUNTS = [("trainer.fit", "epochs"), ("trainer.fit", "batch_size"), ("EarlyStopping", "patience")]
+COUNTS += [("set_num_threads", "n")]
+NO_COUNTS = dict.fromkeys(["0", "-1", "-(10**30)"], (ValueError, "at least 1"))
+
+PRODUCTS = [
+    *every(INPUTS, DTYPES | NO_ARRAYS),
+    *every(OUTPUTS, NO_OUTPUTS),
+    *every([(f, a) for f, a in OUTPUTS if a == "out"], NO_SHAPES),
+    *overlaps(),
+    *((wrong(f, **{a: RIGHT[f][a] + "[None]"}), ValueError, f"{f} shape") for f, a in INPUTS),
+    *(
+        (wrong(f, **{a: RIGHT[f][a] + ".astype('f8')"}), TypeError, f"{f} out float32 expected float64")
+        for f, a in INPUTS
+        if "out" in RIGHT[f]
+    ),
+    *every(REALS, NO_REALS),
+    *every(FLAGS, NO_FLAGS),
+    *every(NAMES, NO_NAMES),
+    *every(INTEGERS, NO_INTEGERS),
+    *every(COUNTS, NO_COUNTS),
+]

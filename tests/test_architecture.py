@@ -30,7 +30,7 @@ ONLY = {
     "pybind11/": "csrc/bindings/",
 }
 # A module may import modules of its own floor, of those below, and leaves; leaves may import leaves.
-LEAVES = {"errors", "idx", "checkpoint", "datasets", "plots", "kernels.reference"}
+LEAVES = {"arguments", "errors", "idx", "checkpoint", "datasets", "plots", "kernels.reference"}
 FLOORS = {
     **dict.fromkeys(["_cpu", "_cuda"], 0),
     **dict.fromkeys(["kernels", "config"], 1),

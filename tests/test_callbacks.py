@@ -141,11 +141,6 @@ class TestEarlyStopping:
         with pytest.raises(ValueError, match=r"no 'val_loss'.*validation_data"):
             trainer.fit(XOR.x_train, XOR.y_train, epochs=2, batch_size=4, callbacks=[EarlyStopping()])
 
-    @pytest.mark.parametrize("patience", [0, -1, 1.5, True])
-    def test_patience_is_checked(self, patience):
-        with pytest.raises(ValueError, match="patience"):
-            EarlyStopping(patience=patience)
-
 
 class TestCheckpoint:
     def test_every_epoch(self, trainer, tmp_path):

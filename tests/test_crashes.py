@@ -18,13 +18,6 @@ HEAD = """if True:
         raise AssertionError(f"no {kind}")
 """
 CASES = {
-    "inputs too large to copy": """
-    zero = np.float32(0)
-    raises(MemoryError, lambda: k.relu(np.broadcast_to(zero, (2**50,))))
-    raises(MemoryError, lambda: k.bias_add_backward(np.broadcast_to(zero, (2**45, 4))))
-    wide = np.broadcast_to(zero, (2**40, 1024))
-    raises(MemoryError, lambda: k.gemm(wide, np.zeros((1024, 1), np.float32)))
-""",
     "a small stack": """
     threading.stack_size(256 * 1024)
     done = []
@@ -101,11 +94,6 @@ CASES = {
     tiny = np.full(2, 1e-40, np.float32)
     loss, d_logits = k.softmax_cross_entropy(np.zeros((2, 2), np.float32), [0, 1], sample_weight=tiny)
     assert np.allclose(loss, np.log(2)) and np.allclose(d_logits, [[-0.25, 0.25], [0.25, -0.25]])
-""",
-    "labels beyond int64": """
-    logits, labels = np.zeros((2, 2), np.float32), np.array([2**64 - 1, 0], np.uint64)
-    text = raises(ValueError, lambda: k.softmax_cross_entropy(logits, labels, ignore_index=-1))
-    assert "18446744073709551615" in text
 """,
 }
 

@@ -1,4 +1,4 @@
-"""MLP: what it refuses, what its answers are, and that asking changes nothing."""
+"""MLP: its answers, copies and weights."""
 
 import copy
 import pickle
@@ -6,83 +6,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from bad_input import EMPTY, FEATURES, LABELS
 from problems import reference_gradients
 from tolerances import same_bits, unit
 
 from mlpfast import MLP, kernels
-
-WRONG = {
-    "sizes": [
-        [3],
-        [],
-        [3, 0, 2],
-        [3, -1],
-        [3, 1.5],
-        [3, np.inf],
-        [True, 2],
-        [None, 2],
-        3,
-        "34",
-        [2**31, 2**31],
-        [2**62, 4],
-    ],
-    "activation": ["swoosh", ["relu", "tanh"], [], [["relu"]], None, 3],
-    "loss": ["hinge", None],
-    "init": ["random", "normal", "normal:", "normal:nan", "he:1", None],
-    "dtype": ["float16", "double", np.float64, None, ["float64"]],
-    "precision": ["exact", None],
-    "seed": [-1, 0.5, "zero", None],
-    "input_scale": [np.nan, np.inf, 1e39, 10**400, "large", 1j, None],
-    "input_shift": [np.nan, -np.inf, -1e39, [1, 2]],
-}
 
 
 def model_of(*sizes, **options):
     return MLP(sizes, seed=1, **options)
 
 
-def raises_and_keeps(model, error, call, match=None):
-    before = [p.copy() for p in model.parameters]
-    with pytest.raises(error, match=match):
-        call()
-    assert all(same_bits(p, old) for p, old in zip(model.parameters, before, strict=True))
-
-
-@pytest.mark.parametrize(("name", "value"), [(k, v) for k, values in WRONG.items() for v in values], ids=str)
-def test_wrong_arguments_are_named(name, value):
-    with pytest.raises((TypeError, ValueError), match=name):
-        MLP(**{"sizes": [3, 4, 2], name: value})
-
-
-@pytest.mark.parametrize(("x", "error"), FEATURES.values(), ids=FEATURES)
-def test_wrong_features(x, error):
-    model = model_of(3, 4, 2)
-    for ask in (model.forward, model.predict, model.predict_proba):
-        raises_and_keeps(model, error, lambda ask=ask: ask(x))
-    for ask in (model.evaluate, model.loss_and_gradients):
-        raises_and_keeps(model, error, lambda ask=ask: ask(x, [0, 1, 0, 1]))
-
-
-@pytest.mark.parametrize(("y", "error"), LABELS.values(), ids=LABELS)
-def test_wrong_labels(y, error):
-    model = model_of(3, 4, 2)
-    for ask in (model.evaluate, model.loss_and_gradients):
-        raises_and_keeps(model, error, lambda ask=ask: ask(np.zeros((4, 3)), y), "y")
-
-
-@pytest.mark.parametrize("x", [x for x in EMPTY.values() if len(np.shape(x)) == 2], ids=list(EMPTY)[1:])
-def test_no_rows_have_no_predictions(x):
-    model = model_of(3, 4, 2)
+def test_no_rows_have_no_predictions():
+    model, x = model_of(3, 4, 2), np.zeros((4, 3), np.float32)[4:]
     assert model.forward(x).shape == model.predict_proba(x).shape == (0, 2)
     assert model.predict(x).shape == (0,)
-
-
-@pytest.mark.parametrize("x", EMPTY.values(), ids=EMPTY)
-def test_no_rows_cannot_be_judged(x):
-    model = model_of(3, 4, 2)
-    for ask in (model.evaluate, model.loss_and_gradients):
-        raises_and_keeps(model, ValueError, lambda ask=ask: ask(x, np.zeros(0, int)), r"row|x has shape")
 
 
 @pytest.mark.parametrize("rows", [1, 127, 128, 129, 300])

@@ -1,8 +1,6 @@
 #include "bindings/checks.h"
 
-#include <algorithm>
-
-#include "network/spec.h"
+#include "bindings/scalars.h"
 
 namespace mlpfast::bindings {
 namespace {
@@ -12,21 +10,21 @@ constexpr int writeable_flag = py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
 
 std::string dtype_text(const py::array& array) { return py::str(array.dtype()); }
 
-template <class T>
-const char* dtype_name() {
-  return sizeof(T) == 4 ? "float32" : "float64";
-}
-
 /// Of type T in native byte order.
 template <class T>
 bool native(const py::array& array) {
   return py::dtype::of<T>().is(array.dtype()) || array.dtype().equal(py::dtype::of<T>());
 }
 
-/// NumPy's array of a value; whatever the value's own code raises passes through.
-py::array as_array(py::handle value) {
+/// NumPy's array of a value; but for ragged lists, whatever the value's own code raises passes through.
+py::array as_array(py::handle value, const char* function, const char* name) {
   if (py::isinstance<py::array>(value)) return py::reinterpret_borrow<py::array>(value);
-  return py::module_::import("numpy").attr("asarray")(value).cast<py::array>();
+  try {
+    return py::module_::import("numpy").attr("asarray")(value).cast<py::array>();
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_ValueError)) throw;
+    throw value_error(function, std::string(name) + " is no array: " + std::string(py::str(error.value())));
+  }
 }
 
 bool is_float(const py::dtype& dtype, std::size_t bytes) {
@@ -36,7 +34,7 @@ bool is_float(const py::dtype& dtype, std::size_t bytes) {
 /// The array behind a value that is read: float32 or float64 in any byte order, or numbers that are no array yet.
 template <class T>
 py::array readable(py::handle value, const char* function, const char* name) {
-  const py::array array = as_array(value);
+  const py::array array = as_array(value, function, name);
   const py::dtype dtype = array.dtype();
   const bool listed = !py::isinstance<py::array>(value) && (dtype.kind() == 'i' || dtype.kind() == 'u');
   if (!listed && !is_float(dtype, 4) && !is_float(dtype, 8))
@@ -78,28 +76,19 @@ py::array contiguous(const py::array& array) {
   return py::array_t<T, flags>(array);  // throws what NumPy raises, MemoryError above all
 }
 
-/// First and one past the last byte that an array can touch.
-std::pair<const char*, const char*> extent(const py::array& array) {
-  const char* first = static_cast<const char*>(array.data());
-  const char* last = first;
-  for (py::ssize_t d = 0; d < array.ndim(); ++d) {
-    if (array.shape(d) == 0) return {first, first};
-    const py::ssize_t reach = (array.shape(d) - 1) * array.strides(d);
-    (reach < 0 ? first : last) += reach;
-  }
-  return {first, last + array.itemsize()};
-}
-
 }  // namespace
 
 bool is_float64_array(py::handle value) {
   return py::isinstance<py::array>(value) && is_float(py::reinterpret_borrow<py::array>(value).dtype(), 8);
 }
 
-bool overlap(const py::array& a, const py::array& b) {
-  const auto [a_first, a_last] = extent(a);
-  const auto [b_first, b_last] = extent(b);
-  return a_first < b_last && b_first < a_last && a_first < a_last && b_first < b_last;
+Extent::Extent(const py::array& array) : first(static_cast<const char*>(array.data())), last(first) {
+  if (array.size() == 0) return;
+  for (py::ssize_t d = 0; d < array.ndim(); ++d) {
+    const py::ssize_t reach = (array.shape(d) - 1) * array.strides(d);
+    (reach < 0 ? first : last) += reach;
+  }
+  last += array.itemsize();
 }
 
 py::value_error value_error(const char* function, const std::string& text) {
@@ -122,7 +111,7 @@ template <class T>
 Input<T> array_input(py::handle value, const char* function, const char* name, int ndim) {
   const py::array array = readable<T>(value, function, name);
   require_ndim(array, ndim, function, name);
-  return Input<T>(contiguous<T>(array));
+  return {contiguous<T>(array), Extent(array)};
 }
 
 template <class T>
@@ -135,10 +124,10 @@ Input<T> matrix_input(py::handle value, const char* function, const char* name) 
       return array.strides(along) == item && array.strides(across) >= array.shape(along) * item &&
              array.strides(across) % item == 0;
     };
-    if (lies(1, 0)) return Input<T>(array);
-    if (lies(0, 1)) return Input<T>(array, true);
+    if (lies(1, 0)) return {array, Extent(array)};
+    if (lies(0, 1)) return {array, Extent(array), true};
   }
-  return Input<T>(contiguous<T>(array));
+  return {contiguous<T>(array), Extent(array)};
 }
 
 void require_shape(const py::array& array, const Shape& shape, const char* function, const char* name,
@@ -149,19 +138,32 @@ void require_shape(const py::array& array, const Shape& shape, const char* funct
 }
 
 template <class T>
-py::array output(py::handle out, const Shape& shape, const char* function,
-                 std::initializer_list<const py::array*> inputs, const py::array* same) {
-  if (out.is_none()) return py::array_t<T>(shape);
+py::array new_array(const Shape& shape, const char* function) {
+  py::ssize_t bytes = sizeof(T);
+  for (const py::ssize_t n : shape)
+    if (n && __builtin_mul_overflow(bytes, n, &bytes))
+      throw value_error(function, "the result would have shape " + shape_text(shape) + ", too large for any memory");
+  return py::array_t<T>(shape);
+}
+
+template <class T>
+py::array output(py::handle out, const Shape& shape, const char* function, std::initializer_list<Extent> inputs,
+                 std::initializer_list<Extent> same) {
+  if (out.is_none()) return new_array<T>(shape, function);
   if (!py::isinstance<py::array>(out))
     throw type_error(function,
                      "out must be a NumPy array, got " + std::string(py::str(py::type::of(out).attr("__name__"))));
   const py::array array = writable<T>(out, function, "out");
   require_shape(array, shape, function, "out", "of the result");
-  for (const py::array* input : inputs) {
-    const bool allowed = input == same && input->data() == array.data() && input->nbytes() == array.nbytes();
-    if (!allowed && overlap(array, *input))
-      throw value_error(function, "out overlaps an input in memory; pass another array, or out=None for a new one");
-  }
+  const Extent written(array);
+  const auto refuse = [&](const char* what) {
+    throw value_error(function,
+                      std::string("out overlaps ") + what + "; pass another array, or out=None for a new one");
+  };
+  for (const Extent& input : inputs)
+    if (written.overlaps(input)) refuse("an input in memory");
+  for (const Extent& input : same)
+    if (written.overlaps(input) && written != input) refuse("a part of an input in memory");
   return array;
 }
 
@@ -173,15 +175,15 @@ py::array in_place(py::handle value, const char* function, const char* name) {
   return writable<T>(value, function, name);
 }
 
-std::vector<std::int32_t> label_input(py::handle labels, int64_t rows, int64_t classes, py::handle ignore_index,
-                                      const char* function) {
-  const py::array array = as_array(labels);
+std::vector<std::int32_t> label_input(py::handle value, int64_t rows, int64_t classes, py::handle ignore_index,
+                                      const char* function, const char* name) {
+  const py::array array = as_array(value, function, name);
   if (array.dtype().kind() != 'i' && array.dtype().kind() != 'u')
-    throw type_error(function, "labels must be integers, got dtype " + dtype_text(array) +
+    throw type_error(function, std::string(name) + " must be integers, got dtype " + dtype_text(array) +
                                    "; convert them with .astype(numpy.int64)");
-  require_shape(array, {rows}, function, "labels", "(one label for each row)");
+  require_shape(array, {rows}, function, name, "(one label for each row)");
   const bool ignoring = !ignore_index.is_none();
-  const int64_t ignored = ignoring ? whole_number(ignore_index) : 0;
+  const int64_t ignored = ignoring ? integer_argument(ignore_index, function, "ignore_index") : 0;
   const bool is_unsigned = array.dtype().kind() == 'u';  // beyond int64 it wraps to a negative number
   const py::array_t<int64_t, py::array::c_style | py::array::forcecast | aligned_flag> wide(array);
   std::vector<std::int32_t> result(static_cast<std::size_t>(rows));
@@ -191,7 +193,7 @@ std::vector<std::int32_t> label_input(py::handle labels, int64_t rows, int64_t c
       result[static_cast<std::size_t>(i)] = -1;
     } else if (label < 0 || label >= classes) {
       throw value_error(function,
-                        "labels[" + std::to_string(i) + "] is " +
+                        std::string(name) + "[" + std::to_string(i) + "] is " +
                             (is_unsigned ? std::to_string(static_cast<std::uint64_t>(label)) : std::to_string(label)) +
                             ", outside 0 .. " + std::to_string(classes - 1) + " of the " + std::to_string(classes) +
                             " classes");
@@ -202,54 +204,16 @@ std::vector<std::int32_t> label_input(py::handle labels, int64_t rows, int64_t c
   return result;
 }
 
-double real_number(py::handle value) {
-  const double number = PyFloat_AsDouble(value.ptr());
-  if (PyErr_Occurred()) throw py::error_already_set();
-  return number;
-}
-
-int64_t whole_number(py::handle value) {
-  const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
-  if (!index) throw py::error_already_set();
-  int overflow = 0;
-  const int64_t number = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
-  if (overflow) throw py::value_error("the integer " + std::string(py::str(index)) + " does not fit into 64 bits");
-  return number;
-}
-
-ops::Activation activation_named(const std::string& name, const char* function) {
-  std::string known;
-  for (int i = 0; i < ops::activation_count; ++i) {
-    if (name == ops::activations[i].name) return static_cast<ops::Activation>(i);
-    known += std::string(i ? ", " : "") + ops::activations[i].name;
-  }
-  throw value_error(function, "unknown activation '" + name + "'; known are " + known);
-}
-
-double alpha_or_default(ops::Activation activation, py::handle alpha, const char* function) {
-  const ops::ActivationInfo& info = ops::activations[static_cast<int>(activation)];
-  if (alpha.is_none()) return info.default_alpha;
-  if (!info.has_alpha) throw value_error(function, std::string("activation '") + info.name + "' takes no alpha");
-  return real_number(alpha);
-}
-
-void require_precision(const std::string& precision, const char* function) {
-  std::string known;
-  for (const char* name : network::precisions) {
-    if (precision == name) return;
-    known += std::string(known.empty() ? "" : ", ") + name;
-  }
-  throw value_error(function, "unknown precision '" + precision + "'; known are " + known);
-}
-
 template Input<float> array_input<float>(py::handle, const char*, const char*, int);
 template Input<double> array_input<double>(py::handle, const char*, const char*, int);
 template Input<float> matrix_input<float>(py::handle, const char*, const char*);
 template Input<double> matrix_input<double>(py::handle, const char*, const char*);
-template py::array output<float>(py::handle, const Shape&, const char*, std::initializer_list<const py::array*>,
-                                 const py::array*);
-template py::array output<double>(py::handle, const Shape&, const char*, std::initializer_list<const py::array*>,
-                                  const py::array*);
+template py::array new_array<float>(const Shape&, const char*);
+template py::array new_array<double>(const Shape&, const char*);
+template py::array output<float>(py::handle, const Shape&, const char*, std::initializer_list<Extent>,
+                                 std::initializer_list<Extent>);
+template py::array output<double>(py::handle, const Shape&, const char*, std::initializer_list<Extent>,
+                                  std::initializer_list<Extent>);
 template py::array in_place<float>(py::handle, const char*, const char*);
 template py::array in_place<double>(py::handle, const char*, const char*);
 

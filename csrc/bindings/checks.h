@@ -1,4 +1,4 @@
-// The argument checks of the C++ side, once: arrays of any layout become rows a kernel can read, outputs are refused
+// The checks of arrays on the C++ side, once: arrays of any layout become rows a kernel can read, outputs are refused
 // unless a kernel can write them in place. Messages name the function, the argument, the shapes and the fix.
 #pragma once
 #include <pybind11/numpy.h>
@@ -23,18 +23,34 @@ using Shape = std::vector<py::ssize_t>;
 py::value_error value_error(const char* function, const std::string& text);
 py::type_error type_error(const char* function, const std::string& text);
 std::string shape_text(const Shape& shape);
+template <class T>
+const char* dtype_name() {
+  return sizeof(T) == 4 ? "float32" : "float64";
+}
 Shape shape_of(const py::array& array);
+
+/// The memory an array can touch, from its first byte to behind its last; nothing for an empty array.
+struct Extent {
+  const char* first = nullptr;
+  const char* last = nullptr;
+
+  Extent() = default;
+  explicit Extent(const py::array& array);
+  bool operator==(const Extent&) const = default;
+  bool overlaps(const Extent& other) const { return first < other.last && other.first < last; }
+};
 
 /// An array argument as it will be read. A view of our own: a user's code that runs between the checks and the kernel
 /// may give the user's array object another shape.
 template <class T>
 struct Input {
   py::array array;
+  Extent given;             // where the user's array lies, which may be copied
   bool transposed = false;  // stored with columns contiguous; only matrix_input returns such
 
   Input() = default;
-  explicit Input(const py::array& source, bool by_columns = false)
-      : array(source.attr("view")().cast<py::array>()), transposed(by_columns) {}
+  Input(const py::array& source, const Extent& where, bool by_columns = false)
+      : array(source.attr("view")().cast<py::array>()), given(where), transposed(by_columns) {}
   const T* data() const { return static_cast<const T*>(array.data()); }
   int64_t size() const { return array.size(); }
   int64_t rows() const { return array.shape(0); }
@@ -54,24 +70,20 @@ Input<T> matrix_input(py::handle value, const char* function, const char* name);
 /// Throws unless the input has this shape; `why` says where the shape comes from.
 void require_shape(const py::array& array, const Shape& shape, const char* function, const char* name, const char* why);
 
-/// The array to write: a new one for None, else `out` where a kernel can write it and it overlaps none of `inputs`.
-/// `same` names an input that may be the very same memory.
 template <class T>
-py::array output(py::handle out, const Shape& shape, const char* function,
-                 std::initializer_list<const py::array*> inputs, const py::array* same = nullptr);
-bool overlap(const py::array& a, const py::array& b);
+py::array new_array(const Shape& shape, const char* function);
+/// The array to write: a new one for None, else `out` where a kernel can write it and it overlaps none of `inputs`.
+/// `same` lists those of them that may be the very same memory.
+template <class T>
+py::array output(py::handle out, const Shape& shape, const char* function, std::initializer_list<Extent> inputs,
+                 std::initializer_list<Extent> same = {});
 /// An argument changed in place.
 template <class T>
 py::array in_place(py::handle value, const char* function, const char* name);
 
 /// Class labels as int32, checked against [0, classes); `ignore_index` (None: nothing) becomes -1.
-std::vector<std::int32_t> label_input(py::handle labels, int64_t rows, int64_t classes, py::handle ignore_index,
-                                      const char* function);
-
-/// The activation of this name, and alpha or its default.
-ops::Activation activation_named(const std::string& name, const char* function);
-double alpha_or_default(ops::Activation activation, py::handle alpha, const char* function);
-void require_precision(const std::string& precision, const char* function);
+std::vector<std::int32_t> label_input(py::handle value, int64_t rows, int64_t classes, py::handle ignore_index,
+                                      const char* function, const char* name);
 
 /// Whether a value is a NumPy array of float64. What else has numbers, lists above all, is content with float32.
 bool is_float64_array(py::handle value);
@@ -121,9 +133,5 @@ void without_gil(double work, const F& f) {
   if (work < 1 << 17) return f();
   without_gil(f);
 }
-
-/// A Python number, or the TypeError that Python has for it.
-double real_number(py::handle value);
-int64_t whole_number(py::handle value);
 
 }  // namespace mlpfast::bindings

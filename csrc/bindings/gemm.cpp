@@ -3,6 +3,7 @@
 
 #include "bindings/checks.h"
 #include "bindings/register.h"
+#include "bindings/scalars.h"
 
 namespace mlpfast::bindings {
 namespace {
@@ -27,10 +28,13 @@ Matrix<T> rows_of(py::array& array) {
 }
 
 template <class T>
-py::array gemm(py::handle a_value, py::handle b_value, bool transpose_a, bool transpose_b, double alpha, double beta,
-               py::handle out_value, const std::string& precision) {
+py::array gemm(py::handle a_value, py::handle b_value, py::handle transpose_a_value, py::handle transpose_b_value,
+               py::handle alpha, py::handle beta, py::handle out_value, py::handle precision) {
   constexpr const char* name = "gemm";
   require_precision(precision, name);
+  const bool transpose_a = flag_argument(transpose_a_value, name, "transpose_a");
+  const bool transpose_b = flag_argument(transpose_b_value, name, "transpose_b");
+  const T scale = real_argument<T>(alpha, name, "alpha"), keep = real_argument<T>(beta, name, "beta");
   const auto a = matrix_input<T>(a_value, name, "a"), b = matrix_input<T>(b_value, name, "b");
   const int64_t m = transpose_a ? a.cols() : a.rows(), k = transpose_a ? a.rows() : a.cols();
   const int64_t n = transpose_b ? b.rows() : b.cols(), inner = transpose_b ? b.cols() : b.rows();
@@ -38,10 +42,9 @@ py::array gemm(py::handle a_value, py::handle b_value, bool transpose_a, bool tr
     throw value_error(name, "inner dimensions differ: a" + std::string(transpose_a ? " transposed" : "") + " is " +
                                 shape_text({m, k}) + ", b" + (transpose_b ? " transposed" : "") + " is " +
                                 shape_text({inner, n}));
-  if (beta != 0 && out_value.is_none()) throw value_error(name, "beta is not 0, so out must be given: it is read");
-  py::array out = output<T>(out_value, {m, n}, name, {&a.array, &b.array});
+  if (keep != 0 && out_value.is_none()) throw value_error(name, "beta is not 0, so out must be given: it is read");
+  py::array out = output<T>(out_value, {m, n}, name, {a.given, b.given});
   const Matrix<T> c = rows_of<T>(out);
-  const T scale = static_cast<T>(alpha), keep = static_cast<T>(beta);
   Gemm<T> problem{m, n, k, a.matrix(), b.matrix(), transpose_a != a.transposed, transpose_b != b.transposed, c};
   py::array sums;  // partial sums over k must not overwrite the c that beta reads
   if (keep != 0) {
@@ -60,12 +63,13 @@ py::array gemm(py::handle a_value, py::handle b_value, bool transpose_a, bool tr
 }
 
 template <class T>
-py::array linear(py::handle x_value, py::handle w_value, py::handle b_value, const std::string& activation_name,
-                 py::handle alpha_value, double scale, py::handle out_value, const std::string& precision) {
+py::array linear(py::handle x_value, py::handle w_value, py::handle b_value, py::handle activation_name,
+                 py::handle alpha_value, py::handle scale_value, py::handle out_value, py::handle precision) {
   constexpr const char* name = "linear";
   require_precision(precision, name);
-  const ops::Activation activation = activation_named(activation_name, name);
-  const T alpha = static_cast<T>(alpha_or_default(activation, alpha_value, name));
+  const ops::Activation activation = activation_argument(activation_name, name);
+  const T alpha = alpha_argument<T>(activation, alpha_value, name),
+          scale = real_argument<T>(scale_value, name, "scale");
   const auto x = matrix_input<T>(x_value, name, "x"), w = matrix_input<T>(w_value, name, "w");
   if (x.cols() != w.rows())
     throw value_error(name, "x has shape " + shape_text(shape_of(x.array)) + " and w " + shape_text(shape_of(w.array)) +
@@ -75,19 +79,12 @@ py::array linear(py::handle x_value, py::handle w_value, py::handle b_value, con
     b = array_input<T>(b_value, name, "b", 1);
     require_shape(b.array, {w.cols()}, name, "b", "(one for each column of w)");
   }
-  py::array out = output<T>(out_value, {x.rows(), w.cols()}, name, {&x.array, &w.array, &b.array});
+  py::array out = output<T>(out_value, {x.rows(), w.cols()}, name, {x.given, w.given, b.given});
   const Matrix<T> y = rows_of<T>(out);
   const T* bias = b_value.is_none() ? nullptr : b.data();
   const auto kernel = cpu::active_table<T>().forward[static_cast<int>(activation)];
   const auto finish = [&](const Tile<T>& t) {
-    kernel({t.rows,
-            t.cols,
-            {t.sum.data, t.sum.ld},
-            bias ? bias + t.j : nullptr,
-            static_cast<T>(scale),
-            alpha,
-            {},
-            y.at(t.i, t.j)});
+    kernel({t.rows, t.cols, {t.sum.data, t.sum.ld}, bias ? bias + t.j : nullptr, scale, alpha, {}, y.at(t.i, t.j)});
   };
   run({x.rows(), w.cols(), x.cols(), x.matrix(), w.matrix(), x.transposed, w.transposed, y}, Epilogue<T>(finish));
   return out;
@@ -95,12 +92,12 @@ py::array linear(py::handle x_value, py::handle w_value, py::handle b_value, con
 
 template <class T>
 py::array linear_backward_input(py::handle dy_value, py::handle w_value, py::handle saved_value,
-                                const std::string& activation_name, py::handle alpha_value, py::handle out_value,
-                                const std::string& precision) {
+                                py::handle activation_name, py::handle alpha_value, py::handle out_value,
+                                py::handle precision) {
   constexpr const char* name = "linear_backward_input";
   require_precision(precision, name);
-  const ops::Activation activation = activation_named(activation_name, name);
-  const T alpha = static_cast<T>(alpha_or_default(activation, alpha_value, name));
+  const ops::Activation activation = activation_argument(activation_name, name);
+  const T alpha = alpha_argument<T>(activation, alpha_value, name);
   const auto dy = matrix_input<T>(dy_value, name, "dy"), w = matrix_input<T>(w_value, name, "w");
   if (dy.cols() != w.cols())
     throw value_error(name, "dy has shape " + shape_text(shape_of(dy.array)) + " and w " +
@@ -111,11 +108,11 @@ py::array linear_backward_input(py::handle dy_value, py::handle w_value, py::han
     saved = array_input<T>(saved_value, name, "saved", 2);
     require_shape(saved.array, shape, name, "saved", "of dx");
   } else if (activation != ops::Activation::identity) {
-    throw value_error(
-        name, "activation '" + activation_name + "' needs saved, its " +
-                  (ops::activations[static_cast<int>(activation)].saves == ops::Saves::input ? "input" : "output"));
+    const ops::ActivationInfo& info = ops::activations[static_cast<int>(activation)];
+    throw value_error(name, std::string("activation '") + info.name + "' needs saved, its " +
+                                (info.saves == ops::Saves::input ? "input" : "output"));
   }
-  py::array out = output<T>(out_value, shape, name, {&dy.array, &w.array, &saved.array});
+  py::array out = output<T>(out_value, shape, name, {dy.given, w.given, saved.given});
   const Matrix<T> dx = rows_of<T>(out);
   const auto kernel = cpu::active_table<T>().backward[static_cast<int>(activation)];
   const auto finish = [&](const Tile<T>& t) {
@@ -128,15 +125,14 @@ py::array linear_backward_input(py::handle dy_value, py::handle w_value, py::han
 }
 
 template <class T>
-py::array linear_backward_weights(py::handle x_value, py::handle dy_value, py::handle out_value,
-                                  const std::string& precision) {
+py::array linear_backward_weights(py::handle x_value, py::handle dy_value, py::handle out_value, py::handle precision) {
   constexpr const char* name = "linear_backward_weights";
   require_precision(precision, name);
   const auto x = matrix_input<T>(x_value, name, "x"), dy = matrix_input<T>(dy_value, name, "dy");
   if (x.rows() != dy.rows())
     throw value_error(name, "x has shape " + shape_text(shape_of(x.array)) + " and dy " +
                                 shape_text(shape_of(dy.array)) + "; they must have as many rows");
-  py::array out = output<T>(out_value, {x.cols(), dy.cols()}, name, {&x.array, &dy.array});
+  py::array out = output<T>(out_value, {x.cols(), dy.cols()}, name, {x.given, dy.given});
   run<T>({x.cols(), dy.cols(), x.rows(), x.matrix(), dy.matrix(), !x.transposed, dy.transposed, rows_of<T>(out)});
   return out;
 }

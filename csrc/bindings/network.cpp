@@ -20,10 +20,9 @@ Spec spec_from(const py::tuple& plain) {
   Spec spec{plain[0].cast<std::vector<int64_t>>(),
             {},
             plain[2].cast<std::vector<double>>(),
-            plain[3].cast<double>(),
-            plain[4].cast<double>()};
-  for (const auto& name : plain[1].cast<std::vector<std::string>>())
-    spec.activations.push_back(activation_named(name, "MLP"));
+            real_argument<double>(plain[3], "MLP", "input_scale"),
+            real_argument<double>(plain[4], "MLP", "input_shift")};
+  for (const py::handle name : plain[1]) spec.activations.push_back(activation_argument(name, "MLP"));
   if (spec.sizes.size() < 2 || spec.activations.size() + 2 != spec.sizes.size() ||
       spec.alphas.size() != spec.activations.size() || *std::min_element(spec.sizes.begin(), spec.sizes.end()) < 1)
     throw value_error("network",
@@ -126,7 +125,8 @@ bool train(py::handle parameters, const py::tuple& plain_spec, py::handle gradie
 
   const auto name = rule[0].cast<std::string>();
   const auto slots = rule[1].cast<std::vector<py::object>>();
-  const auto [lr, momentum, nesterov, weight_decay] = rule[2].cast<std::tuple<double, double, bool, double>>();
+  const auto [lr, momentum, nesterov, weight_decay] =
+      rule[2].cast<std::tuple<py::object, py::object, py::object, py::object>>();
   cpu::Optimization<T> optimization{};
   const auto* info = std::find_if(std::begin(ops::optimizers), std::end(ops::optimizers),
                                   [&](const ops::OptimizerInfo& row) { return name == row.name; });
@@ -168,8 +168,8 @@ py::array predict(py::handle parameters, const py::tuple& plain_spec, const py::
   const Spec spec = spec_from(plain_spec);
   const ExampleInput<T> input(spec, x, py::none(), py::none(), py::none());
   const T* weights = flat_array<T>(parameters, spec.parameters(), "parameters");
-  py::array_t<T> outputs(Shape{input.rows, spec.sizes.back()});
-  T* out = outputs.mutable_data();
+  py::array outputs = new_array<T>({input.rows, spec.sizes.back()}, "MLP");
+  T* out = pointer<T>(outputs);
   without_gil(static_cast<double>(spec.parameters() * input.rows),
               [&] { cpu::forward<T>({spec, input.examples, weights, input.rows, nullptr, nullptr, out}); });
   return outputs;
@@ -217,8 +217,8 @@ void register_network(py::module_& m) {
   m.def("predict", by_first_array(predict<float>, predict<double>));
   m.def("evaluate", by_first_array(evaluate<float>, evaluate<double>));
   m.def("shuffled", shuffled);
-  m.def("labels", [](py::handle y, int64_t rows, int64_t classes) {
-    const auto checked = label_input(y, rows, classes, py::none(), "y");
+  m.def("labels", [](py::handle y, int64_t rows, int64_t classes, const std::string& function) {
+    const auto checked = label_input(y, rows, classes, py::none(), function.c_str(), "y");
     return py::array_t<std::int32_t>(rows, checked.data());
   });
   m.def("workspace_size", by_first_array(workspace_size<float>, workspace_size<double>));

@@ -9,28 +9,28 @@ namespace mlpfast::bindings {
 namespace {
 
 template <class T>
-void sgd_step(py::handle w_value, py::handle dw_value, double lr, double momentum, py::handle velocity_value,
-              bool nesterov, double weight_decay) {
+void sgd_step(py::handle w_value, py::handle dw_value, py::handle lr, py::handle momentum, py::handle velocity_value,
+              py::handle nesterov, py::handle weight_decay) {
   constexpr const char* name = "sgd_step";
+  const ops::StepScalars<T> scalars = sgd_scalars<T>(lr, momentum, nesterov, weight_decay, name);
   py::array w = in_place<T>(w_value, name, "w"), velocity;
   const auto dw = array_input<T>(dw_value, name, "dw", -1);
   require_shape(dw.array, shape_of(w), name, "dw", "of w");
   const bool moving = !velocity_value.is_none();
-  if (momentum != 0 && !moving)
+  if (scalars.momentum != 0 && !moving)
     throw value_error(name, "momentum is not 0, so velocity must be given: an array of zeros before the first step");
   if (moving) {
     velocity = in_place<T>(velocity_value, name, "velocity");
     require_shape(velocity, shape_of(w), name, "velocity", "of w");
   }
-  const auto apart = [](const py::array& a, const py::array& b, const char* text) {
-    if (overlap(a, b)) throw value_error(name, std::string(text) + " in memory; pass separate arrays");
+  const auto apart = [](const Extent& a, const Extent& b, const char* text) {
+    if (a.overlaps(b)) throw value_error(name, std::string(text) + " in memory; pass separate arrays");
   };
-  apart(w, dw.array, "w overlaps dw");
-  apart(w, velocity, "w overlaps velocity");
-  apart(velocity, dw.array, "velocity overlaps dw");
-  cpu::UpdateArgs<T> args{1, w.size(), {dw.data(), w.size()}, 1, {pointer<T>(w), w.size()}, {}, {}};
+  apart(Extent(w), dw.given, "w overlaps dw");
+  apart(Extent(w), Extent(velocity), "w overlaps velocity");
+  apart(Extent(velocity), dw.given, "velocity overlaps dw");
+  cpu::UpdateArgs<T> args{1, w.size(), {dw.data(), w.size()}, 1, {pointer<T>(w), w.size()}, {}, scalars};
   if (moving) args.slots[0] = pointer<T>(velocity);
-  args.scalars = sgd_scalars<T>(lr, momentum, nesterov, weight_decay, name);
   const auto which = moving ? ops::Optimizer::momentum : ops::Optimizer::sgd;
   without_gil(cpu::work_per_parameter * static_cast<double>(w.size()), [&] { cpu::update(which, args); });
 }

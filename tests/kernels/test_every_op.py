@@ -5,9 +5,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+from layouts import backwards, misaligned, read_only, strided, swapped
 from tolerances import same_bits
 
 from mlpfast import kernels
+from mlpfast.kernels import reference
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,13 @@ def inputs(op, size, rng, dtype):
     return arrays, {key: make(word, size, rng, dtype) for key, word in op.named.items()}
 
 
-def run(op, arrays, named, **more):
+def run(op, arrays, named, api=kernels, **more):
     """Everything that the call computes, as a list of arrays."""
     if op.in_place:
         w, velocity = arrays[0].copy(), named["velocity"].copy()
-        getattr(kernels, op.function)(w, *arrays[1:], velocity=velocity, **op.options, **more)
+        getattr(api, op.function)(w, *arrays[1:], velocity=velocity, **op.options, **more)
         return [w, velocity]
-    result = getattr(kernels, op.function)(*op.name, *arrays, **named, **op.options, **more)
+    result = getattr(api, op.function)(*op.name, *arrays, **named, **op.options, **more)
     return list(result) if isinstance(result, tuple) else [result]
 
 
@@ -152,34 +154,15 @@ def test_same_bits_in_concurrent_calls(op, rng, threads, dtype):
             assert_same(result, want)
 
 
-def strided(x):
-    wide = np.zeros([3 * n + 1 for n in x.shape], x.dtype)
-    view = wide[tuple(slice(1, None, 3) for _ in x.shape)]
-    view[...] = x
-    return view
-
-
-def misaligned(x):
-    view = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
-    view[...] = x
-    return view
-
-
-def read_only(x):
-    view = x.view()
-    view.flags.writeable = False
-    return view
-
-
 LAYOUTS = {
     "fortran": np.asfortranarray,
     "strided": strided,
-    "negative strides": lambda x: np.flip(np.flip(x).copy()),
+    "negative strides": backwards,
     "first row repeated": lambda x: np.broadcast_to(x[:1], x.shape),
     "one element repeated": lambda x: np.broadcast_to(x.reshape(-1)[0], x.shape),
     "misaligned": misaligned,
-    "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()),
-    "byte-swapped and strided": lambda x: strided(x.astype(x.dtype.newbyteorder())),
+    "byte-swapped": swapped,
+    "byte-swapped and strided": lambda x: strided(swapped(x)),
     "read-only": read_only,
 }
 
@@ -201,6 +184,27 @@ def test_inputs_of_any_layout(op, layout, rng, dtype):
         assert np.array_equal(x, copy)
 
 
+EMPTY = [dict(m=0, n=5, k=3), dict(m=3, n=0, k=2), dict(m=3, n=5, k=0), dict(m=0, n=0, k=0)]
+
+
+@EVERY_OP
+@pytest.mark.parametrize("size", EMPTY, ids=str)
+def test_nothing_to_do_or_to_sum(op, size, rng, dtype):
+    """The shapes and numbers of the reference; of no class there is no loss and no maximum."""
+    if size["n"] == 0 and "labels" in op.arrays:
+        pytest.skip("a loss needs a class")
+    arrays, named = inputs(op, size, rng, dtype)
+    got = run(op, arrays, named)
+    if op.out:
+        assert got[-1].shape == shape(op.out, size)
+    if size["n"] or op.function != "softmax":
+        plain = replace(op, options={k: v for k, v in op.options.items() if k != "precision"})
+        arrays = [x if x.dtype.kind == "i" else x.astype(np.float64) for x in arrays]
+        named = {key: x.astype(np.float64) for key, x in named.items()}
+        for x, y in zip(got, run(plain, arrays, named, reference), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+
+
 @EVERY_OUT
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_out_is_filled_and_nothing_beside_it(op, size, rng, isa, dtype):
@@ -215,38 +219,6 @@ def test_out_is_filled_and_nothing_beside_it(op, size, rng, isa, dtype):
     assert got[-1] is out
     assert_same(got, want)
     assert np.isnan(frame[:64]).all() and np.isnan(frame[-64:]).all()
-
-
-@EVERY_OUT
-def test_wrong_out(op, rng, dtype):
-    arrays, named = inputs(op, SMALL, rng, dtype)
-    right = np.zeros(shape(op.out, SMALL), dtype)
-    wrong = {
-        "shape": np.zeros([n + 1 for n in right.shape], dtype),
-        "dimensions": right[None],
-        "dtype": right.astype(np.float32 if dtype is np.float64 else np.float16),
-        "integers": right.astype(np.int32),
-        "byte order": right.astype(right.dtype.newbyteorder()),
-        "read-only": read_only(right),
-        "strided": strided(right),
-        "not an array": right.tolist(),
-    }
-    for out in wrong.values():
-        with pytest.raises((TypeError, ValueError), match="out"):
-            run(op, arrays, named, out=out)
-
-
-@EVERY_OUT
-def test_out_that_overlaps_an_input(op, rng, dtype):
-    arrays, named = inputs(op, SMALL, rng, dtype)
-    size = int(np.prod(shape(op.out, SMALL)))
-    for i in [i for i, x in enumerate(arrays) if x.dtype == dtype]:
-        memory = np.zeros(arrays[i].size + size, dtype)
-        overlapped = memory[: arrays[i].size].reshape(arrays[i].shape)
-        overlapped[...] = arrays[i]
-        out = memory[1 : 1 + size].reshape(shape(op.out, SMALL))
-        with pytest.raises(ValueError, match="out"):
-            run(op, [*arrays[:i], overlapped, *arrays[i + 1 :]], named, out=out)
 
 
 ALIASED = {
@@ -292,30 +264,3 @@ def test_lists_are_float32(op, rng):
 
 def test_lists_of_integers_are_numbers_too():
     assert same_bits(kernels.bias_add([[1, -2]], [3, 4]), np.array([[4, 2]], np.float32))
-
-
-@EVERY_OP
-@pytest.mark.parametrize("dtype", ["float16", "complex64", "int32", "uint8", "bool", "object"])
-def test_wrong_dtype_is_named(op, dtype, rng):
-    arrays, named = inputs(op, SMALL, rng, np.float32)
-    for i in [i for i, x in enumerate(arrays) if x.dtype == np.float32]:
-        with pytest.raises(TypeError, match=dtype):
-            run(op, [*arrays[:i], arrays[i].astype(dtype), *arrays[i + 1 :]], named)
-    for key in named:
-        with pytest.raises(TypeError, match=dtype):
-            run(op, arrays, {**named, key: named[key].astype(dtype)})
-
-
-@pytest.mark.parametrize("name", [name for name, op in OPS.items() if len(op.arrays) > 1])
-def test_one_dimension_too_many(name, rng, dtype):
-    arrays, named = inputs(OPS[name], SMALL, rng, dtype)
-    for i, x in enumerate(arrays):
-        with pytest.raises(ValueError, match=r"shape|dimension"):
-            run(OPS[name], [*arrays[:i], x[None], *arrays[i + 1 :]], named)
-
-
-@pytest.mark.parametrize("name", [name for name, op in OPS.items() if "precision" in op.options])
-def test_unknown_precision(name, rng, dtype):
-    op = replace(OPS[name], options={**OPS[name].options, "precision": "exact"})
-    with pytest.raises(ValueError, match="highest"):
-        run(op, *inputs(op, SMALL, rng, dtype))

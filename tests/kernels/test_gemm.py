@@ -137,29 +137,3 @@ def test_nan_and_infinity(special, precision, isa, rng, dtype):
     assert np.array_equal(np.isnan(got), np.isnan(want))
     assert np.array_equal(got[np.isinf(want)], want[np.isinf(want)])
     assert np.isfinite(got[np.isfinite(want)]).all()
-
-
-WRONG = {
-    "inner dimensions": (dict(a=(2, 3), b=(4, 5)), {}, r"\(2, 3\).*\(4, 5\)"),
-    "inner dimensions NT": (dict(a=(2, 3), b=(3, 5)), dict(transpose_b=True), "shape|dimension"),
-    "inner dimensions TN": (dict(a=(2, 3), b=(3, 5)), dict(transpose_a=True), "shape|dimension"),
-    "vector": (dict(a=(3,), b=(3, 5)), {}, "dimension|shape"),
-    "three dimensions": (dict(a=(2, 3), b=(1, 3, 5)), {}, "dimension|shape"),
-    "out": (dict(a=(2, 3), b=(3, 5), out=(2, 4)), {}, "out"),
-    "beta without out": (dict(a=(2, 3), b=(3, 5)), dict(beta=1.0), "out"),
-}
-
-
-@pytest.mark.parametrize(("shapes", "options", "message"), WRONG.values(), ids=WRONG)
-def test_wrong_arguments(shapes, options, message, dtype):
-    arrays = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
-    with pytest.raises(ValueError, match=message):
-        kernels.gemm(arrays.pop("a"), arrays.pop("b"), **arrays, **options)
-
-
-def test_out_may_not_be_an_operand(dtype):
-    x = np.zeros((4, 4), dtype)
-    with pytest.raises(ValueError, match="out"):
-        kernels.gemm(x, np.ones_like(x), out=x)
-    with pytest.raises(ValueError, match="out"):
-        kernels.gemm(np.ones_like(x), x, out=x)

@@ -122,32 +122,3 @@ def test_nan_and_infinity(special, isa, rng, dtype):
         got = getattr(kernels, function)(*arrays)
         assert np.array_equal(got[~np.isfinite(want)], want[~np.isfinite(want)], equal_nan=True)
         assert np.isfinite(got[np.isfinite(want)]).all()
-
-
-WRONG = {
-    "x and w": ("linear", [(2, 3), (4, 5)], {}, r"\(2, 3\).*\(4, 5\)"),
-    "b": ("linear", [(2, 3), (3, 5), (4,)], {}, "shape"),
-    "b of one": ("linear", [(2, 3), (3, 5), (1,)], {}, "shape"),
-    "out": ("linear", [(2, 3), (3, 5)], dict(out=(2, 3)), "out"),
-    "dy and w": ("linear_backward_input", [(2, 5), (3, 4)], {}, "shape"),
-    "saved": ("linear_backward_input", [(2, 5), (3, 5), (2, 5)], dict(activation="relu"), "saved"),
-    "saved is missing": ("linear_backward_input", [(2, 5), (3, 5)], dict(activation="relu"), "saved"),
-    "rows": ("linear_backward_weights", [(2, 3), (4, 5)], {}, "shape"),
-    "bias": ("bias_add", [(2, 3), (2,)], {}, "shape"),
-    "bias of one": ("bias_add", [(2, 3), (1,)], {}, "shape"),
-    "unknown activation": ("linear", [(2, 3), (3, 5)], dict(activation="swoosh"), "swoosh.*leaky_relu"),
-    "unknown precision": (
-        "linear_backward_weights",
-        [(2, 3), (2, 5)],
-        dict(precision="exact"),
-        "exact.*highest",
-    ),
-}
-
-
-@pytest.mark.parametrize(("function", "shapes", "options", "message"), WRONG.values(), ids=WRONG)
-def test_wrong_arguments(function, shapes, options, message, dtype):
-    if "out" in options:
-        options = options | dict(out=np.zeros(options["out"], dtype))
-    with pytest.raises(ValueError, match=message):
-        getattr(kernels, function)(*[np.zeros(shape, dtype) for shape in shapes], **options)

@@ -73,32 +73,3 @@ def test_a_learning_rate_of_zero_changes_nothing(isa, rng, dtype):
     before = w.copy()
     kernels.sgd_step(w, dw, lr=0.0, weight_decay=0.1)
     assert same_bits(w, before)
-
-
-def arrays(**changed):
-    w, dw, velocity = np.zeros((3, 3, 5), np.float32)
-    return dict(dict(w=w, dw=dw, velocity=velocity, lr=0.1, momentum=0.9), **changed)
-
-
-FROZEN = np.zeros((3, 5), np.float32)
-FROZEN.flags.writeable = False
-SHARED = np.zeros(31, np.float32)
-WRONG = {
-    "dw": arrays(dw=np.zeros((5, 3), np.float32)),
-    "velocity": arrays(velocity=np.zeros((3, 4), np.float32)),
-    "velocity is missing": arrays(velocity=None),
-    "w read-only": arrays(w=FROZEN),
-    "velocity read-only": arrays(velocity=FROZEN),
-    "w strided": arrays(w=np.zeros((3, 10), np.float32)[:, ::2]),
-    "w byte order": arrays(w=np.zeros((3, 5), np.dtype(np.float32).newbyteorder())),
-    "w overlaps velocity": arrays(w=SHARED[:15].reshape(3, 5), velocity=SHARED[1:16].reshape(3, 5)),
-    "w overlaps dw": arrays(w=SHARED[:15].reshape(3, 5), dw=SHARED[1:16].reshape(3, 5)),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_arguments(name):
-    arguments = dict(WRONG[name])
-    w, dw = arguments.pop("w"), arguments.pop("dw")
-    with pytest.raises((TypeError, ValueError), match=name.split()[0]):
-        kernels.sgd_step(w, dw, **arguments)
