@@ -10,9 +10,7 @@ import os
 import sys
 from typing import TextIO
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mlpfast.model import Floats
 from mlpfast.trainer import Record, Trainer
 
 
@@ -118,7 +116,7 @@ class EarlyStopping:
         self.patience = patience
         self.restore_best = restore_best
         self.best: Record | None = None
-        self._weights: list[NDArray[np.float32]] = []  # of the best epoch
+        self._weights: list[Floats] = []  # of the best epoch
         self._waited = 0
 
     def __call__(self, trainer: Trainer, record: Record) -> bool:

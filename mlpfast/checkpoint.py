@@ -76,8 +76,8 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
             if not isinstance(facts, dict):
                 raise CheckpointError(f"{path}: its description is not a JSON object")
             names = list(file.keys())
-            if any(file.get_slice(name).get_dtype() != "F32" for name in names):
-                raise CheckpointError(f"{path}: its tensors are not all float32")
+            if {file.get_slice(name).get_dtype() for name in names} not in ({"F32"}, {"F64"}):
+                raise CheckpointError(f"{path}: its tensors are not all float32 or all float64")
             return {name: file.get_tensor(name) for name in names}, facts
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error

@@ -148,6 +148,7 @@ def _network(args: argparse.Namespace, data: Dataset) -> mlpfast.MLP:
         init=args.init,
         input_scale=data.input_scale,
         seed=args.seed,
+        dtype=args.dtype,
         precision=args.precision,
     )
 
@@ -253,6 +254,7 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     add("--nesterov", action="store_true", help="look ahead along the velocity")
     add("--weight-decay", type=float, default=0.0, metavar="RATE")
     add("--seed", type=int, default=0, metavar="N", help="of the initial weights and the order of rows")
+    add("--dtype", default="float32", metavar="DTYPE", help="float32 or float64")
     add("--precision", default="highest", metavar="LEVEL", help="ieee, highest, high or medium")
     add("--out", metavar="FILE", help="save the model, for example to model.safetensors")
     add("--plot", metavar="FILE", help="draw the curves of the training, for example to curves.png")

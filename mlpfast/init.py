@@ -1,36 +1,38 @@
-"""Weight initialisers: functions of a random generator and a layer's sizes. Biases start as zeros."""
+"""Weight initialisers: functions of a random generator, a layer's sizes and a dtype. Biases start as 0."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Weights = NDArray[np.float32]
-Initializer = Callable[[np.random.Generator, int, int], Weights]
+Weights = NDArray[np.floating[Any]]
+Dtype = type[np.float32] | type[np.float64]
+Initializer = Callable[[np.random.Generator, int, int, Dtype], Weights]
 
 
 def _normal(deviation: float) -> Initializer:
-    return lambda rng, rows, cols: rng.standard_normal((rows, cols), np.float32) * np.float32(deviation)
+    return lambda rng, rows, cols, dtype: rng.standard_normal((rows, cols), dtype) * dtype(deviation)
 
 
 def _constant(value: float) -> Initializer:
-    return lambda rng, rows, cols: np.full((rows, cols), value, np.float32)
+    return lambda rng, rows, cols, dtype: np.full((rows, cols), value, dtype)
 
 
-def he(rng: np.random.Generator, rows: int, cols: int) -> Weights:
+def he(rng: np.random.Generator, rows: int, cols: int, dtype: Dtype) -> Weights:
     """Normal with deviation sqrt(2 / in) (He et al. 2015)."""
-    return _normal((2 / rows) ** 0.5)(rng, rows, cols)
+    return _normal((2 / rows) ** 0.5)(rng, rows, cols, dtype)
 
 
-def xavier(rng: np.random.Generator, rows: int, cols: int) -> Weights:
+def xavier(rng: np.random.Generator, rows: int, cols: int, dtype: Dtype) -> Weights:
     """Uniform within +-sqrt(6 / (in + out)) (Glorot and Bengio 2010)."""
     limit = (6 / (rows + cols)) ** 0.5
-    return (rng.random((rows, cols), np.float32) * 2 - 1) * np.float32(limit)
+    return (rng.random((rows, cols), dtype) * 2 - 1) * dtype(limit)
 
 
-def lecun(rng: np.random.Generator, rows: int, cols: int) -> Weights:
+def lecun(rng: np.random.Generator, rows: int, cols: int, dtype: Dtype) -> Weights:
     """Normal with deviation sqrt(1 / in) (LeCun et al. 1998)."""
-    return _normal((1 / rows) ** 0.5)(rng, rows, cols)
+    return _normal((1 / rows) ** 0.5)(rng, rows, cols, dtype)
 
 
 INITIALIZERS: dict[str, Initializer] = {"he": he, "xavier": xavier, "lecun": lecun, "zeros": _constant(0.0)}
@@ -47,7 +49,7 @@ def initializer(name: str) -> Initializer:
 
     Examples
     --------
-    >>> initializer("constant:2")(np.random.default_rng(0), 1, 2)
+    >>> initializer("constant:2")(np.random.default_rng(0), 1, 2, np.float32)
     array([[2., 2.]], dtype=float32)
     """
     kind, colon, value = str(name).partition(":")

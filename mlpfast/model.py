@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlpfast import _cpu, checkpoint
 from mlpfast.errors import CheckpointError
-from mlpfast.init import initializer
+from mlpfast.init import Dtype, initializer
 from mlpfast.kernels import ACTIVATIONS, softmax
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
+DTYPES: dict[str, Dtype] = {"float32": np.float32, "float64": np.float64}
 LOSSES = ("softmax_cross_entropy",)
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -32,11 +33,12 @@ class MLP:
     init : "he", "xavier", "lecun", "zeros", "normal:DEVIATION" or "constant:VALUE"; biases start as zeros
     input_scale, input_shift : the network sees ``(x - input_shift) * input_scale``
     seed : of the initial weights
-    precision : "ieee", "highest", "high" or "medium", a floor of accuracy
+    dtype : "float32" or "float64", of the parameters and everything computed
+    precision : "ieee", "highest", "high" or "medium", a floor of accuracy in float32
 
     Attributes
     ----------
-    parameters : list of float32 views w1 [in, out], b1 [out], w2, b2, ... into one array; write to them to
+    parameters : list of views w1 [in, out], b1 [out], w2, b2, ... into one array; write to them to
         set weights
 
     Examples
@@ -56,6 +58,7 @@ class MLP:
         input_scale: float = 1.0,
         input_shift: float = 0.0,
         seed: int = 0,
+        dtype: str = "float32",
         precision: str = "highest",
     ) -> None:
         self._sizes = _checked_sizes(sizes)
@@ -65,15 +68,16 @@ class MLP:
         self.input_scale = _finite("input_scale", input_scale)
         self.input_shift = _finite("input_shift", input_shift)
         self.seed = _seed(seed)
+        self._dtype = _known("dtype", dtype, tuple(DTYPES))
         self.precision = _known("precision", precision, _cpu.precisions())
         self._allocate()
         fill, rng = initializer(init), np.random.default_rng(self.seed)
         for w in self.parameters[::2]:
-            w[...] = fill(rng, *w.shape)
+            w[...] = fill(rng, w.shape[0], w.shape[1], DTYPES[self.dtype])
 
     def _allocate(self) -> None:
         shapes = [s for i, o in pairwise(self.sizes) for s in ((i, o), (o,))]
-        self._flat = _aligned_zeros(sum(int(np.prod(s)) for s in shapes))
+        self._flat = _aligned_zeros(sum(int(np.prod(s)) for s in shapes), DTYPES[self.dtype])
         self.parameters = views(self._flat, shapes)
         self._busy = _cpu.Busy()
 
@@ -88,24 +92,29 @@ class MLP:
         return self._activations
 
     @property
+    def dtype(self) -> str:
+        """The dtype of the parameters and of everything computed."""
+        return self._dtype
+
+    @property
     def spec(self) -> tuple[Any, ...]:
         """The network as plain data for the extension."""
         alphas = [ACTIVATIONS[name][2] or 0.0 for name in self.activations]
         return list(self.sizes), list(self.activations), alphas, self.input_scale, self.input_shift
 
     def forward(self, x: ArrayLike) -> Floats:
-        """Outputs before the softmax: float32 [rows, classes].
+        """Outputs before the softmax: floats [rows, classes].
 
         Parameters
         ----------
-        x : real numbers [rows, ...], flattened to [rows, inputs]; uint8 and float32 are read as they lie
+        x : real numbers [rows, ...], flattened to [rows, inputs]; uint8 and floats are read as they lie
 
         Raises
         ------
         ValueError, TypeError
             If the shape does not fit or the numbers are not real.
         """
-        return _cpu.predict(self.spec, self._flat, self.features(x))
+        return _cpu.predict(self._flat, self.spec, self.features(x))
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
         """The class of each row: int64 [rows]; the first of equal ones."""
@@ -113,7 +122,7 @@ class MLP:
         return classes
 
     def predict_proba(self, x: ArrayLike) -> Floats:
-        """Probabilities of the classes: float32 [rows, classes]."""
+        """Probabilities of the classes: floats [rows, classes]."""
         outputs = self.forward(x)
         return softmax(outputs, out=outputs)
 
@@ -130,7 +139,7 @@ class MLP:
         {"loss": float, "accuracy": float}
         """
         x, y = self.examples(x, y)
-        loss, weight, correct, rows = _cpu.evaluate(self.spec, self._flat, x, y)
+        loss, weight, correct, rows = _cpu.evaluate(self._flat, self.spec, x, y)
         return {"loss": loss / weight, "accuracy": correct / rows}
 
     def loss_and_gradients(self, x: ArrayLike, y: ArrayLike) -> tuple[float, list[Floats]]:
@@ -144,8 +153,8 @@ class MLP:
         """
         x, y = self.examples(x, y)
         gradient = np.empty_like(self._flat)
-        workspace = np.empty(_cpu.workspace_size(self.spec, len(x)), np.float32)
-        loss, weight, *_ = _cpu.gradients(self.spec, self._flat, gradient, x, y, workspace)
+        workspace = np.empty(_cpu.workspace_size(self._flat, self.spec, len(x)), self._flat.dtype)
+        loss, weight, *_ = _cpu.gradients(self._flat, self.spec, gradient, x, y, workspace)
         return loss / weight, views(gradient, [p.shape for p in self.parameters])
 
     def features(self, x: ArrayLike) -> NDArray[Any]:
@@ -161,7 +170,7 @@ class MLP:
         if array.shape[1] != self.sizes[0]:
             raise ValueError(f"x has {array.shape[1]} features a row, the model takes {self.sizes[0]}")
         if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
-            array = array.astype(np.float32)
+            array = array.astype(self.dtype)
         native = array.dtype.newbyteorder("=")
         adjacent = array.shape[1] < 2 or array.strides[1] == array.itemsize
         if array.dtype != native or not array.flags.aligned or not adjacent:
@@ -184,13 +193,13 @@ class MLP:
         layer  inputs  outputs  activation  parameters
             1     784      256  relu           200,960
             2     256       10  softmax          2,570
-        total                                  203,530
+        total, float32                         203,530
         """
         lines = ["layer  inputs  outputs  activation  parameters"]
         names = [*self.activations, "softmax"]
         for i, ((rows, cols), name) in enumerate(zip(pairwise(self.sizes), names, strict=True), 1):
             lines.append(f"{i:>5}  {rows:>6}  {cols:>7}  {name:<10}  {(rows + 1) * cols:>10,}")
-        lines.append(f"total{self._flat.size:>41,}")
+        lines.append(f"total, {self.dtype}{self._flat.size:>32,}")
         return "\n".join(lines)
 
     def copy(self) -> Self:
@@ -223,9 +232,9 @@ class MLP:
             expected: dict[str, tuple[int, ...]] = {}
             for i, (rows, cols) in enumerate(pairwise(sizes), 1):
                 expected |= {f"w{i}": (rows, cols), f"b{i}": (cols,)}
-            if shapes != expected or any(t.dtype != np.float32 for t in tensors.values()):
+            if shapes != expected:
                 raise ValueError(f"tensors {shapes} do not make a network of sizes {sizes}")
-            model = cls(**{**facts, "sizes": sizes, "init": "zeros"})
+            model = cls(**{**facts, "sizes": sizes, "init": "zeros"}, dtype=tensors["w1"].dtype.name)
             initializer(facts["init"])
         except (KeyError, TypeError, ValueError) as error:
             what = repr(error)[:500]
@@ -239,7 +248,7 @@ class MLP:
         return [f"{kind}{i}" for i in range(1, len(self.sizes)) for kind in "wb"]
 
     def _facts(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+        """The arguments of the constructor but dtype, which the tensors have."""
         return {
             "sizes": list(self.sizes),
             "activation": list(self.activations),
@@ -278,10 +287,10 @@ def views(flat: Floats, shapes: Sequence[tuple[int, ...]]) -> list[Floats]:
     ]
 
 
-def _aligned_zeros(size: int) -> Floats:
+def _aligned_zeros(size: int, dtype: Dtype) -> Floats:
     """Zeros that start on a cache line."""
-    block = np.zeros(size + 16, np.float32)
-    start = -block.ctypes.data % 64 // 4
+    block = np.zeros(size + 16, dtype)
+    start = -block.ctypes.data % 64 // block.itemsize
     return block[start : start + size]
 
 

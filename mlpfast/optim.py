@@ -1,11 +1,13 @@
 """Optimizers: hyper-parameters, and the state of each parameter between steps. The updates are kernels."""
 
 import weakref
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Rule = tuple[str, list[NDArray[np.float32]], tuple[float, float, bool, float]]
+Floats = NDArray[np.floating[Any]]
+Rule = tuple[str, list[Floats], tuple[float, float, bool, float]]
 
 
 class SGD:
@@ -43,18 +45,19 @@ class SGD:
         self.momentum = momentum
         self.nesterov = nesterov
         self.weight_decay = weight_decay
-        self.velocity: NDArray[np.float32] | None = None
-        self._owner: weakref.ref[NDArray[np.float32]] | None = None
+        self.velocity: Floats | None = None
+        self._owner: weakref.ref[Floats] | None = None
 
-    def rule(self, parameters: NDArray[np.float32]) -> Rule:
+    def rule(self, parameters: Floats) -> Rule:
         """The update of a model's parameters: kernel name, state, numbers."""
         numbers = (self.lr, self.momentum, self.nesterov, self.weight_decay)
         if self.momentum == 0:
             return "sgd", [], numbers
         if self.velocity is None:
-            self.velocity = np.zeros(parameters.size, np.float32)
+            self.velocity = np.zeros_like(parameters)
         owner = self._owner() if self._owner else parameters
-        if self.velocity.size != parameters.size or (owner is not None and owner is not parameters):
+        alike = (self.velocity.size, self.velocity.dtype) == (parameters.size, parameters.dtype)
+        if not alike or (owner is not None and owner is not parameters):
             raise ValueError("SGD: this optimizer holds the velocity of another model; make a new optimizer")
         self._owner = weakref.ref(parameters)
         return "momentum", [self.velocity], numbers

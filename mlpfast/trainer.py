@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlpfast import _cpu
 from mlpfast.errors import DivergenceError
-from mlpfast.model import MLP
+from mlpfast.model import MLP, Floats
 from mlpfast.optim import SGD
 
 Record = dict[str, float]
@@ -90,7 +90,7 @@ class Trainer:
 
         Parameters
         ----------
-        x : real numbers [rows, ...]; uint8 and float32 are read as they lie, batch by batch
+        x : real numbers [rows, ...]; uint8 and floats are read as they lie, batch by batch
         y : integers [rows] in 0 .. classes - 1
         batch_size : rows of a step; the last step of an epoch has the rest, or is left out with ``drop_last``
         validation_data : (x, y) to evaluate after each epoch
@@ -115,7 +115,10 @@ class Trainer:
         epochs, batch_size = _positive("epochs", epochs), _positive("batch_size", batch_size)
         x, y = self.model.examples(x, y)
         held_out = None if validation_data is None else self.model.examples(*_pair(validation_data))
-        weights = _sample_weights(sample_weight, len(x)), _class_weights(class_weight, self.model.sizes[-1])
+        weights = (
+            _sample_weights(sample_weight, len(x), self.model.dtype),
+            _class_weights(class_weight, self.model.sizes[-1], self.model.dtype),
+        )
         if drop_last and batch_size > len(x):
             raise ValueError(
                 f"batch_size is {batch_size}, x has {len(x)} rows: drop_last would leave no step"
@@ -145,7 +148,7 @@ class _Epoch:
         trainer: Trainer,
         x: NDArray[Any],
         y: NDArray[np.int32],
-        weights: tuple[NDArray[np.float32] | None, NDArray[np.float32] | None],
+        weights: tuple[Floats | None, Floats | None],
         batch_size: int,
         shuffle: bool,
         drop_last: bool,
@@ -156,7 +159,7 @@ class _Epoch:
         self.shuffle, self.seed = shuffle, seed % 2**64
         self.examples = (x, y, *weights)
         self.end = len(x) // batch_size * batch_size if drop_last else len(x)
-        self.workspace = np.empty(_cpu.workspace_size(model.spec, batch_size), np.float32)
+        self.workspace = np.empty(_cpu.workspace_size(model._flat, model.spec, batch_size), model._flat.dtype)
         stored = not trainer.fused or _cpu.needs_gradient(batch_size)
         self.gradient = np.empty_like(model._flat) if stored else None
         course = (len(x), batch_size, drop_last, shuffle, self.seed)
@@ -174,8 +177,8 @@ class _Epoch:
         progress = trainer._progress
         while trainer.position < self.end:
             finite = _cpu.train(
-                model.spec,
                 model._flat,
+                model.spec,
                 self.gradient,
                 rule,
                 *self.examples,
@@ -226,13 +229,13 @@ def _callables(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
     return given
 
 
-def _sample_weights(weights: ArrayLike | None, rows: int) -> NDArray[np.float32] | None:
-    return None if weights is None else _weights("sample_weight", weights, rows, "row of x")
+def _sample_weights(weights: ArrayLike | None, rows: int, dtype: str) -> Floats | None:
+    return None if weights is None else _weights("sample_weight", weights, rows, "row of x", dtype)
 
 
 def _class_weights(
-    weights: Mapping[int, float] | ArrayLike | None, classes: int
-) -> NDArray[np.float32] | None:
+    weights: Mapping[int, float] | ArrayLike | None, classes: int, dtype: str
+) -> Floats | None:
     if weights is None:
         return None
     if isinstance(weights, Mapping):
@@ -240,17 +243,17 @@ def _class_weights(
         if unknown:
             raise ValueError(f"class_weight has keys {unknown}, outside 0 .. {classes - 1}")
         weights = [weights.get(c, 1.0) for c in range(classes)]
-    return _weights("class_weight", weights, classes, "class")
+    return _weights("class_weight", weights, classes, "class", dtype)
 
 
-def _weights(name: str, weights: ArrayLike | Sequence[float], size: int, each: str) -> NDArray[np.float32]:
+def _weights(name: str, weights: ArrayLike | Sequence[float], size: int, each: str, dtype: str) -> Floats:
     array = np.asarray(weights)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
     if array.shape != (size,):
         raise ValueError(f"{name} has shape {array.shape}, expected ({size},), one for each {each}")
     with np.errstate(over="ignore"):
-        single = np.ascontiguousarray(array, np.float32)
-    if not (np.isfinite(single).all() and (single >= 0).all()):
-        raise ValueError(f"{name} must be finite float32 numbers and not negative")
-    return single
+        converted: Floats = np.ascontiguousarray(array, dtype)
+    if not (np.isfinite(converted).all() and (converted >= 0).all()):
+        raise ValueError(f"{name} must be finite {dtype} numbers and not negative")
+    return converted

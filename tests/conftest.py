@@ -1,4 +1,4 @@
-"""Fixtures: isa, threads, use_isa, rng, torch, data_dir. The ISA and thread fixtures assert what they set."""
+"""Fixtures: isa, dtype, threads, use_isa, rng, torch, data_dir. Those of ISA and threads assert."""
 
 import os
 from contextlib import contextmanager
@@ -47,6 +47,12 @@ def isa(request):
     """Name of the ISA whose kernels run in this test."""
     with using_isa(request.param):
         yield request.param
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request):
+    """A test with this fixture runs once in each dtype that kernels compute in."""
+    return request.param
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Training problems: a network, data drawn for it and how it is trained; and its gradients in float64."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,13 +20,19 @@ class Problem:
     sgd: dict = field(default_factory=dict)
     model: dict = field(default_factory=dict)
     lr: float = 0.1
+    dtype: type = np.float32
+
+    def of(self, dtype):
+        """The same problem in another dtype."""
+        return replace(self, dtype=dtype)
 
     def data(self, rng):
-        x = rng.standard_normal((self.rows, self.sizes[0]), np.float32)
+        x = rng.standard_normal((self.rows, self.sizes[0]), self.dtype)
         return x, rng.integers(0, self.sizes[-1], self.rows)
 
     def trainer(self, fused=True):
-        model = mlpfast.MLP(self.sizes, activation=self.activation, seed=1, **self.model)
+        options = dict(activation=self.activation, seed=1, dtype=self.dtype.__name__)
+        model = mlpfast.MLP(self.sizes, **options, **self.model)
         for b in model.parameters[1::2]:
             b[...] = np.linspace(-0.2, 0.3, b.size)
         trainer = mlpfast.Trainer(model, mlpfast.SGD(self.lr, **self.sgd))

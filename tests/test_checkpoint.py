@@ -22,6 +22,7 @@ MODELS = {
         seed=7,
         precision="ieee",
     ),
+    "float64": dict(sizes=[4, 3, 2], dtype="float64"),
     "numpy numbers": dict(sizes=np.array([3, 2]), seed=np.int64(5), input_scale=np.float32(0.1)),
 }
 W, B = np.zeros((3, 2), np.float32), np.zeros(2, np.float32)
@@ -34,7 +35,7 @@ TENSORS = {
     "another name": {"weight": W, "bias": B},
     "transposed": {"w1": W.T.copy(), "b1": B},
     "flat": {"w1": W.ravel(), "b1": B},
-    "float64": {"w1": W.astype(np.float64), "b1": B},
+    "float32 and float64": {"w1": W.astype(np.float64), "b1": B},
     "float16": {"w1": W.astype(np.float16), "b1": B},
     "int32": {"w1": W.astype(np.int32), "b1": B},
 }
@@ -60,6 +61,7 @@ HOSTILE = {
             *(("seed", v) for v in (-1, 0.5, "0", None, [1])),
             *(("precision", v) for v in ("exact", 1)),
             ("dropout", 0.5),
+            ("dtype", "float32"),
         ]
     },
     **{f"no {name}": json.dumps({k: v for k, v in FACTS.items() if k != name}) for name in ("sizes", "init")},
@@ -110,7 +112,9 @@ def test_round_trip(options, tmp_path, rng):
     twin = MLP.load(path)
     for a, b in zip(twin.parameters, model.parameters, strict=True):
         assert same_bits(a, b)
-    assert twin._facts() == model._facts() and os.listdir(tmp_path) == [path.name]
+    assert (
+        twin._facts() == model._facts() and twin.dtype == model.dtype and os.listdir(tmp_path) == [path.name]
+    )
     twin.save(str(path))
     for a, b in zip(MLP.load(str(path)).parameters, model.parameters, strict=True):
         assert same_bits(a, b)

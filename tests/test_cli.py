@@ -73,8 +73,8 @@ def test_train_writes_what_is_asked_for(run, folder):
 def test_options_reach_the_network(run):
     command = (
         "train digits --hidden 20 --hidden 10 5 --activation tanh --init normal:0.1 --epochs 3 "
-        "--batch-size 100 --lr 0.2 --momentum 0.5 --nesterov --weight-decay 0.01 --seed 7 --precision ieee "
-        "--threads 1 --out model.safetensors"
+        "--batch-size 100 --lr 0.2 --momentum 0.5 --nesterov --weight-decay 0.01 --seed 7 "
+        "--dtype float64 --precision ieee --threads 1 --out model.safetensors"
     )
     assert run(command)[0] == 0
     model, data = mlpfast.MLP.load("model.safetensors"), mlpfast.datasets.digits()
@@ -84,12 +84,13 @@ def test_options_reach_the_network(run):
         init="normal:0.1",
         input_scale=1 / 16,
         seed=7,
+        dtype="float64",
         precision="ieee",
     )
     mlpfast.Trainer(expected, mlpfast.SGD(0.2, 0.5, True, 0.01)).fit(
         data.x_train, data.y_train, epochs=3, batch_size=100, seed=7
     )
-    assert model._facts() == expected._facts()
+    assert model._facts() == expected._facts() and model.dtype == "float64"
     assert all((a == b).all() for a, b in zip(model.parameters, expected.parameters, strict=True))
 
 
@@ -185,6 +186,7 @@ def test_help_tells_every_default(run):
         ("train --activation nope", 2, "known are"),
         ("train --init nope", 2, "known are"),
         ("train --precision nope", 2, "known are"),
+        ("train --dtype float16", 2, "float16"),
         ("train --hidden 10000000000", 1, "allocate"),
         ("train --data-dir .", 2, "--data-dir"),
         ("train xor --grid grid.png", 2, "no images"),

@@ -27,11 +27,11 @@ def test_every_initialiser_is_tested():
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_distribution(name, rng):
+def test_distribution(name, dtype, rng):
     deviation, low, high = EXPECTED[name]
-    w = initializer(name)(rng, ROWS, COLS)
-    assert w.shape == (ROWS, COLS) and w.dtype == np.float32
-    assert w.min() >= np.float32(low) and w.max() <= np.float32(high)
+    w = initializer(name)(rng, ROWS, COLS, dtype)
+    assert w.shape == (ROWS, COLS) and w.dtype == dtype
+    assert w.min() >= dtype(low) and w.max() <= dtype(high)
     assert np.std(w, dtype=np.float64) == pytest.approx(deviation, rel=0.02)
     if deviation:
         mean = deviation / w.size**0.5
@@ -44,11 +44,11 @@ def test_distribution(name, rng):
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_a_model_uses_it(name):
-    model = MLP([ROWS, COLS, 3], init=name, seed=5)
+def test_a_model_uses_it(name, dtype):
+    model = MLP([ROWS, COLS, 3], init=name, seed=5, dtype=dtype.__name__)
     rng = np.random.default_rng(5)
     for w, b in zip(model.parameters[::2], model.parameters[1::2], strict=True):
-        assert np.array_equal(w, initializer(name)(rng, *w.shape)) and not b.any()
+        assert np.array_equal(w, initializer(name)(rng, *w.shape, dtype)) and not b.any()
 
 
 @pytest.mark.parametrize("name", [*UNKNOWN, "", None, 5], ids=repr)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bad_input import EMPTY, FEATURES, LABELS
 from problems import reference_gradients
-from tolerances import U, same_bits
+from tolerances import same_bits, unit
 
 from mlpfast import MLP, kernels
 
@@ -30,6 +30,7 @@ WRONG = {
     "activation": ["swoosh", ["relu", "tanh"], [], [["relu"]], None, 3],
     "loss": ["hinge", None],
     "init": ["random", "normal", "normal:", "normal:nan", "he:1", None],
+    "dtype": ["float16", "double", np.float64, None, ["float64"]],
     "precision": ["exact", None],
     "seed": [-1, 0.5, "zero", None],
     "input_scale": [np.nan, np.inf, 1e39, 10**400, "large", 1j, None],
@@ -86,21 +87,22 @@ def test_no_rows_cannot_be_judged(x):
 
 @pytest.mark.parametrize("rows", [1, 127, 128, 129, 300])
 @pytest.mark.parametrize("sizes", [(3, 2), (37, 50, 10), (5, 1, 4)], ids=str)
-def test_answers(rows, sizes, rng, isa):
+def test_answers(rows, sizes, dtype, rng, isa):
     """predict, predict_proba and evaluate follow from forward, which is the float64 network's."""
-    model, x = model_of(*sizes, input_scale=0.5), rng.standard_normal((rows, sizes[0]), np.float32)
+    model = model_of(*sizes, input_scale=0.5, dtype=dtype.__name__)
+    x = rng.standard_normal((rows, sizes[0]), dtype)
     y = rng.integers(0, sizes[-1], rows)
     loss, _ = reference_gradients(model, x, y)
     outputs = model.forward(x)
-    assert outputs.shape == (rows, sizes[-1]) and outputs.dtype == np.float32
+    assert outputs.shape == (rows, sizes[-1]) and outputs.dtype == dtype
     assert same_bits(model.predict(x), outputs.argmax(axis=1))
     assert same_bits(model.predict_proba(x), kernels.softmax(outputs))
     judged = model.evaluate(x, y)
     assert judged == {
-        "loss": pytest.approx(loss, rel=300 * U),
+        "loss": pytest.approx(loss, rel=300 * unit(dtype)),
         "accuracy": (outputs.argmax(axis=1) == y).mean(),
     }
-    assert model.loss_and_gradients(x, y)[0] == pytest.approx(judged["loss"], rel=1e-6)
+    assert model.loss_and_gradients(x, y)[0] == pytest.approx(judged["loss"], rel=20 * unit(dtype))
 
 
 def test_a_row_is_answered_alike_in_any_company(rng, threads):
@@ -147,11 +149,12 @@ COPIES = {
 
 
 @pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
-def test_copies_are_independent(duplicate, rng):
-    model = model_of(3, 4, 5, 2, activation=["tanh", "leaky_relu"], input_scale=0.5, input_shift=2)
+def test_copies_are_independent(duplicate, dtype, rng):
+    options = dict(activation=["tanh", "leaky_relu"], input_scale=0.5, input_shift=2, dtype=dtype.__name__)
+    model = model_of(3, 4, 5, 2, **options)
     x, twin = rng.standard_normal((9, 3)), duplicate(model)
     want = model.forward(x)
-    assert repr(twin) == repr(model) and same_bits(twin.forward(x), want)
+    assert repr(twin) == repr(model) and twin.dtype == model.dtype and same_bits(twin.forward(x), want)
     for p in twin.parameters:
         p[...] = 0
     assert same_bits(model.forward(x), want) and not twin.forward(x).any()
@@ -180,5 +183,5 @@ def test_summary_names_every_layer():
         ["1", "784", "256", "relu", "200,960"],
         ["2", "256", "64", "tanh", "16,448"],
         ["3", "64", "10", "softmax", "650"],
-        ["total", "218,058"],
+        ["total,", "float32", "218,058"],
     ]

@@ -1,5 +1,6 @@
 """Trainer.fit: what it records, how it goes on and stops, and what it refuses without touching the model."""
 
+import pickle
 import threading
 
 import numpy as np
@@ -90,6 +91,14 @@ def test_an_optimizer_of_another_model():
     with pytest.raises(ValueError, match="new optimizer"):
         other.fit(X, Y, epochs=1, batch_size=2)
     assert_same(other.model.parameters, before)
+
+
+def test_an_optimizer_of_another_dtype():
+    trainer, _ = small()
+    unowned = pickle.loads(pickle.dumps(trainer.optimizer))
+    for optimizer in (trainer.optimizer, unowned):
+        with pytest.raises(ValueError, match="new optimizer"):
+            Trainer(MLP(trainer.model.sizes, dtype="float64"), optimizer).fit(X, Y, epochs=1, batch_size=2)
 
 
 def test_history(rng):

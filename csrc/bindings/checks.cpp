@@ -29,14 +29,38 @@ py::array as_array(py::handle value) {
   return py::module_::import("numpy").attr("asarray")(value).cast<py::array>();
 }
 
-/// The array behind a value, of type T in any byte order, not yet of any layout.
+bool is_float(const py::dtype& dtype, std::size_t bytes) {
+  return dtype.kind() == 'f' && static_cast<std::size_t>(dtype.itemsize()) == bytes;
+}
+
+/// The array behind a value that is read: float32 or float64 in any byte order, or numbers that are no array yet.
 template <class T>
-py::array typed(py::handle value, const char* function, const char* name) {
+py::array readable(py::handle value, const char* function, const char* name) {
   const py::array array = as_array(value);
   const py::dtype dtype = array.dtype();
-  if (dtype.kind() != 'f' || dtype.itemsize() != sizeof(T))
+  const bool listed = !py::isinstance<py::array>(value) && (dtype.kind() == 'i' || dtype.kind() == 'u');
+  if (!listed && !is_float(dtype, 4) && !is_float(dtype, 8))
+    throw type_error(function, std::string(name) + " has dtype " + dtype_text(array) +
+                                   ", expected float32 or float64; convert it with .astype(numpy." + dtype_name<T>() +
+                                   ")");
+  return array;
+}
+
+/// The array behind a value that is written: of type T.
+template <class T>
+py::array writable(py::handle value, const char* function, const char* name) {
+  const py::array array = py::reinterpret_borrow<py::array>(value);
+  if (!is_float(array.dtype(), sizeof(T)))
     throw type_error(function, std::string(name) + " has dtype " + dtype_text(array) + ", expected " + dtype_name<T>() +
-                                   "; convert it with .astype(numpy." + dtype_name<T>() + ")");
+                                   ", in which this call computes");
+  const auto complain = [&](const std::string& what) {
+    throw value_error(function,
+                      std::string(name) + " " + what + "; pass a writeable C-contiguous array of " + dtype_name<T>());
+  };
+  if (!(array.flags() & writeable_flag)) complain("is read-only");
+  if (!(array.flags() & py::array::c_style)) complain("is not C-contiguous");
+  if (!(array.flags() & aligned_flag)) complain("is not aligned");
+  if (!native<T>(array)) complain("has swapped bytes");
   return array;
 }
 
@@ -50,7 +74,8 @@ void require_ndim(const py::array& array, int ndim, const char* function, const 
 
 template <class T>
 py::array contiguous(const py::array& array) {
-  return py::array_t<T, py::array::c_style | aligned_flag>(array);  // throws what NumPy raises, MemoryError above all
+  constexpr int flags = py::array::c_style | py::array::forcecast | aligned_flag;
+  return py::array_t<T, flags>(array);  // throws what NumPy raises, MemoryError above all
 }
 
 /// First and one past the last byte that an array can touch.
@@ -65,19 +90,11 @@ std::pair<const char*, const char*> extent(const py::array& array) {
   return {first, last + array.itemsize()};
 }
 
-template <class T>
-void require_writable(const py::array& array, const char* function, const char* name) {
-  const auto complain = [&](const std::string& what) {
-    throw value_error(function,
-                      std::string(name) + " " + what + "; pass a writeable C-contiguous array of " + dtype_name<T>());
-  };
-  if (!(array.flags() & writeable_flag)) complain("is read-only");
-  if (!(array.flags() & py::array::c_style)) complain("is not C-contiguous");
-  if (!(array.flags() & aligned_flag)) complain("is not aligned");
-  if (!native<T>(array)) complain("has swapped bytes");
-}
-
 }  // namespace
+
+bool is_float64_array(py::handle value) {
+  return py::isinstance<py::array>(value) && is_float(py::reinterpret_borrow<py::array>(value).dtype(), 8);
+}
 
 bool overlap(const py::array& a, const py::array& b) {
   const auto [a_first, a_last] = extent(a);
@@ -103,14 +120,14 @@ Shape shape_of(const py::array& array) { return {array.shape(), array.shape() + 
 
 template <class T>
 Input<T> array_input(py::handle value, const char* function, const char* name, int ndim) {
-  const py::array array = typed<T>(value, function, name);
+  const py::array array = readable<T>(value, function, name);
   require_ndim(array, ndim, function, name);
   return Input<T>(contiguous<T>(array));
 }
 
 template <class T>
 Input<T> matrix_input(py::handle value, const char* function, const char* name) {
-  const py::array array = typed<T>(value, function, name);
+  const py::array array = readable<T>(value, function, name);
   require_ndim(array, 2, function, name);
   constexpr py::ssize_t item = sizeof(T);
   if (native<T>(array) && (array.flags() & aligned_flag)) {
@@ -138,9 +155,8 @@ py::array output(py::handle out, const Shape& shape, const char* function,
   if (!py::isinstance<py::array>(out))
     throw type_error(function,
                      "out must be a NumPy array, got " + std::string(py::str(py::type::of(out).attr("__name__"))));
-  const py::array array = typed<T>(out, function, "out");
+  const py::array array = writable<T>(out, function, "out");
   require_shape(array, shape, function, "out", "of the result");
-  require_writable<T>(array, function, "out");
   for (const py::array* input : inputs) {
     const bool allowed = input == same && input->data() == array.data() && input->nbytes() == array.nbytes();
     if (!allowed && overlap(array, *input))
@@ -154,9 +170,7 @@ py::array in_place(py::handle value, const char* function, const char* name) {
   if (!py::isinstance<py::array>(value))
     throw type_error(function,
                      std::string(name) + " is changed in place and must be a NumPy array of " + dtype_name<T>());
-  const py::array array = typed<T>(value, function, name);
-  require_writable<T>(array, function, name);
-  return array;
+  return writable<T>(value, function, name);
 }
 
 std::vector<std::int32_t> label_input(py::handle labels, int64_t rows, int64_t classes, py::handle ignore_index,
@@ -229,9 +243,13 @@ void require_precision(const std::string& precision, const char* function) {
 }
 
 template Input<float> array_input<float>(py::handle, const char*, const char*, int);
+template Input<double> array_input<double>(py::handle, const char*, const char*, int);
 template Input<float> matrix_input<float>(py::handle, const char*, const char*);
+template Input<double> matrix_input<double>(py::handle, const char*, const char*);
 template py::array output<float>(py::handle, const Shape&, const char*, std::initializer_list<const py::array*>,
                                  const py::array*);
+template py::array output<double>(py::handle, const Shape&, const char*, std::initializer_list<const py::array*>,
+                                  const py::array*);
 template py::array in_place<float>(py::handle, const char*, const char*);
 template py::array in_place<double>(py::handle, const char*, const char*);
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "cpu/dispatch.h"
@@ -44,7 +45,7 @@ struct Input {
   }
 };
 
-/// C-contiguous, aligned, native; copied where it is not. `ndim` -1 takes any number of dimensions.
+/// C-contiguous, aligned, native, of type T; copied where it is not. `ndim` -1 takes any number of dimensions.
 template <class T>
 Input<T> array_input(py::handle value, const char* function, const char* name, int ndim);
 /// Two dimensions; rows or columns contiguous are taken as they lie.
@@ -71,6 +72,29 @@ std::vector<std::int32_t> label_input(py::handle labels, int64_t rows, int64_t c
 ops::Activation activation_named(const std::string& name, const char* function);
 double alpha_or_default(ops::Activation activation, py::handle alpha, const char* function);
 void require_precision(const std::string& precision, const char* function);
+
+/// Whether a value is a NumPy array of float64. What else has numbers, lists above all, is content with float32.
+bool is_float64_array(py::handle value);
+
+/// One function for Python of its float32 and float64 versions: float64 where any argument is an array of float64.
+template <class R, class... Args>
+auto by_any_array(R (*f32)(Args...), R (*f64)(Args...)) {
+  return [=](Args... args) {
+    const auto asks = [](const auto& value) {
+      if constexpr (std::is_same_v<std::decay_t<decltype(value)>, py::handle>) return is_float64_array(value);
+      return false;
+    };
+    return (asks(args) || ...) ? f64(args...) : f32(args...);
+  };
+}
+
+/// The same, decided by the first argument, an array that is written or holds a model's parameters.
+template <class R, class... Args>
+auto by_first_array(R (*f32)(py::handle, Args...), R (*f64)(py::handle, Args...)) {
+  return [=](py::handle first, Args... args) {
+    return is_float64_array(first) ? f64(first, args...) : f32(first, args...);
+  };
+}
 
 template <class T>
 T* pointer(py::array& array) {

@@ -10,8 +10,8 @@ namespace {
 using cpu::work_per_number;
 
 template <class T>
-py::array activation(const std::string& activation_name, py::handle x_value, py::handle alpha_value,
-                     py::handle out_value, const char* name) {
+py::array act(const std::string& activation_name, py::handle x_value, py::handle alpha_value, py::handle out_value,
+              const char* name) {
   const ops::Activation which = activation_named(activation_name, name);
   const T alpha = static_cast<T>(alpha_or_default(which, alpha_value, name));
   const auto x = array_input<T>(x_value, name, "x", -1);
@@ -23,8 +23,8 @@ py::array activation(const std::string& activation_name, py::handle x_value, py:
 }
 
 template <class T>
-py::array activation_backward(const std::string& activation_name, py::handle dy_value, py::handle saved_value,
-                              py::handle alpha_value, py::handle out_value, const char* name, const char* saved_name) {
+py::array act_backward(const std::string& activation_name, py::handle dy_value, py::handle saved_value,
+                       py::handle alpha_value, py::handle out_value, const char* name, const char* saved_name) {
   const ops::Activation which = activation_named(activation_name, name);
   const T alpha = static_cast<T>(alpha_or_default(which, alpha_value, name));
   const auto dy = array_input<T>(dy_value, name, "dy", -1), saved = array_input<T>(saved_value, name, saved_name, -1);
@@ -61,22 +61,36 @@ py::array bias_add_backward(py::handle dy_value, py::handle out_value) {
   return out;
 }
 
+template <class T>
+py::array activation(const std::string& which, py::handle x, py::handle alpha, py::handle out) {
+  return act<T>(which, x, alpha, out, "activation");
+}
+
+template <class T>
+py::array activation_backward(const std::string& which, py::handle dy, py::handle saved, py::handle alpha,
+                              py::handle out) {
+  return act_backward<T>(which, dy, saved, alpha, out, "activation_backward", "saved");
+}
+
+template <class T>
+py::array relu(py::handle x, py::handle out) {
+  return act<T>("relu", x, py::none(), out, "relu");
+}
+
+template <class T>
+py::array relu_backward(py::handle dy, py::handle y, py::handle out) {
+  return act_backward<T>("relu", dy, y, py::none(), out, "relu_backward", "y");
+}
+
 }  // namespace
 
 void register_elementwise(py::module_& m) {
-  m.def("relu", [](py::handle x, py::handle out) { return activation<float>("relu", x, py::none(), out, "relu"); });
-  m.def("relu_backward", [](py::handle dy, py::handle y, py::handle out) {
-    return activation_backward<float>("relu", dy, y, py::none(), out, "relu_backward", "y");
-  });
-  m.def("activation", [](const std::string& which, py::handle x, py::handle alpha, py::handle out) {
-    return activation<float>(which, x, alpha, out, "activation");
-  });
-  m.def("activation_backward",
-        [](const std::string& which, py::handle dy, py::handle saved, py::handle alpha, py::handle out) {
-          return activation_backward<float>(which, dy, saved, alpha, out, "activation_backward", "saved");
-        });
-  m.def("bias_add", bias_add<float>);
-  m.def("bias_add_backward", bias_add_backward<float>);
+  m.def("activation", by_any_array(activation<float>, activation<double>));
+  m.def("activation_backward", by_any_array(activation_backward<float>, activation_backward<double>));
+  m.def("relu", by_any_array(relu<float>, relu<double>));
+  m.def("relu_backward", by_any_array(relu_backward<float>, relu_backward<double>));
+  m.def("bias_add", by_any_array(bias_add<float>, bias_add<double>));
+  m.def("bias_add_backward", by_any_array(bias_add_backward<float>, bias_add_backward<double>));
 }
 
 }  // namespace mlpfast::bindings

@@ -144,10 +144,10 @@ py::array linear_backward_weights(py::handle x_value, py::handle dy_value, py::h
 }  // namespace
 
 void register_gemm(py::module_& m) {
-  m.def("gemm", gemm<float>);
-  m.def("linear", linear<float>);
-  m.def("linear_backward_input", linear_backward_input<float>);
-  m.def("linear_backward_weights", linear_backward_weights<float>);
+  m.def("gemm", by_any_array(gemm<float>, gemm<double>));
+  m.def("linear", by_any_array(linear<float>, linear<double>));
+  m.def("linear_backward_input", by_any_array(linear_backward_input<float>, linear_backward_input<double>));
+  m.def("linear_backward_weights", by_any_array(linear_backward_weights<float>, linear_backward_weights<double>));
 }
 
 }  // namespace mlpfast::bindings

@@ -99,7 +99,7 @@ py::tuple metrics_tuple(const cpu::Metrics& m) { return py::make_tuple(m.loss, m
 /// and the epoch's sums of loss, weight, correct, rows, advanced here; how: (batch, drop_last, fused, seconds).
 /// False where the batch at the new row has a loss that is not finite.
 template <class T>
-bool train(const py::tuple& plain_spec, py::handle parameters, py::handle gradient, const py::tuple& rule,
+bool train(py::handle parameters, const py::tuple& plain_spec, py::handle gradient, const py::tuple& rule,
            const py::array& x, py::handle labels, py::handle sample_weight, py::handle class_weight, py::handle order,
            py::handle workspace, py::handle progress_value, const py::tuple& how) {
   const Spec spec = spec_from(plain_spec);
@@ -151,7 +151,7 @@ bool train(const py::tuple& plain_spec, py::handle parameters, py::handle gradie
 
 /// Metrics of all rows as one batch; their gradient is stored.
 template <class T>
-py::tuple gradients(const py::tuple& plain_spec, py::handle parameters, py::handle gradient, const py::array& x,
+py::tuple gradients(py::handle parameters, const py::tuple& plain_spec, py::handle gradient, const py::array& x,
                     py::handle labels, py::handle workspace) {
   const Spec spec = spec_from(plain_spec);
   const ExampleInput<T> input(spec, x, labels, py::none(), py::none());
@@ -164,7 +164,7 @@ py::tuple gradients(const py::tuple& plain_spec, py::handle parameters, py::hand
 
 /// Outputs before the loss's link, [rows, sizes[-1]].
 template <class T>
-py::array predict(const py::tuple& plain_spec, py::handle parameters, const py::array& x) {
+py::array predict(py::handle parameters, const py::tuple& plain_spec, const py::array& x) {
   const Spec spec = spec_from(plain_spec);
   const ExampleInput<T> input(spec, x, py::none(), py::none(), py::none());
   const T* weights = flat_array<T>(parameters, spec.parameters(), "parameters");
@@ -177,7 +177,7 @@ py::array predict(const py::tuple& plain_spec, py::handle parameters, const py::
 
 /// (loss sum, weight, correct, rows) of labelled examples.
 template <class T>
-py::tuple evaluate(const py::tuple& plain_spec, py::handle parameters, const py::array& x, py::handle labels) {
+py::tuple evaluate(py::handle parameters, const py::tuple& plain_spec, const py::array& x, py::handle labels) {
   const Spec spec = spec_from(plain_spec);
   const ExampleInput<T> input(spec, x, labels, py::none(), py::none());
   const T* weights = flat_array<T>(parameters, spec.parameters(), "parameters");
@@ -195,6 +195,12 @@ py::tuple evaluate(const py::tuple& plain_spec, py::handle parameters, const py:
   return metrics_tuple(metrics);
 }
 
+/// Numbers of the parameters' dtype that train and gradients need.
+template <class T>
+int64_t workspace_size(py::handle, const py::tuple& plain_spec, int64_t batch) {
+  return cpu::Workspace<T>::size(spec_from(plain_spec), batch, true);
+}
+
 /// Row numbers in the order of an epoch.
 py::array_t<int64_t> shuffled(int64_t rows, std::uint64_t seed, std::uint64_t epoch) {
   const ops::Shuffle shuffle(rows, seed, epoch);
@@ -206,17 +212,16 @@ py::array_t<int64_t> shuffled(int64_t rows, std::uint64_t seed, std::uint64_t ep
 }  // namespace
 
 void register_network(py::module_& m) {
-  m.def("train", train<float>);
-  m.def("gradients", gradients<float>);
-  m.def("predict", predict<float>);
-  m.def("evaluate", evaluate<float>);
+  m.def("train", by_first_array(train<float>, train<double>));
+  m.def("gradients", by_first_array(gradients<float>, gradients<double>));
+  m.def("predict", by_first_array(predict<float>, predict<double>));
+  m.def("evaluate", by_first_array(evaluate<float>, evaluate<double>));
   m.def("shuffled", shuffled);
   m.def("labels", [](py::handle y, int64_t rows, int64_t classes) {
     const auto checked = label_input(y, rows, classes, py::none(), "y");
     return py::array_t<std::int32_t>(rows, checked.data());
   });
-  m.def("workspace_size",
-        [](const py::tuple& spec, int64_t batch) { return cpu::Workspace<float>::size(spec_from(spec), batch, true); });
+  m.def("workspace_size", by_first_array(workspace_size<float>, workspace_size<double>));
   m.def("needs_gradient", [](int64_t batch) { return batch > cpu::max_block_k; });
 }
 

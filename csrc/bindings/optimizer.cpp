@@ -37,6 +37,6 @@ void sgd_step(py::handle w_value, py::handle dw_value, double lr, double momentu
 
 }  // namespace
 
-void register_optimizer(py::module_& m) { m.def("sgd_step", sgd_step<float>); }
+void register_optimizer(py::module_& m) { m.def("sgd_step", by_first_array(sgd_step<float>, sgd_step<double>)); }
 
 }  // namespace mlpfast::bindings

@@ -85,8 +85,8 @@ py::tuple softmax_cross_entropy(py::handle logits_value, py::handle labels_value
 }  // namespace
 
 void register_softmax_xent(py::module_& m) {
-  m.def("softmax", softmax<float>);
-  m.def("softmax_cross_entropy", softmax_cross_entropy<float>);
+  m.def("softmax", by_any_array(softmax<float>, softmax<double>));
+  m.def("softmax_cross_entropy", by_any_array(softmax_cross_entropy<float>, softmax_cross_entropy<double>));
 }
 
 }  // namespace mlpfast::bindings

@@ -238,5 +238,7 @@ void Backend<T>::update() {
 
 template class Workspace<float>;
 template class Backend<float>;
+template class Workspace<double>;
+template class Backend<double>;
 
 }  // namespace mlpfast::cpu

@@ -84,7 +84,7 @@ struct CrossEntropyArgs {
   const T* class_weight;
   const T* row_weight;
   T class_weight_sum, label_smoothing;
-  double gradient_scale;  // float64: 1 / (a sum of weights) may not be a float32
+  double gradient_scale;  // 1 / (a sum of weights) may not be a float32
   Matrix<T> d_logits;
   T* loss;                // [rows], times row_weight
   std::uint8_t* correct;  // [rows], 1 where the first largest logit is the label's
@@ -113,10 +113,15 @@ struct KernelTable {
 struct Isa {
   const char* name;
   KernelTable<float> f32;
+  KernelTable<double> f64;
 
   template <class T>
   const KernelTable<T>& table() const {
-    return f32;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      return f32;
+    } else {
+      return f64;
+    }
   }
 };
 

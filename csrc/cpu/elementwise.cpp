@@ -54,5 +54,8 @@ void column_sums(int64_t rows, int64_t cols, Matrix<const T> x, T* sums) {
 template void forward<float>(ops::Activation, const ForwardArgs<float>&);
 template void backward<float>(ops::Activation, const BackwardArgs<float>&);
 template void column_sums<float>(int64_t, int64_t, Matrix<const float>, float*);
+template void forward<double>(ops::Activation, const ForwardArgs<double>&);
+template void backward<double>(ops::Activation, const BackwardArgs<double>&);
+template void column_sums<double>(int64_t, int64_t, Matrix<const double>, double*);
 
 }  // namespace mlpfast::cpu

@@ -1,20 +1,21 @@
 #include "cpu/features.h"
 
 #include <cstring>
+#include <type_traits>
 
 namespace mlpfast::cpu {
 namespace {
 
 template <class T, class S>
 void load(const KernelTable<T>&, int64_t n, const char* row, T shift, T* y) {
+  if constexpr (std::is_same_v<S, T>) {
+    if (shift == 0) {
+      std::memcpy(y, row, static_cast<std::size_t>(n) * sizeof(T));
+      return;
+    }
+  }
   const S* x = reinterpret_cast<const S*>(row);
   for (int64_t j = 0; j < n; ++j) y[j] = static_cast<T>(x[j]) - shift;
-}
-
-template <class T>
-void load_same(const KernelTable<T>& table, int64_t n, const char* row, T shift, T* y) {
-  if (shift != 0) return load<T, T>(table, n, row, shift, y);
-  std::memcpy(y, row, static_cast<std::size_t>(n) * sizeof(T));
 }
 
 template <class T>
@@ -34,7 +35,7 @@ constexpr Row<T> loaders[] = {
     {"int8", load<T, std::int8_t>},     {"int16", load<T, std::int16_t>},
     {"uint16", load<T, std::uint16_t>}, {"int32", load<T, std::int32_t>},
     {"uint32", load<T, std::uint32_t>}, {"int64", load<T, std::int64_t>},
-    {"uint64", load<T, std::uint64_t>}, {"float32", load_same<float>},
+    {"uint64", load<T, std::uint64_t>}, {"float32", load<T, float>},
     {"float64", load<T, double>},
 };
 
@@ -48,5 +49,6 @@ decltype(Features<T>::load) feature_loader(const char* dtype) {
 }
 
 template decltype(Features<float>::load) feature_loader<float>(const char*);
+template decltype(Features<double>::load) feature_loader<double>(const char*);
 
 }  // namespace mlpfast::cpu

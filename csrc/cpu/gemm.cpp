@@ -143,5 +143,7 @@ void gemm(const Gemm<T>& problem, Epilogue<T> epilogue) {
 
 template void gemm_part<float>(const KernelTable<float>&, const Gemm<float>&, Range, Range, Epilogue<float>);
 template void gemm<float>(const Gemm<float>&, Epilogue<float>);
+template void gemm_part<double>(const KernelTable<double>&, const Gemm<double>&, Range, Range, Epilogue<double>);
+template void gemm<double>(const Gemm<double>&, Epilogue<double>);
 
 }  // namespace mlpfast::cpu

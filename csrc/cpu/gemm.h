@@ -53,5 +53,7 @@ int gemm_threads(int64_t m, int64_t n, int64_t k);
 
 extern template void gemm_part<float>(const KernelTable<float>&, const Gemm<float>&, Range, Range, Epilogue<float>);
 extern template void gemm<float>(const Gemm<float>&, Epilogue<float>);
+extern template void gemm_part<double>(const KernelTable<double>&, const Gemm<double>&, Range, Range, Epilogue<double>);
+extern template void gemm<double>(const Gemm<double>&, Epilogue<double>);
 
 }  // namespace mlpfast::cpu

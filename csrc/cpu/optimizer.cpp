@@ -14,5 +14,6 @@ void update(ops::Optimizer optimizer, const UpdateArgs<T>& args) {
 }
 
 template void update<float>(ops::Optimizer, const UpdateArgs<float>&);
+template void update<double>(ops::Optimizer, const UpdateArgs<double>&);
 
 }  // namespace mlpfast::cpu

@@ -106,5 +106,8 @@ void forward(const ForwardRun<T>& run) {
 template TrainingResult train<float>(Backend<float>::Job&, const TrainingRun&);
 template void gradients<float>(Backend<float>::Job&, int64_t);
 template void forward<float>(const ForwardRun<float>&);
+template TrainingResult train<double>(Backend<double>::Job&, const TrainingRun&);
+template void gradients<double>(Backend<double>::Job&, int64_t);
+template void forward<double>(const ForwardRun<double>&);
 
 }  // namespace mlpfast::cpu

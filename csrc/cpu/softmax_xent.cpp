@@ -31,5 +31,7 @@ void cross_entropy(const CrossEntropyArgs<T>& args) {
 
 template void softmax<float>(int64_t, int64_t, Matrix<const float>, Matrix<float>);
 template void cross_entropy<float>(const CrossEntropyArgs<float>&);
+template void softmax<double>(int64_t, int64_t, Matrix<const double>, Matrix<double>);
+template void cross_entropy<double>(const CrossEntropyArgs<double>&);
 
 }  // namespace mlpfast::cpu

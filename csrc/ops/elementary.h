@@ -102,11 +102,12 @@ MLPFAST_INLINE V tanh(V x) {
   return select(less(size, V::all(E::tanh_small)), small, odd);
 }
 
-/// 1 / (1 + e^-x), from e^-|x| so that neither side loses digits.
+/// 1 / (1 + e^-x), from e^-|x| so that neither side loses digits. Most of what 1 + e rounds away is put back.
 template <class V>
 MLPFAST_INLINE V sigmoid(V x) {
-  const V e = exp(V::all(0) - absolute(x));
-  return select(less(x, V::all(0)), e, V::all(1)) / (V::all(1) + e);
+  const V e = exp(V::all(0) - absolute(x)), sum = V::all(1) + e, lost = e - (sum - V::all(1));
+  const V y = select(less(x, V::all(0)), e, V::all(1)) / sum;
+  return fma(y * (y - V::all(1)), lost, y);
 }
 
 }  // namespace mlpfast::ops

@@ -5,7 +5,7 @@
 //   less(a, b)  equal(a, b)  select(mask, yes, no)    false where an operand is NaN
 //   maximum(a, b)  absolute(a)                        maximum: b where either is NaN
 //   nearest(a)                                        to an integer, ties to even
-//   scale2(a, n)                                      a * 2^n, n integral, |n| <= 2200 in float64, 280 in float32
+//   scale2(a, n)                                      a * 2^n, n integral, |n| <= 2040 in float64, 250 in float32
 //   split2(a, n)                                      a = m * 2^n, m in [sqrt(1/2), sqrt(2)); a positive and normal
 #pragma once
 

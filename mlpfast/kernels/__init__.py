@@ -1,8 +1,10 @@
 """The kernels as functions on NumPy arrays.
 
-Inputs are float32 of any stride, byte order and alignment; ``out`` is a writeable C-contiguous float32 array,
-or None for a new one. Wrong shapes and values raise ValueError, wrong dtypes TypeError.
-`mlpfast.kernels.reference` holds the same functions in NumPy float64.
+A function computes in float64 where any array it is given, ``out`` too, is float64, and otherwise in float32.
+Arrays are of these two dtypes and of any stride, byte order and alignment; lists of numbers have no say.
+``out`` is a writeable C-contiguous array of the computation's dtype, or None for a new one. float64 ignores
+``precision``. Wrong shapes and values raise ValueError, wrong dtypes TypeError.
+`mlpfast.kernels.reference` holds the same functions in NumPy.
 """
 
 from typing import Any
@@ -12,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlpfast import _cpu
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 ACTIVATIONS: dict[str, tuple[str, bool, float | None]] = _cpu.activations()
 """Name -> (what the backward pass reads: "input" or "output", takes alpha, default alpha)."""
@@ -33,15 +35,15 @@ def gemm(
 
     Parameters
     ----------
-    a : float32 [m, k], or [k, m] with ``transpose_a``
-    b : float32 [k, n], or [n, k] with ``transpose_b``
+    a : floats [m, k], or [k, m] with ``transpose_a``
+    b : floats [k, n], or [n, k] with ``transpose_b``
     beta : needs ``out`` when it is not 0; when it is 0, ``out`` is not read
-    out : float32 [m, n], must not overlap ``a`` or ``b``
+    out : floats [m, n], must not overlap ``a`` or ``b``
     precision : "ieee", "highest", "high" or "medium", a floor of accuracy
 
     Returns
     -------
-    float32 [m, n]
+    floats [m, n]
 
     Examples
     --------
@@ -68,15 +70,15 @@ def linear(
 
     Parameters
     ----------
-    x : float32 [rows, in]
-    w : float32 [in, out]
-    b : float32 [out], optional
+    x : floats [rows, in]
+    w : floats [in, out]
+    b : floats [out], optional
     activation, alpha : a name of `ACTIVATIONS` and its parameter
-    out : float32 [rows, out]
+    out : floats [rows, out]
 
     Returns
     -------
-    float32 [rows, out]
+    floats [rows, out]
 
     Examples
     --------
@@ -101,15 +103,15 @@ def linear_backward_input(
 
     Parameters
     ----------
-    dy : float32 [rows, out], gradient with respect to this layer's ``x @ w + b``
-    w : float32 [in, out]
-    saved : float32 [rows, in], input or output of the activation before this layer, as `ACTIVATIONS` says
+    dy : floats [rows, out], gradient with respect to this layer's ``x @ w + b``
+    w : floats [in, out]
+    saved : floats [rows, in], input or output of the activation before this layer, as `ACTIVATIONS` says
     activation, alpha : that activation and its parameter
-    out : float32 [rows, in]
+    out : floats [rows, in]
 
     Returns
     -------
-    float32 [rows, in]
+    floats [rows, in]
 
     Examples
     --------
@@ -127,13 +129,13 @@ def linear_backward_weights(
 
     Parameters
     ----------
-    x : float32 [rows, in]
-    dy : float32 [rows, out]
-    out : float32 [in, out]
+    x : floats [rows, in]
+    dy : floats [rows, out]
+    out : floats [in, out]
 
     Returns
     -------
-    float32 [in, out]
+    floats [in, out]
 
     Examples
     --------
@@ -148,9 +150,9 @@ def bias_add(x: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
 
     Parameters
     ----------
-    x : float32 [rows, cols]
-    b : float32 [cols]
-    out : float32 [rows, cols], may be ``x``
+    x : floats [rows, cols]
+    b : floats [cols]
+    out : floats [rows, cols], may be ``x``
 
     Examples
     --------
@@ -167,8 +169,8 @@ def bias_add_backward(dy: ArrayLike, *, out: Array | None = None) -> Array:
 
     Parameters
     ----------
-    dy : float32 [rows, cols]
-    out : float32 [cols]
+    dy : floats [rows, cols]
+    out : floats [cols]
 
     Examples
     --------
@@ -183,8 +185,8 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
 
     Parameters
     ----------
-    x : float32, any shape
-    out : float32 of the same shape, may be ``x``
+    x : floats, any shape
+    out : floats of the same shape, may be ``x``
 
     Examples
     --------
@@ -199,8 +201,8 @@ def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> A
 
     Parameters
     ----------
-    dy, y : float32, equal shapes
-    out : float32 of that shape, may be ``dy`` or ``y``
+    dy, y : floats, equal shapes
+    out : floats of that shape, may be ``dy`` or ``y``
 
     Examples
     --------
@@ -216,9 +218,9 @@ def activation(name: str, x: ArrayLike, *, alpha: float | None = None, out: Arra
     Parameters
     ----------
     name : "identity", "relu", "leaky_relu", "sigmoid", "tanh"
-    x : float32, any shape
+    x : floats, any shape
     alpha : slope of leaky_relu for negative ``x``
-    out : float32 of the same shape, may be ``x``
+    out : floats of the same shape, may be ``x``
 
     Examples
     --------
@@ -235,9 +237,9 @@ def activation_backward(
 
     Parameters
     ----------
-    dy : float32, any shape
-    saved : float32 of that shape, the activation's input or output as `ACTIVATIONS` says
-    out : float32 of that shape, may be ``dy`` or ``saved``
+    dy : floats, any shape
+    saved : floats of that shape, the activation's input or output as `ACTIVATIONS` says
+    out : floats of that shape, may be ``dy`` or ``saved``
 
     Examples
     --------
@@ -252,8 +254,8 @@ def softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
 
     Parameters
     ----------
-    x : float32 [..., classes]
-    out : float32 of the same shape, may be ``x``
+    x : floats [..., classes]
+    out : floats of the same shape, may be ``x``
 
     Examples
     --------
@@ -281,18 +283,18 @@ def softmax_cross_entropy(
 
     Parameters
     ----------
-    logits : float32 [rows, classes]
+    logits : floats [rows, classes]
     labels : integers [rows] in 0 .. classes - 1, or ``ignore_index``: no loss, no gradient
     label_smoothing : 0 .. 1, share of the target spread evenly over all classes
-    class_weight : float32 [classes], optional
-    sample_weight : float32 [rows], optional
+    class_weight : floats [classes], optional
+    sample_weight : floats [rows], optional
     reduction : "mean", "sum" or "none"
-    out : float32 [rows, classes] for the gradient, may be ``logits``
+    out : floats [rows, classes] for the gradient, may be ``logits``
 
     Returns
     -------
-    loss : float, or float32 [rows] for "none"
-    d_logits : float32 [rows, classes]; for "none" the gradient of each row's own loss
+    loss : float, or floats [rows] for "none"
+    d_logits : floats [rows, classes]; for "none" the gradient of each row's own loss
 
     Examples
     --------
@@ -322,8 +324,9 @@ def sgd_step(
 
     Parameters
     ----------
-    w, velocity : float32, equal shapes, changed in place; velocity starts as zeros, momentum needs it
-    dw : float32 of that shape
+    w, velocity : floats of one dtype, the computation's, and equal shapes, changed in place; velocity
+        starts as zeros, momentum needs it
+    dw : floats of that shape, cast to that dtype
     lr : learning rate
 
     Examples

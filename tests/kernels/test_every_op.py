@@ -90,16 +90,16 @@ def shape(word, size):
     return tuple(size[letter] for letter in word.rstrip("+"))
 
 
-def make(word, size, rng):
+def make(word, size, rng, dtype):
     if word == "labels":
         return rng.integers(0, size["n"], size["m"])
-    x = rng.standard_normal(shape(word, size), np.float32)
-    return np.abs(x) + np.float32(0.1) if word.endswith("+") else x
+    x = rng.standard_normal(shape(word, size), dtype)
+    return np.abs(x) + dtype(0.1) if word.endswith("+") else x
 
 
-def inputs(op, size, rng):
-    arrays = [make(word, size, rng) for word in op.arrays]
-    return arrays, {key: make(word, size, rng) for key, word in op.named.items()}
+def inputs(op, size, rng, dtype):
+    arrays = [make(word, size, rng, dtype) for word in op.arrays]
+    return arrays, {key: make(word, size, rng, dtype) for key, word in op.named.items()}
 
 
 def run(op, arrays, named, **more):
@@ -119,10 +119,10 @@ def assert_same(got, want):
 
 @EVERY_OP
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_same_bits_on_every_isa(op, size, rng, use_isa):
+def test_same_bits_on_every_isa(op, size, rng, use_isa, dtype):
     from mlpfast import _cpu
 
-    arrays, named = inputs(op, size, rng)
+    arrays, named = inputs(op, size, rng, dtype)
     with use_isa("scalar"):
         want = run(op, arrays, named)
     for isa in set(_cpu.available_isas()) - {"scalar", "sse2"}:  # sse2 has no FMA
@@ -132,10 +132,10 @@ def test_same_bits_on_every_isa(op, size, rng, use_isa):
 
 @EVERY_OP
 @pytest.mark.parametrize("size", LARGE, ids=str)
-def test_same_bits_for_any_number_of_threads(op, size, rng, isa, threads):
+def test_same_bits_for_any_number_of_threads(op, size, rng, isa, threads, dtype):
     if isa == "scalar" and size["m"] * size["n"] * size["k"] > 2_000_000:
         pytest.skip("the scalar FMA of libm is too slow for this size")
-    arrays, named = inputs(op, size, rng)
+    arrays, named = inputs(op, size, rng, dtype)
     with threads(1):
         want = run(op, arrays, named)
     for n in (2, 3, 7):
@@ -144,8 +144,8 @@ def test_same_bits_for_any_number_of_threads(op, size, rng, isa, threads):
 
 
 @EVERY_OP
-def test_same_bits_in_concurrent_calls(op, rng, threads):
-    arrays, named = inputs(op, dict(m=70, n=100, k=90), rng)
+def test_same_bits_in_concurrent_calls(op, rng, threads, dtype):
+    arrays, named = inputs(op, dict(m=70, n=100, k=90), rng, dtype)
     want = run(op, arrays, named)
     with threads(2), ThreadPoolExecutor(4) as pool:
         for result in pool.map(lambda _: run(op, arrays, named), range(8)):
@@ -186,11 +186,11 @@ LAYOUTS = {
 
 @EVERY_OP
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_inputs_of_any_layout(op, layout, rng):
+def test_inputs_of_any_layout(op, layout, rng, dtype):
     def plain(x):
         return np.ascontiguousarray(x, x.dtype.newbyteorder("="))
 
-    arrays, named = inputs(op, SMALL, rng)
+    arrays, named = inputs(op, SMALL, rng, dtype)
     fixed = 1 if op.in_place else 0  # w and velocity are outputs
     arrays = arrays[:fixed] + [layout(x) for x in arrays[fixed:]]
     named = named if op.in_place else {key: layout(x) for key, x in named.items()}
@@ -203,13 +203,13 @@ def test_inputs_of_any_layout(op, layout, rng):
 
 @EVERY_OUT
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_out_is_filled_and_nothing_beside_it(op, size, rng, isa):
-    arrays, named = inputs(op, size, rng)
+def test_out_is_filled_and_nothing_beside_it(op, size, rng, isa, dtype):
+    arrays, named = inputs(op, size, rng, dtype)
     want = run(op, arrays, named)
     for x in want:
-        assert isinstance(x, float) or (x.dtype == np.float32 and x.flags.c_contiguous)
+        assert isinstance(x, float) or (x.dtype == dtype and x.flags.c_contiguous)
         assert not any(np.may_share_memory(x, array) for array in arrays)
-    frame = np.full(want[-1].size + 128, np.nan, np.float32)
+    frame = np.full(want[-1].size + 128, np.nan, dtype)
     out = frame[64:-64].reshape(shape(op.out, size))
     got = run(op, arrays, named, out=out)
     assert got[-1] is out
@@ -218,13 +218,13 @@ def test_out_is_filled_and_nothing_beside_it(op, size, rng, isa):
 
 
 @EVERY_OUT
-def test_wrong_out(op, rng):
-    arrays, named = inputs(op, SMALL, rng)
-    right = np.zeros(shape(op.out, SMALL), np.float32)
+def test_wrong_out(op, rng, dtype):
+    arrays, named = inputs(op, SMALL, rng, dtype)
+    right = np.zeros(shape(op.out, SMALL), dtype)
     wrong = {
-        "shape": np.zeros([n + 1 for n in right.shape], np.float32),
+        "shape": np.zeros([n + 1 for n in right.shape], dtype),
         "dimensions": right[None],
-        "dtype": right.astype(np.float64),
+        "dtype": right.astype(np.float32 if dtype is np.float64 else np.float16),
         "integers": right.astype(np.int32),
         "byte order": right.astype(right.dtype.newbyteorder()),
         "read-only": read_only(right),
@@ -237,11 +237,11 @@ def test_wrong_out(op, rng):
 
 
 @EVERY_OUT
-def test_out_that_overlaps_an_input(op, rng):
-    arrays, named = inputs(op, SMALL, rng)
+def test_out_that_overlaps_an_input(op, rng, dtype):
+    arrays, named = inputs(op, SMALL, rng, dtype)
     size = int(np.prod(shape(op.out, SMALL)))
-    for i in [i for i, x in enumerate(arrays) if x.dtype == np.float32]:
-        memory = np.zeros(arrays[i].size + size, np.float32)
+    for i in [i for i, x in enumerate(arrays) if x.dtype == dtype]:
+        memory = np.zeros(arrays[i].size + size, dtype)
         overlapped = memory[: arrays[i].size].reshape(arrays[i].shape)
         overlapped[...] = arrays[i]
         out = memory[1 : 1 + size].reshape(shape(op.out, SMALL))
@@ -258,16 +258,46 @@ ALIASED = {
 
 
 @pytest.mark.parametrize(("op", "i"), ALIASED.values(), ids=ALIASED)
-def test_out_that_is_an_input(op, i, rng, isa):
-    arrays, named = inputs(op, SMALL, rng)
+def test_out_that_is_an_input(op, i, rng, isa, dtype):
+    arrays, named = inputs(op, SMALL, rng, dtype)
     want = run(op, arrays, named)
     assert_same(run(op, arrays, named, out=arrays[i]), want)
 
 
 @EVERY_OP
-@pytest.mark.parametrize("dtype", ["float64", "float16", "complex64", "int32", "uint8", "bool", "object"])
+def test_one_float64_array_is_enough(op, rng):
+    """It decides for all of them; where the operation is in place, the array written does."""
+    arrays, named = inputs(op, SMALL, rng, np.float32)
+    wide = [x.astype(np.float64) if x.dtype == np.float32 else x for x in arrays]
+    wide_named = {key: x.astype(np.float64) for key, x in named.items()}
+    want = run(op, arrays, named) if op.in_place else run(op, wide, wide_named)
+    for i in [i for i, x in enumerate(arrays) if x.dtype == np.float32][op.in_place :]:
+        assert_same(run(op, [*arrays[:i], wide[i], *arrays[i + 1 :]], named), want)
+    if op.in_place:
+        assert_same(run(op, [wide[0], *arrays[1:]], wide_named), run(op, wide, wide_named))
+        with pytest.raises(TypeError, match="velocity has dtype float64, expected float32"):
+            run(op, arrays, wide_named)
+    else:
+        for key in named:
+            assert_same(run(op, arrays, {**named, key: wide_named[key]}), want)
+        assert_same(run(op, arrays, named, out=np.zeros(shape(op.out, SMALL))), want)
+
+
+@EVERY_OUT
+def test_lists_are_float32(op, rng):
+    arrays, named = inputs(op, SMALL, rng, np.float32)
+    lists, named_lists = [x.tolist() for x in arrays], {key: x.tolist() for key, x in named.items()}
+    assert_same(run(op, lists, named_lists), run(op, arrays, named))
+
+
+def test_lists_of_integers_are_numbers_too():
+    assert same_bits(kernels.bias_add([[1, -2]], [3, 4]), np.array([[4, 2]], np.float32))
+
+
+@EVERY_OP
+@pytest.mark.parametrize("dtype", ["float16", "complex64", "int32", "uint8", "bool", "object"])
 def test_wrong_dtype_is_named(op, dtype, rng):
-    arrays, named = inputs(op, SMALL, rng)
+    arrays, named = inputs(op, SMALL, rng, np.float32)
     for i in [i for i, x in enumerate(arrays) if x.dtype == np.float32]:
         with pytest.raises(TypeError, match=dtype):
             run(op, [*arrays[:i], arrays[i].astype(dtype), *arrays[i + 1 :]], named)
@@ -277,15 +307,15 @@ def test_wrong_dtype_is_named(op, dtype, rng):
 
 
 @pytest.mark.parametrize("name", [name for name, op in OPS.items() if len(op.arrays) > 1])
-def test_one_dimension_too_many(name, rng):
-    arrays, named = inputs(OPS[name], SMALL, rng)
+def test_one_dimension_too_many(name, rng, dtype):
+    arrays, named = inputs(OPS[name], SMALL, rng, dtype)
     for i, x in enumerate(arrays):
         with pytest.raises(ValueError, match=r"shape|dimension"):
             run(OPS[name], [*arrays[:i], x[None], *arrays[i + 1 :]], named)
 
 
 @pytest.mark.parametrize("name", [name for name, op in OPS.items() if "precision" in op.options])
-def test_unknown_precision(name, rng):
+def test_unknown_precision(name, rng, dtype):
     op = replace(OPS[name], options={**OPS[name].options, "precision": "exact"})
     with pytest.raises(ValueError, match="highest"):
-        run(op, *inputs(op, SMALL, rng))
+        run(op, *inputs(op, SMALL, rng, dtype))

@@ -33,9 +33,9 @@ TRANSPOSES = pytest.mark.parametrize(
 )
 
 
-def operands(m, n, k, rng, transpose_a=False, transpose_b=False):
-    a = rng.standard_normal((k, m) if transpose_a else (m, k), np.float32)
-    return a, rng.standard_normal((n, k) if transpose_b else (k, n), np.float32)
+def operands(m, n, k, rng, dtype, transpose_a=False, transpose_b=False):
+    a = rng.standard_normal((k, m) if transpose_a else (m, k), dtype)
+    return a, rng.standard_normal((n, k) if transpose_b else (k, n), dtype)
 
 
 def assert_gemm(got, a, b, *, precision="ieee", alpha=1.0, beta=0.0, out=None, **transposes):
@@ -50,52 +50,52 @@ def assert_gemm(got, a, b, *, precision="ieee", alpha=1.0, beta=0.0, out=None, *
 
 @TRANSPOSES
 @pytest.mark.parametrize("shape", [*SHAPES, LARGE], ids=str)
-def test_against_float64(shape, transpose_a, transpose_b, isa, rng):
+def test_against_float64(shape, transpose_a, transpose_b, isa, rng, dtype):
     if isa == "scalar" and shape == LARGE:
         pytest.skip("the scalar FMA of libm is too slow for this size")
     transposes = dict(transpose_a=transpose_a, transpose_b=transpose_b)
-    a, b = operands(*shape, rng, **transposes)
+    a, b = operands(*shape, rng, dtype, **transposes)
     assert_gemm(kernels.gemm(a, b, **transposes), a, b, **transposes)
 
 
 @TRANSPOSES
 @pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (5, 3, 0), (0, 0, 0), (0, 0, 4)], ids=str)
-def test_empty(shape, transpose_a, transpose_b, isa, rng):
-    a, b = operands(*shape, rng, transpose_a, transpose_b)
+def test_empty(shape, transpose_a, transpose_b, isa, rng, dtype):
+    a, b = operands(*shape, rng, dtype, transpose_a, transpose_b)
     got = kernels.gemm(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
-    assert same_bits(got, np.zeros(shape[:2], np.float32))
+    assert same_bits(got, np.zeros(shape[:2], dtype))
 
 
 @TRANSPOSES
 @pytest.mark.parametrize("shape", [(15, 33, 40), (1, 65, 7), (7, 16, 1100), (3, 5, 0)], ids=str)
 @pytest.mark.parametrize("alpha", [1.0, -0.5, 0.3])
 @pytest.mark.parametrize("beta", [0.0, 1.0, -0.7])
-def test_alpha_and_beta(shape, alpha, beta, transpose_a, transpose_b, isa, rng):
+def test_alpha_and_beta(shape, alpha, beta, transpose_a, transpose_b, isa, rng, dtype):
     options = dict(alpha=alpha, beta=beta, transpose_a=transpose_a, transpose_b=transpose_b)
-    a, b = operands(*shape, rng, transpose_a, transpose_b)
-    c = rng.standard_normal(shape[:2], np.float32)
+    a, b = operands(*shape, rng, dtype, transpose_a, transpose_b)
+    c = rng.standard_normal(shape[:2], dtype)
     assert_gemm(kernels.gemm(a, b, out=c.copy(), **options), a, b, out=c, **options)
 
 
-def test_beta_zero_does_not_read_out(isa, rng):
-    a, b = operands(15, 33, 40, rng)
-    out = np.full((15, 33), np.nan, np.float32)
+def test_beta_zero_does_not_read_out(isa, rng, dtype):
+    a, b = operands(15, 33, 40, rng, dtype)
+    out = np.full((15, 33), np.nan, dtype)
     assert same_bits(kernels.gemm(a, b, beta=0.0, out=out), kernels.gemm(a, b))
 
 
 @pytest.mark.parametrize("precision", OPERANDS)
 @pytest.mark.parametrize("shape", [(14, 32, 64), (15, 33, 1500), (1, 100, 29)], ids=str)
-def test_exact_on_integers(precision, shape, isa, rng):
+def test_exact_on_integers(precision, shape, isa, rng, dtype):
     m, n, k = shape
     a, b = rng.integers(-8, 9, (m, k)), rng.integers(-8, 9, (k, n))
-    got = kernels.gemm(a.astype(np.float32), b.astype(np.float32), precision=precision)
+    got = kernels.gemm(a.astype(dtype), b.astype(dtype), precision=precision)
     assert np.array_equal(got, a @ b)
 
 
 @pytest.mark.parametrize("precision", OPERANDS)
 @pytest.mark.parametrize("shape", [(33, 65, 100), (14, 33, 1100)], ids=str)
-def test_precision_levels(precision, shape, isa, threads, rng):
-    a, b = operands(*shape, rng)
+def test_precision_levels(precision, shape, isa, threads, rng, dtype):
+    a, b = operands(*shape, rng, dtype)
     with threads(1):
         want = kernels.gemm(a, b, precision=precision)
     assert_gemm(want, a, b, precision=precision)
@@ -104,11 +104,11 @@ def test_precision_levels(precision, shape, isa, threads, rng):
 
 
 @pytest.mark.parametrize("precision", ["ieee", "highest"])
-def test_rows_and_columns_of_any_magnitude(precision, isa, rng):
+def test_rows_and_columns_of_any_magnitude(precision, isa, rng, dtype):
     """The componentwise bound holds where a split product would underflow."""
-    a, b = operands(29, 33, 64, rng)
-    a = np.ldexp(a, rng.integers(-60, 60, (29, 1))).astype(np.float32)
-    b = np.ldexp(b, rng.integers(-60, 60, (1, 33))).astype(np.float32)
+    a, b = operands(29, 33, 64, rng, dtype)
+    a = np.ldexp(a, rng.integers(-60, 60, (29, 1))).astype(dtype)
+    b = np.ldexp(b, rng.integers(-60, 60, (1, 33))).astype(dtype)
     assert_gemm(kernels.gemm(a, b, precision=precision), a, b)
 
 
@@ -117,7 +117,7 @@ def test_ieee_is_one_chain_of_fma(shape, isa, rng):
     """Product exact in float64, sum rounded to float32: an FMA up to double rounding, once in 2^29 steps."""
     if isa == "sse2":
         pytest.skip("sse2 has no FMA")
-    a, b = operands(*shape, rng)
+    a, b = operands(*shape, rng, np.float32)
     chain = np.zeros(shape[:2], np.float32)
     for p in range(shape[2]):
         chain = (chain + np.multiply.outer(a[:, p].astype(np.float64), b[p].astype(np.float64))).astype(
@@ -128,12 +128,12 @@ def test_ieee_is_one_chain_of_fma(shape, isa, rng):
 
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("precision", ["ieee", "highest"])
-def test_nan_and_infinity(special, precision, isa, rng):
-    a, b = operands(15, 33, 20, rng)
+def test_nan_and_infinity(special, precision, isa, rng, dtype):
+    a, b = operands(15, 33, 20, rng, dtype)
     a[3, 4], a[14, 19], b[0, 32], b[4, 7] = special, special, special, 0.0
     got = kernels.gemm(a, b, precision=precision)
     with np.errstate(all="ignore"):
-        want = reference.gemm(a, b).astype(np.float32)
+        want = reference.gemm(a, b).astype(dtype)
     assert np.array_equal(np.isnan(got), np.isnan(want))
     assert np.array_equal(got[np.isinf(want)], want[np.isinf(want)])
     assert np.isfinite(got[np.isfinite(want)]).all()
@@ -151,14 +151,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("shapes", "options", "message"), WRONG.values(), ids=WRONG)
-def test_wrong_arguments(shapes, options, message):
-    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+def test_wrong_arguments(shapes, options, message, dtype):
+    arrays = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
     with pytest.raises(ValueError, match=message):
         kernels.gemm(arrays.pop("a"), arrays.pop("b"), **arrays, **options)
 
 
-def test_out_may_not_be_an_operand():
-    x = np.zeros((4, 4), np.float32)
+def test_out_may_not_be_an_operand(dtype):
+    x = np.zeros((4, 4), dtype)
     with pytest.raises(ValueError, match="out"):
         kernels.gemm(x, np.ones_like(x), out=x)
     with pytest.raises(ValueError, match="out"):

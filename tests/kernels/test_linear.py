@@ -22,16 +22,16 @@ ACTIVATIONS = pytest.mark.parametrize(
 )
 
 
-def layer(m, n, k, rng):
+def layer(m, n, k, rng, dtype):
     """x, w, b and dy; x w + b stays where no activation is flat."""
-    x, w, b, dy = (rng.standard_normal(shape, np.float32) for shape in [(m, k), (k, n), (n,), (m, n)])
-    return x, w / np.float32(max(k, 1) ** 0.5), b, dy
+    x, w, b, dy = (rng.standard_normal(shape, dtype) for shape in [(m, k), (k, n), (n,), (m, n)])
+    return x, w / dtype(max(k, 1) ** 0.5), b, dy
 
 
 @EVERY_SHAPE
 @ACTIVATIONS
-def test_linear(shape, name, alpha, isa, rng):
-    x, w, bias, _ = layer(*shape, rng)
+def test_linear(shape, name, alpha, isa, rng, dtype):
+    x, w, bias, _ = layer(*shape, rng, dtype)
     for b, scale in ((bias, 1.0), (None, 1.0), (bias, 1 / 255)):
         options = dict(activation=name, alpha=alpha, scale=scale)
         want = reference.linear(x, w, b, **options)
@@ -39,18 +39,18 @@ def test_linear(shape, name, alpha, isa, rng):
         assert_within(kernels.linear(x, w, b, **options), want, "linear", k=shape[2], size=size)
 
 
-def saved_values(name, shape, rng):
+def saved_values(name, shape, rng, dtype):
     """What a layer with this activation saves: its input, or its output."""
-    z = rng.standard_normal(shape, np.float32)
+    z = rng.standard_normal(shape, dtype)
     return z if kernels.ACTIVATIONS[name][0] == "input" else kernels.activation(name, z)
 
 
 @EVERY_SHAPE
 @ACTIVATIONS
-def test_linear_backward_input(shape, name, alpha, isa, rng):
+def test_linear_backward_input(shape, name, alpha, isa, rng, dtype):
     m, n, k = shape
-    _, w, _, dy = layer(*shape, rng)
-    saved, options = saved_values(name, (m, k), rng), dict(activation=name, alpha=alpha)
+    _, w, _, dy = layer(*shape, rng, dtype)
+    saved, options = saved_values(name, (m, k), rng, dtype), dict(activation=name, alpha=alpha)
     size = reference.linear_backward_input(np.abs(dy), np.abs(w))
     got = kernels.linear_backward_input(dy, w, saved, **options)
     assert_within(
@@ -59,8 +59,8 @@ def test_linear_backward_input(shape, name, alpha, isa, rng):
 
 
 @EVERY_SHAPE
-def test_linear_backward_weights(shape, isa, rng):
-    x, _, _, dy = layer(*shape, rng)
+def test_linear_backward_weights(shape, isa, rng, dtype):
+    x, _, _, dy = layer(*shape, rng, dtype)
     size = reference.linear_backward_weights(np.abs(x), np.abs(dy))
     got = kernels.linear_backward_weights(x, dy)
     assert_within(
@@ -69,8 +69,8 @@ def test_linear_backward_weights(shape, isa, rng):
 
 
 @EVERY_SHAPE
-def test_bias(shape, isa, rng):
-    _, _, b, dy = layer(*shape, rng)
+def test_bias(shape, isa, rng, dtype):
+    _, _, b, dy = layer(*shape, rng, dtype)
     assert same_bits(kernels.bias_add(dy, b), dy + b)
     size = reference.bias_add_backward(np.abs(dy))
     got = kernels.bias_add_backward(dy)
@@ -79,13 +79,13 @@ def test_bias(shape, isa, rng):
 
 @ACTIVATIONS
 @pytest.mark.parametrize("shape", [(15, 33, 100), (64, 10, 65), (1, 17, 1100)], ids=str)
-def test_fused_is_the_composition_bit_for_bit(shape, name, alpha, isa, rng):
+def test_fused_is_the_composition_bit_for_bit(shape, name, alpha, isa, rng, dtype):
     m, _, k = shape
-    x, w, b, dy = layer(*shape, rng)
+    x, w, b, dy = layer(*shape, rng, dtype)
     ieee, fused = dict(precision="ieee"), dict(precision="ieee", activation=name, alpha=alpha)
     z = kernels.bias_add(kernels.gemm(x, w, **ieee), b)
     assert same_bits(kernels.linear(x, w, b, **fused), kernels.activation(name, z, alpha=alpha))
-    saved = saved_values(name, (m, k), rng)
+    saved = saved_values(name, (m, k), rng, dtype)
     dx = kernels.gemm(dy, w, transpose_b=True, **ieee)
     want = kernels.activation_backward(name, dx, saved, alpha=alpha)
     assert same_bits(kernels.linear_backward_input(dy, w, saved, **fused), want)
@@ -94,21 +94,21 @@ def test_fused_is_the_composition_bit_for_bit(shape, name, alpha, isa, rng):
     )
 
 
-def test_scale_is_applied_before_the_bias(isa, rng):
-    x, w, b, _ = layer(15, 33, 20, rng)
+def test_scale_is_applied_before_the_bias(isa, rng, dtype):
+    x, w, b, _ = layer(15, 33, 20, rng, dtype)
     got = kernels.linear(x, w, b, scale=0.0)
     assert same_bits(got, np.broadcast_to(b, got.shape).copy())
 
 
-def test_no_activation_needs_nothing_saved(isa, rng):
-    _, w, _, dy = layer(15, 33, 20, rng)
-    saved = np.full((15, 20), np.nan, np.float32)
+def test_no_activation_needs_nothing_saved(isa, rng, dtype):
+    _, w, _, dy = layer(15, 33, 20, rng, dtype)
+    saved = np.full((15, 20), np.nan, dtype)
     assert same_bits(kernels.linear_backward_input(dy, w), kernels.linear_backward_input(dy, w, saved))
 
 
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinity(special, isa, rng):
-    x, w, b, dy = layer(15, 33, 20, rng)
+def test_nan_and_infinity(special, isa, rng, dtype):
+    x, w, b, dy = layer(15, 33, 20, rng, dtype)
     x[3, 7], b[32], dy[14, 0] = special, special, special
     for name in kernels.ACTIVATIONS:
         want = reference.linear(x, w, b, activation=name)
@@ -118,7 +118,7 @@ def test_nan_and_infinity(special, isa, rng):
         ("linear_backward_weights", (x, dy)),
         ("bias_add_backward", (dy,)),
     ]:
-        want = getattr(reference, function)(*arrays).astype(np.float32)
+        want = getattr(reference, function)(*arrays).astype(dtype)
         got = getattr(kernels, function)(*arrays)
         assert np.array_equal(got[~np.isfinite(want)], want[~np.isfinite(want)], equal_nan=True)
         assert np.isfinite(got[np.isfinite(want)]).all()
@@ -146,8 +146,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("function", "shapes", "options", "message"), WRONG.values(), ids=WRONG)
-def test_wrong_arguments(function, shapes, options, message):
+def test_wrong_arguments(function, shapes, options, message, dtype):
     if "out" in options:
-        options = options | dict(out=np.zeros(options["out"], np.float32))
+        options = options | dict(out=np.zeros(options["out"], dtype))
     with pytest.raises(ValueError, match=message):
-        getattr(kernels, function)(*[np.zeros(shape, np.float32) for shape in shapes], **options)
+        getattr(kernels, function)(*[np.zeros(shape, dtype) for shape in shapes], **options)

@@ -35,20 +35,20 @@ def assert_step(w, dw, velocity, options):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("with_velocity", [False, True])
-def test_steps(shape, options, with_velocity, isa, rng):
+def test_steps(shape, options, with_velocity, isa, rng, dtype):
     if options["momentum"] and not with_velocity:
         return
     w, velocity = (
-        rng.standard_normal(shape, np.float32),
-        np.zeros(shape, np.float32) if with_velocity else None,
+        rng.standard_normal(shape, dtype),
+        np.zeros(shape, dtype) if with_velocity else None,
     )
     for _ in range(4):
-        assert_step(w, rng.standard_normal(shape, np.float32), velocity, options)
+        assert_step(w, rng.standard_normal(shape, dtype), velocity, options)
 
 
-def test_nothing_beside_the_weights_is_written(isa, rng):
-    frame_w, frame_v = np.full((2, 64 + 37 + 64), np.nan, np.float32)
-    w, v, dw = frame_w[64:-64], frame_v[64:-64], rng.standard_normal(37, np.float32)
+def test_nothing_beside_the_weights_is_written(isa, rng, dtype):
+    frame_w, frame_v = np.full((2, 64 + 37 + 64), np.nan, dtype)
+    w, v, dw = frame_w[64:-64], frame_v[64:-64], rng.standard_normal(37, dtype)
     w[:], v[:] = 1.0, 0.5
     kernels.sgd_step(w, dw, lr=0.1, momentum=0.9, velocity=v)
     for frame in (frame_w, frame_v):
@@ -59,8 +59,8 @@ MOVING = [{}, dict(momentum=0.0), dict(momentum=0.9), dict(momentum=0.9, nestero
 
 
 @pytest.mark.parametrize("options", MOVING, ids=str)
-def test_nan_and_infinity(options, isa):
-    w, dw, velocity, want = np.zeros((4, 37), np.float32)
+def test_nan_and_infinity(options, isa, dtype):
+    w, dw, velocity, want = np.zeros((4, 37), dtype)
     moving = dict(options, velocity=velocity) if options else {}
     dw[[3, 20, 36]] = np.nan, np.inf, -np.inf
     kernels.sgd_step(w, dw, lr=0.5, **moving)
@@ -68,8 +68,8 @@ def test_nan_and_infinity(options, isa):
     assert np.array_equal(w, want, equal_nan=True)
 
 
-def test_a_learning_rate_of_zero_changes_nothing(isa, rng):
-    w, dw = rng.standard_normal((2, 100), np.float32)
+def test_a_learning_rate_of_zero_changes_nothing(isa, rng, dtype):
+    w, dw = rng.standard_normal((2, 100), dtype)
     before = w.copy()
     kernels.sgd_step(w, dw, lr=0.0, weight_decay=0.1)
     assert same_bits(w, before)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tolerances import U
+from tolerances import unit
 
 from mlpfast.kernels import reference
 
@@ -91,17 +91,17 @@ def test_network_gradient(name, rng):
 
 @NAMES
 @pytest.mark.parametrize("sizes", [(33, 65, 17, 10), (15, 31, 33, 3), (100, 13, 64, 17)], ids=str)
-def test_network_gradient_of_the_kernels(name, sizes, rng, isa):
+def test_network_gradient_of_the_kernels(name, sizes, dtype, rng, isa):
     """Sums of at most 100 terms, three deep: far below 500 u of the largest element."""
     from mlpfast import kernels
 
     x, parameters, y = problem(*sizes, rng)
-    x, parameters = x.astype(np.float32), [p.astype(np.float32) for p in parameters]
+    x, parameters = x.astype(dtype), [p.astype(dtype) for p in parameters]
     loss, gradients = two_layers(kernels, name, x, parameters, y)
     want_loss, want = two_layers(reference, name, x, parameters, y)
-    assert loss == pytest.approx(want_loss, rel=100 * U)
+    assert loss == pytest.approx(want_loss, rel=100 * unit(dtype))
     for got, expected in zip(gradients, want, strict=True):
-        assert_close(got, expected, rtol=500 * U)
+        assert_close(got, expected, rtol=500 * unit(dtype))
 
 
 def test_conventions():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tolerances import U, assert_within, same_bits
+from tolerances import assert_within, same_bits, unit
 
 from mlpfast import kernels
 from mlpfast.kernels import reference
@@ -21,14 +21,13 @@ OPTIONS = {
 EVERY_OPTION = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
-def batch(m, c, rng, options=(), scale=3.0):
+def batch(m, c, rng, dtype, options=(), scale=3.0):
     """Logits, labels, and the options with their weights made."""
     weights = {
-        name: rng.uniform(0.1, 2, n).astype(np.float32)
-        for name, n in (("class_weight", c), ("sample_weight", m))
+        name: rng.uniform(0.1, 2, n).astype(dtype) for name, n in (("class_weight", c), ("sample_weight", m))
     }
     options = {name: weights.get(name, value) for name, value in dict(options).items()}
-    return rng.normal(0, scale, (m, c)).astype(np.float32), rng.integers(0, c, m), options
+    return rng.normal(0, scale, (m, c)).astype(dtype), rng.integers(0, c, m), options
 
 
 def assert_cross_entropy(x, y, reduction, **options):
@@ -43,17 +42,18 @@ def assert_cross_entropy(x, y, reduction, **options):
     share = 1 / divisor if divisor else 0.0
     if reduction == "none":
         assert_within(loss, want_loss, "cross_entropy", c=c, size=each + counted)
-        assert loss.dtype == np.float32
+        assert loss.dtype == x.dtype
     else:
         assert isinstance(loss, float)
-        assert_within(loss, want_loss, "cross_entropy_total", m=m, c=c, size=(each + counted).sum() * share)
+        size = (each + counted).sum() * share
+        assert_within(loss, want_loss, "cross_entropy_total", x.dtype, m=m, c=c, size=size)
     with np.errstate(invalid="ignore"):
         p, spread = reference.softmax(x), np.max(x, axis=1, keepdims=True).astype(np.float64) - x
         moved = np.where(p > 0, p * spread, 0.0)
     row = counted[:, None] * share
     size = row * (p + (np.arange(c) == y[:, None]) + options.get("label_smoothing", 0.0))
     assert_within(d_logits, want, "cross_entropy_backward", m=m, c=c, moved=row * moved, size=size)
-    assert d_logits.dtype == np.float32
+    assert d_logits.dtype == x.dtype
 
 
 def assert_softmax(x):
@@ -66,34 +66,34 @@ def assert_softmax(x):
 
 @EVERY_WIDTH
 @EVERY_OPTION
-def test_cross_entropy(c, options, isa, rng):
-    x, y, options = batch(13, c, rng, options)
+def test_cross_entropy(c, options, isa, rng, dtype):
+    x, y, options = batch(13, c, rng, dtype, options)
     for reduction in ("mean", "sum", "none"):
         assert_cross_entropy(x, y, reduction, **options)
 
 
 @pytest.mark.parametrize("m", [0, 1, 2, 15, 16, 64, 100, 1025])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_any_number_of_rows(m, reduction, isa, rng):
-    x, y, options = batch(m, 10, rng, OPTIONS["everything"])
+def test_any_number_of_rows(m, reduction, isa, rng, dtype):
+    x, y, options = batch(m, 10, rng, dtype, OPTIONS["everything"])
     assert_cross_entropy(x, y, reduction)
     assert_cross_entropy(x, y, reduction, **options)
 
 
 @EVERY_WIDTH
-def test_softmax(c, isa, rng):
-    x, _, _ = batch(13, c, rng)
+def test_softmax(c, isa, rng, dtype):
+    x, _, _ = batch(13, c, rng, dtype)
     assert_softmax(x)
-    assert np.abs(kernels.softmax(x).astype(np.float64).sum(axis=1) - 1).max() <= (c / 8 + 8) * U
+    assert np.abs(kernels.softmax(x).astype(np.float64).sum(axis=1) - 1).max() <= (c / 8 + 8) * unit(dtype)
     logits_of_zero_sum, _ = kernels.softmax_cross_entropy(x, np.zeros(13, np.int64), reduction="none")
     assert (logits_of_zero_sum >= 0).all()
 
 
 @EVERY_WIDTH
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 100.0, 1e4, 1e30])
-def test_extreme_logits(c, scale, isa, rng):
-    x, y, _ = batch(9, c, rng)
-    x = (scale * np.clip(x, -1, 1)).astype(np.float32)
+def test_extreme_logits(c, scale, isa, rng, dtype):
+    x, y, _ = batch(9, c, rng, dtype)
+    x = (scale * np.clip(x, -1, 1)).astype(dtype)
     assert_softmax(x)
     for options in ({}, dict(label_smoothing=0.1)):
         assert_cross_entropy(x, y, "mean", **options)
@@ -103,18 +103,18 @@ def test_extreme_logits(c, scale, isa, rng):
 
 
 @EVERY_WIDTH
-def test_equal_logits(c, isa):
-    x, y = np.full((5, c), -1234.5, np.float32), np.arange(5) % c
+def test_equal_logits(c, isa, dtype):
+    x, y = np.full((5, c), -1234.5, dtype), np.arange(5) % c
     loss, _ = kernels.softmax_cross_entropy(x, y)
-    assert loss == pytest.approx(np.log(c), rel=(c / 8 + 8) * U)
+    assert loss == pytest.approx(np.log(c), rel=(c / 8 + 8) * unit(dtype))
     assert_softmax(x)
     assert_cross_entropy(x, y, "mean")
 
 
 @pytest.mark.parametrize("c", [1, 5, 8, 17, 64])
-def test_infinite_and_nan_logits(c, isa, rng):
+def test_infinite_and_nan_logits(c, isa, rng, dtype):
     """One infinity of each sign, one NaN, and a row of only -inf, each in its own row."""
-    x, y, _ = batch(6, c, rng)
+    x, y, _ = batch(6, c, rng, dtype)
     x[0, c // 2], x[1, c // 2], x[2, c - 1], x[3] = np.inf, -np.inf, np.nan, -np.inf
     assert_softmax(x)
     assert_cross_entropy(x, y, "none")
@@ -124,9 +124,9 @@ def test_infinite_and_nan_logits(c, isa, rng):
 
 @EVERY_OPTION
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_ignored_rows_count_nowhere(options, reduction, isa, rng):
+def test_ignored_rows_count_nowhere(options, reduction, isa, rng, dtype):
     """Whatever they hold, even NaN; ignore_index need not be a class."""
-    x, y, options = batch(17, 10, rng, options)
+    x, y, options = batch(17, 10, rng, dtype, options)
     ignored = np.arange(17) % 3 == 0
     weights = {} if "sample_weight" not in options else dict(sample_weight=options["sample_weight"][~ignored])
     x[ignored], y[ignored] = np.nan, -100
@@ -137,17 +137,17 @@ def test_ignored_rows_count_nowhere(options, reduction, isa, rng):
         x[~ignored], y[~ignored], reduction=reduction, **(options | weights | dict(ignore_index=-100))
     )
     assert np.allclose(
-        np.asarray(loss).reshape(-1)[~ignored] if reduction == "none" else loss, kept, rtol=16 * U
+        np.asarray(loss).reshape(-1)[~ignored] if reduction == "none" else loss, kept, rtol=16 * unit(dtype)
     )
-    assert np.allclose(d_logits[~ignored], d_kept, rtol=16 * U, atol=1e-12)
+    assert np.allclose(d_logits[~ignored], d_kept, rtol=16 * unit(dtype), atol=1e-12)
     assert not d_logits[ignored].any()
     assert reduction != "none" or not loss[ignored].any()
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_no_row_left(reduction, isa, rng):
-    x, _, _ = batch(7, 10, rng)
-    for options in (dict(ignore_index=3, label_smoothing=0.1), dict(sample_weight=np.zeros(7, np.float32))):
+def test_no_row_left(reduction, isa, rng, dtype):
+    x, _, _ = batch(7, 10, rng, dtype)
+    for options in (dict(ignore_index=3, label_smoothing=0.1), dict(sample_weight=np.zeros(7, dtype))):
         loss, d_logits = kernels.softmax_cross_entropy(x, np.full(7, 3), reduction=reduction, **options)
         assert not np.any(loss)
         assert not d_logits.any()
@@ -157,7 +157,7 @@ def test_no_row_left(reduction, isa, rng):
     "dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", ">i2", ">u8"]
 )
 def test_labels_of_any_integer_dtype(dtype, rng):
-    x, y, _ = batch(33, 17, rng)
+    x, y, _ = batch(33, 17, rng, np.float32)
     want_loss, want = kernels.softmax_cross_entropy(x, y, ignore_index=4)
     loss, d_logits = kernels.softmax_cross_entropy(x, y.astype(dtype), ignore_index=4)
     assert loss == want_loss

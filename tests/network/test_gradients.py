@@ -6,7 +6,7 @@ Every activation, on shapes that cross gemm tiles and slabs of rows; class and s
 import numpy as np
 import pytest
 from problems import Problem, reference_gradients
-from tolerances import U
+from tolerances import unit
 
 from mlpfast import MLP
 from mlpfast.kernels import ACTIVATIONS
@@ -67,28 +67,50 @@ def test_the_reference_against_central_differences(name, sizes, rows, rng):
 
 def assert_close(got, want, sizes, rows):
     """Within k u of the largest element, k the longest sum on its way and the rounding of each layer."""
-    bound = (max(*sizes, rows) + 200) * U
     for a, b in zip(got, want, strict=True):
-        assert a.shape == b.shape and a.dtype == np.float32
+        bound = (max(*sizes, rows) + 200) * unit(a.dtype)
+        assert a.shape == b.shape
         assert np.abs(a - b).max() <= bound * np.abs(b).max()
 
 
 @NAMES
 @EVERY_SHAPE
-def test_gradients_of_a_model(name, sizes, rows, rng, isa):
-    case = problem(sizes, rows, name, input_scale=0.5, input_shift=0.25)
+def test_gradients_of_a_model(name, sizes, rows, dtype, rng, isa):
+    case = problem(sizes, rows, name, input_scale=0.5, input_shift=0.25).of(dtype)
     x, y = case.data(rng)
     model = case.trainer().model
     loss, gradients = model.loss_and_gradients(x, y)
     want, expected = reference_gradients(model, x, y)
-    assert loss == pytest.approx(want, rel=1e-5)
+    assert loss == pytest.approx(want, rel=100 * unit(dtype))
+    assert all(g.dtype == dtype for g in gradients)
     assert_close(gradients, expected, sizes, rows)
 
 
+@NAMES
+@EVERY_SHAPE
+def test_float64_gradients_against_central_differences(name, sizes, rows, rng):
+    """At four numbers of each parameter, relative to its largest gradient."""
+    case = problem(sizes, rows, name, input_scale=0.7, input_shift=0.1).of(np.float64)
+    x, y = case.data(rng)
+    model = case.trainer().model
+
+    def loss_with(parameter, at, value):
+        old, parameter[at] = parameter[at], value
+        loss = model.evaluate(x, y)["loss"]
+        parameter[at] = old
+        return loss
+
+    for parameter, gradient in zip(model.parameters, model.loss_and_gradients(x, y)[1], strict=True):
+        for _ in range(4):
+            at = tuple(rng.integers(0, parameter.shape))
+            above, below = (loss_with(parameter, at, parameter[at] + step) for step in (H, -H))
+            assert abs((above - below) / (2 * H) - gradient[at]) <= 1e-6 * np.abs(gradient).max()
+
+
 @EVERY_WEIGHT
-def test_weighted_step(weights, rng, isa):
+def test_weighted_step(weights, dtype, rng, isa):
     """With zero weights and lr 1, a step is the gradient."""
-    case = Problem((12, 5), 40, 40, model=dict(init="zeros"), lr=1.0)
+    case = Problem((12, 5), 40, 40, model=dict(init="zeros"), lr=1.0).of(dtype)
     x, y = case.data(rng)
     trainer = case.trainer()
     trainer.model.parameters[1][...] = 0
@@ -116,10 +138,10 @@ def test_pytorch_weights_alike(weights, rng, torch):
 
 
 @NAMES
-def test_pytorch_gradients_alike(name, rng, torch):
+def test_pytorch_gradients_alike(name, dtype, rng, torch):
     model, x, y = (
-        MLP([12, 33, 5], activation=name),
-        rng.standard_normal((40, 12), np.float32),
+        MLP([12, 33, 5], activation=name, dtype=dtype.__name__),
+        rng.standard_normal((40, 12), dtype),
         rng.integers(0, 5, 40),
     )
     w1, b1, w2, b2 = parameters = [torch.tensor(p.copy(), requires_grad=True) for p in model.parameters]
@@ -127,8 +149,27 @@ def test_pytorch_gradients_alike(name, rng, torch):
     loss = torch.nn.functional.cross_entropy(act(torch.tensor(x) @ w1 + b1) @ w2 + b2, torch.tensor(y))
     loss.backward()
     got, gradients = model.loss_and_gradients(x, y)
-    assert got == pytest.approx(loss.item(), rel=1e-5)
+    assert got == pytest.approx(loss.item(), rel=100 * unit(dtype))
     assert_close(gradients, [p.grad.numpy() for p in parameters], model.sizes, 40)
+
+
+def test_pytorch_trains_alike_in_float64(rng, torch):
+    case = Problem((12, 33, 5), 40, 8, "tanh", fit=dict(shuffle=False), sgd=dict(momentum=0.9, nesterov=True))
+    case = case.of(np.float64)
+    x, y = case.data(rng)
+    trainer = case.trainer()
+    w1, b1, w2, b2 = parameters = [
+        torch.tensor(p.copy(), requires_grad=True) for p in trainer.model.parameters
+    ]
+    optimizer = torch.optim.SGD(parameters, lr=case.lr, **case.sgd)
+    trainer.fit(x, y, epochs=20, batch_size=case.batch, shuffle=False)
+    for i in list(range(0, 40, case.batch)) * 20:
+        outputs = torch.tanh(torch.tensor(x[i : i + case.batch]) @ w1 + b1) @ w2 + b2
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(outputs, torch.tensor(y[i : i + case.batch])).backward()
+        optimizer.step()
+    for ours, theirs in zip(trainer.model.parameters, parameters, strict=True):
+        np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=0, atol=1e-12)
 
 
 def test_a_gradient_of_relu_at_zero_is_zero():
@@ -145,4 +186,4 @@ def test_tanh_is_a_sigmoid_moved(rng):
     w1, b1, w2, b2 = tanh.parameters
     for p, value in zip(sigmoid.parameters, (2 * w1, 2 * b1, 2 * w2, b2 - w2.sum(axis=0)), strict=True):
         p[...] = value
-    np.testing.assert_allclose(tanh.forward(x), sigmoid.forward(x), rtol=0, atol=100 * U)
+    np.testing.assert_allclose(tanh.forward(x), sigmoid.forward(x), rtol=0, atol=100 * unit(np.float32))
