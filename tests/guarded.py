@@ -1,4 +1,4 @@
-"""Every kernel, and networks, on arrays that end where the process has no rights: `guarded.py ISA SIDE`.
+"""Every kernel and networks on arrays that end where the process has no rights: `guarded.py ISA SIDE DTYPE`.
 
 An array lies against a forbidden page, which follows its last byte (SIDE "after") or precedes its first.
 The bytes on its other side and between its rows must keep what they hold. Leaving an array is SIGSEGV.
@@ -71,7 +71,7 @@ class Memory:
     """A Guarded for each name of an array."""
 
     def __init__(self, side):
-        self.places = defaultdict(lambda: Guarded(side, 4 << 20))
+        self.places = defaultdict(lambda: Guarded(side, 8 << 20))
         self.used = set()
 
     def hold(self, name, x, layout="plain"):
@@ -94,13 +94,13 @@ def every_op():
             yield f"{op} {name}", replace(OPS[op], options=options)
 
 
-def check_op(memory, name, op, size, layout, rng):
-    arrays, named = inputs(op, size, rng)
+def check_op(memory, name, op, size, layout, rng, dtype):
+    arrays, named = inputs(op, size, rng, dtype)
     want = run(op, arrays, named)
     held = [memory.hold(f"argument {i}", x, layout) for i, x in enumerate(arrays)]
     more = {key: memory.hold(key, x) for key, x in named.items()}
     if op.out:
-        more["out"] = memory.hold("out", np.zeros(shape(op.out, size), np.float32))
+        more["out"] = memory.hold("out", np.zeros(shape(op.out, size), dtype))
     result = getattr(kernels, op.function)(*op.name, *held, **more, **op.options)
     got = [held[0], more["velocity"]] if op.in_place else result if isinstance(result, tuple) else [result]
     for x, y in zip(got, want, strict=True):
@@ -108,20 +108,20 @@ def check_op(memory, name, op, size, layout, rng):
     memory.check((name, size, layout))
 
 
-def check_ops(memory, rng):
+def check_ops(memory, rng, dtype):
     for name, op in every_op():
         words = {"".join(sorted(w)) for w in op.arrays}
         layouts = ["plain", "rows apart", "columns adjacent"] if words & {"km", "kn"} else ["plain"]
         sizes = SIZES if "k" in "".join(words) else [s for i, s in enumerate(SIZES) if i % 2 == 0]
         for size, layout in zip(sizes, itertools.cycle(layouts), strict=False):
-            check_op(memory, name, op, size, layout, rng)
+            check_op(memory, name, op, size, layout, rng, dtype)
         for size, layout in itertools.product(LARGE, layouts):
-            check_op(memory, name, op, size, layout, rng)
+            check_op(memory, name, op, size, layout, rng, dtype)
 
 
 def trained(sizes, activation, x, y, w, place, fused):
     """Parameters, velocity, loss, accuracy and outputs; `place` says where each array lies."""
-    model = mlpfast.MLP(sizes, activation=activation, input_scale=0.01)
+    model = mlpfast.MLP(sizes, activation=activation, input_scale=0.01, dtype=w.dtype.name)
     model._flat = place("parameters", model._flat)
     model.parameters = views(model._flat, [p.shape for p in model.parameters])
     trainer = mlpfast.Trainer(model, mlpfast.SGD(0.01, momentum=0.9, weight_decay=0.1))
@@ -129,24 +129,24 @@ def trained(sizes, activation, x, y, w, place, fused):
     trainer.fused = fused
     trainer._progress = place("progress", np.zeros(6))
     x, w = place("x", x), place("sample_weight", w)
-    classes = place("class_weight", np.linspace(1, 2, sizes[-1], dtype=np.float32))
+    classes = place("class_weight", np.linspace(1, 2, sizes[-1], dtype=w.dtype))
     batch = max(1, len(x) // 2)
     trainer.fit(x, place("y", y), epochs=1, batch_size=batch, sample_weight=w, class_weight=classes)
     metrics = model.evaluate(x, y)
     return [model._flat, trainer.optimizer.velocity, np.array([*metrics.values()]), model.forward(x)]
 
 
-def check_networks(memory, rng):
+def check_networks(memory, rng, dtype):
     activations = itertools.cycle(kernels.ACTIVATIONS)
-    for sizes, rows, dtype in itertools.product(NETWORKS, (1, 17, 130), (np.uint8, np.float32)):
-        x = rng.integers(0, 256, (rows, sizes[0])).astype(dtype)
-        y, w = rng.integers(0, sizes[-1], rows).astype(np.int32), rng.random(rows, np.float32)
+    for sizes, rows, given in itertools.product(NETWORKS, (1, 17, 130), (np.uint8, dtype)):
+        x = rng.integers(0, 256, (rows, sizes[0])).astype(given)
+        y, w = rng.integers(0, sizes[-1], rows).astype(np.int32), rng.random(rows, dtype)
         for activation, fused in zip((next(activations), next(activations)), (True, False), strict=True):
             what = (sizes, activation, x, y, w)
             want = trained(*what, lambda _, array: array, fused)
             for got, expected in zip(trained(*what, memory.hold, fused), want, strict=True):
-                assert same_bits(got, expected), (sizes, rows, dtype, activation)
-            memory.check((sizes, rows, dtype, activation))
+                assert same_bits(got, expected), (sizes, rows, given, activation)
+            memory.check((sizes, rows, given, activation))
 
 
 if __name__ == "__main__":
@@ -154,4 +154,4 @@ if __name__ == "__main__":
     _cpu.set_isa(sys.argv[1])
     mlpfast.set_num_threads(3)
     for check in (check_ops, check_networks):
-        check(Memory(sys.argv[2]), np.random.default_rng(0))
+        check(Memory(sys.argv[2]), np.random.default_rng(0), getattr(np, sys.argv[3]))

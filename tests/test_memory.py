@@ -73,8 +73,8 @@ def in_a_new_process(*arguments):
 @pytest.mark.slow
 @pytest.mark.parametrize("side", ["after", "before"])
 @pytest.mark.parametrize("isa_name", _cpu.available_isas())
-def test_arrays_beside_forbidden_pages(isa_name, side):
-    done = in_a_new_process(f"{FOLDER}/guarded.py", isa_name, side)
+def test_arrays_beside_forbidden_pages(isa_name, side, dtype):
+    done = in_a_new_process(f"{FOLDER}/guarded.py", isa_name, side, dtype.__name__)
     assert done.returncode == 0, done.stderr
 
 
