@@ -193,6 +193,18 @@ void Backend<T>::finish_weights(int l, const Tile<T>& tile, network::UpdateMode 
   }
 }
 
+/// Of a batch of one example; its gradient passes through registers only.
+template <class T>
+void Backend<T>::outer_update(int l, Range rows, Range cols) const {
+  const auto below = static_cast<std::size_t>(l), above = below + 1;
+  const int64_t ld = spec_.outputs(l), offset = spec_.weights_at(l) + rows.begin * ld + cols.begin;
+  const T scale = l == 0 ? static_cast<T>(spec_.input_scale) : T(1);
+  OuterUpdateArgs<T> args{update_args(offset, rows.size(), {}, ld, scale), work_.activation[below].data + rows.begin,
+                          work_.gradient[above].data + cols.begin};
+  args.update.cols = cols.size();
+  table_.outer_update[static_cast<int>(job_.optimization->optimizer)](args);
+}
+
 template <class T>
 void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
   const auto below = static_cast<std::size_t>(l), above = below + 1;
@@ -206,7 +218,13 @@ void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
   const Grid grid = gemm_grid(m, n, batch_.rows, team_.size());
   const Range rows = share(m, 1, grid.rows, team_.rank() / grid.cols);
   const Range cols = share(n, table_.lanes, grid.cols, team_.rank() % grid.cols);
-  if (rows.size() > 0 && cols.size() > 0) gemm_part(table_, problem, rows, cols, Epilogue<T>(finish));
+  if (rows.size() > 0 && cols.size() > 0) {
+    if (batch_.rows == 1 && mode == network::UpdateMode::fused) {
+      outer_update(l, rows, cols);
+    } else {
+      gemm_part(table_, problem, rows, cols, Epilogue<T>(finish));
+    }
+  }
   bias_gradient(l, mode);
 }
 

@@ -97,6 +97,7 @@ class Backend {
   double batch_weight() const;
   UpdateArgs<T> update_args(int64_t offset, int64_t rows, Matrix<const T> dw, int64_t ld, T scale) const;
   void finish_weights(int l, const Tile<T>& tile, network::UpdateMode mode) const;
+  void outer_update(int l, Range rows, Range cols) const;
   void bias_gradient(int l, network::UpdateMode mode);
 
   Team& team_;

@@ -12,8 +12,8 @@ namespace mlpfast::cpu {
 using std::int64_t;
 
 inline constexpr int max_tile_rows = 14;
-inline constexpr int max_tile_vectors = 4;
-inline constexpr int panel_bytes = 256;  // widest panel of b: max_tile_vectors of the widest register
+inline constexpr int max_tile_vectors = 16;
+inline constexpr int panel_bytes = 256;  // widest packed panel of b: tile_vectors of the widest register
 
 template <class T>
 struct Matrix {
@@ -74,6 +74,13 @@ struct UpdateArgs {
   ops::StepScalars<T> scalars;
 };
 
+/// The gradient of one example: dw = x * dy, as gemm sums it, never stored.
+template <class T>
+struct OuterUpdateArgs {
+  UpdateArgs<T> update;  // without dw
+  const T *x, *dy;       // [rows], [cols]
+};
+
 /// Softmax cross-entropy of rows; formulas in ops/loss.h. Null: class_weight, row_weight 1; d_logits, correct not
 /// wanted.
 template <class T>
@@ -95,7 +102,8 @@ struct KernelTable {
   using Gemm = void (*)(const GemmTile<T>&);
 
   int lanes;
-  int tile_vectors;                                  // widest gemm tile
+  int tile_vectors;                                  // width of the gemm tile for many rows
+  int widest_tile;                                   // of the one for a single row
   int tile_rows[max_tile_vectors];                   // tallest for each width
   Gemm gemm[2][2][max_tile_vectors][max_tile_rows];  // [a transposed][last vector partial][vectors - 1][rows - 1]
   void (*pack)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);             // panel[p][j] = b[p][j]
@@ -104,6 +112,7 @@ struct KernelTable {
   void (*backward[ops::activation_count])(const BackwardArgs<T>&);
   void (*combine)(const CombineArgs<T>&);
   void (*update[ops::optimizer_count])(const UpdateArgs<T>&);
+  void (*outer_update[ops::optimizer_count])(const OuterUpdateArgs<T>&);
   void (*column_sums)(int64_t rows, int64_t cols, Matrix<const T> x, T* sums);
   void (*softmax)(int64_t rows, int64_t cols, Matrix<const T> x, Matrix<T> y);
   void (*cross_entropy)(const CrossEntropyArgs<T>&);

@@ -6,7 +6,12 @@ namespace mlpfast::cpu {
 namespace {
 
 constexpr int64_t a_block_bytes = 512 << 10;  // rows of a kept in L2 while panels of b pass by
-constexpr int64_t pack_from_rows = 96;        // below, a copied panel of b is not used often enough
+constexpr int64_t pack_for = 96;              // rows of a (columns of b): for fewer a copy is not used often enough
+constexpr int64_t short_k = 64;               // up to here a tile is summed so fast that its epilogue waits for more
+constexpr int64_t group_bytes = 16 << 10;     // of finished tiles, in L1
+
+template <class T>
+constexpr int64_t line = 64 / sizeof(T);  // of cache, in numbers
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -17,19 +22,25 @@ int64_t block_k(int64_t k) {
   return round_up((k + blocks - 1) / blocks, 8);
 }
 
-/// Rows of b off the cache lines cost two lines a load (as NumPy's arrays do: packing gains 10 %), rows a power of two
-/// apart fall into the same cache sets, rows far apart need a TLB entry each.
+/// Rows a power of two apart fall into the same cache sets, rows far apart need a TLB entry each.
 template <class T>
-bool worth_packing(int64_t rows, Matrix<const T> b) {
-  const auto address = reinterpret_cast<std::uintptr_t>(b.data), pitch = static_cast<std::uintptr_t>(b.ld) * sizeof(T);
-  return rows >= pack_from_rows && ((address | pitch) % 64 != 0 || pitch % 2048 == 0 || pitch >= 16384);
+bool badly_spaced(Matrix<const T> x) {
+  const auto pitch = static_cast<std::uintptr_t>(x.ld) * sizeof(T);
+  return pitch % 2048 == 0 || pitch >= 16384;
+}
+
+/// Rows off the cache lines cost two lines a load (as NumPy's arrays do: packing gains 10 %).
+template <class T>
+bool misaligned(Matrix<const T> x) {
+  return (reinterpret_cast<std::uintptr_t>(x.data) | static_cast<std::uintptr_t>(x.ld) * sizeof(T)) % 64 != 0;
 }
 
 /// Per thread, not on the stack: that of a user's thread may be small.
 template <class T>
 struct Scratch {
   alignas(64) T panel[max_block_k * panel_bytes / sizeof(T)];
-  alignas(64) T tile[max_tile_rows * panel_bytes / sizeof(T)];
+  alignas(64) T tiles[group_bytes / sizeof(T)];
+  alignas(64) T block[a_block_bytes / sizeof(T) + 2 * max_block_k * line<T>];
 };
 template <class T>
 thread_local Scratch<T> scratch;
@@ -43,37 +54,69 @@ class Part {
   void run() {
     const int64_t depth = block_k(problem_.k);
     const int64_t height = std::max<int64_t>(max_tile_rows, a_block_bytes / (depth * int64_t(sizeof(T))));
-    const int64_t vectors = (cols_.size() + table_.lanes - 1) / table_.lanes;
-    const int panels = static_cast<int>((vectors + table_.tile_vectors - 1) / table_.tile_vectors);
+    const int64_t vectors = (cols_.size() + table_.lanes - 1) / table_.lanes, most = tile_vectors();
+    const int panels = static_cast<int>((vectors + most - 1) / most);
     int64_t p = 0;
     do {
       const Range block{p, std::min(problem_.k, p + depth)};
-      for (int64_t i = rows_.begin; i < rows_.end; i += height)
+      for (int64_t i = rows_.begin; i < rows_.end; i += height) {
+        const Range rows{i, std::min(rows_.end, i + height)};
+        const Matrix<const T> a = left(block, rows);
         for (int j = 0; j < panels; ++j) {
           const Range cols = share(cols_.size(), table_.lanes, panels, j);
-          panel(block, {i, std::min(rows_.end, i + height)}, {cols_.begin + cols.begin, cols_.begin + cols.end});
+          panel(block, rows, {cols_.begin + cols.begin, cols_.begin + cols.end}, a);
         }
+      }
       p += depth;
     } while (p < problem_.k);
   }
 
  private:
-  /// All rows against one panel of at most tile_vectors registers of columns.
-  void panel(Range k, Range rows, Range cols) {
+  /// Registers a panel of b is wide: as many as a tile of all rows can have, where these are few.
+  int tile_vectors() const {
+    int vectors = problem_.transpose_b ? table_.tile_vectors : table_.widest_tile;
+    while (vectors > table_.tile_vectors && table_.tile_rows[vectors - 1] < rows_.size()) --vectors;
+    return vectors;
+  }
+
+  /// All rows against one panel; `a` begins at the first row of the block.
+  void panel(Range k, Range rows, Range cols, Matrix<const T> a) {
     const Matrix<const T> b = right(k, rows.size(), cols);
     const int vectors = static_cast<int>((cols.size() + table_.lanes - 1) / table_.lanes);
     const int64_t most = table_.tile_rows[vectors - 1], strips = (rows.size() + most - 1) / most;
+    const int64_t pitch = vectors * table_.lanes;
+    const int64_t group = k.size() > short_k ? most : std::max(most, group_bytes / (pitch * int64_t(sizeof(T))));
+    Tile<T> done{rows.begin, cols.begin, 0, cols.size(), {}};  // and not yet finished by the epilogue
     for (int64_t s = 0; s < strips; ++s) {  // strips of equal height: a short last one would waste registers
       const Range strip = share(rows.size(), 1, static_cast<int>(strips), static_cast<int>(s));
-      tile(k, {rows.begin + strip.begin, rows.begin + strip.end}, cols, vectors, b);
+      if (done.rows + strip.size() > group) finish(k, done);
+      if (done.rows == 0) done.sum = problem_.c.data ? problem_.c.at(done.i, done.j) : Matrix<T>{tiles_, pitch};
+      sum(k, problem_.transpose_a ? a.at(0, strip.begin) : a.at(strip.begin, 0), strip.size(), vectors, b, done);
+      done.rows += strip.size();
     }
+    finish(k, done);
+  }
+
+  void finish(Range k, Tile<T>& done) const {
+    if (epilogue_.call && k.end == problem_.k) epilogue_.call(epilogue_.context, done);
+    done.i += done.rows;
+    done.rows = 0;
+  }
+
+  Matrix<const T> left(Range k, Range rows) {
+    if (!problem_.transpose_a) return problem_.a.at(rows.begin, k.begin);
+    const Matrix<const T> a = problem_.a.at(k.begin, rows.begin);
+    if (cols_.size() < pack_for || !badly_spaced(a)) return a;
+    const Matrix<T> packed{block_, round_up(rows.size(), line<T>) + line<T>};
+    table_.pack(k.size(), rows.size(), a, packed);
+    return {packed.data, packed.ld};
   }
 
   Matrix<const T> right(Range k, int64_t rows, Range cols) {
-    const Matrix<T> packed{panel_, max_tile_vectors * table_.lanes};
+    const Matrix<T> packed{panel_, table_.tile_vectors * table_.lanes};
     if (problem_.transpose_b) {
       table_.pack_transposed(k.size(), cols.size(), problem_.b.at(cols.begin, k.begin), packed);
-    } else if (worth_packing<T>(rows, problem_.b)) {
+    } else if (rows >= pack_for && (misaligned(problem_.b) || badly_spaced(problem_.b))) {
       table_.pack(k.size(), cols.size(), problem_.b.at(k.begin, cols.begin), packed);
     } else {
       return problem_.b.at(k.begin, cols.begin);
@@ -81,16 +124,11 @@ class Part {
     return {packed.data, packed.ld};
   }
 
-  void tile(Range k, Range rows, Range cols, int vectors, Matrix<const T> b) {
-    const bool partial = cols.size() % table_.lanes != 0;
-    const Matrix<T> sum =
-        problem_.c.data ? problem_.c.at(rows.begin, cols.begin) : Matrix<T>{tile_, max_tile_vectors * table_.lanes};
-    const auto& a = problem_.a;
-    const auto left = problem_.transpose_a ? a.at(k.begin, rows.begin) : a.at(rows.begin, k.begin);
-    table_.gemm[problem_.transpose_a][partial][vectors - 1][rows.size() - 1](
-        {k.size(), left, b, sum, cols.size(), k.begin > 0});
-    if (epilogue_.call && k.end == problem_.k)
-      epilogue_.call(epilogue_.context, {rows.begin, cols.begin, rows.size(), cols.size(), sum});
+  /// The next `rows` of `done`.
+  void sum(Range k, Matrix<const T> a, int64_t rows, int vectors, Matrix<const T> b, const Tile<T>& done) const {
+    const bool partial = done.cols % table_.lanes != 0;
+    table_.gemm[problem_.transpose_a][partial][vectors - 1][rows - 1](
+        {k.size(), a, b, done.sum.at(done.rows, 0), done.cols, k.begin > 0});
   }
 
   const KernelTable<T>& table_;
@@ -98,7 +136,8 @@ class Part {
   Range rows_, cols_;
   Epilogue<T> epilogue_;
   T* const panel_ = scratch<T>.panel;
-  T* const tile_ = scratch<T>.tile;
+  T* const block_ = scratch<T>.block;
+  T* const tiles_ = scratch<T>.tiles;
 };
 
 }  // namespace

@@ -8,18 +8,18 @@
 
 namespace mlpfast::ops {
 
-/// What label, class weights and smoothing come to for one row.
-template <class T>
+/// What labels, class weights and smoothing come to.
+template <class V>
 struct RowWeights {
-  T target;     // (1 - e) w_y
-  T smoothing;  // e / c
-  T class_sum;  // sum of w
+  V target;                 // (1 - e) w_y
+  typename V::T smoothing;  // e / c
+  typename V::T class_sum;  // sum of w
 };
 
 /// loss from log s, z_y and sum_j w_j z_j (0 where there is no smoothing)
 template <class V>
-MLPFAST_INLINE V cross_entropy(const RowWeights<typename V::T>& w, V log_sum, V z_label, V weighted_z) {
-  const V hard = V::all(w.target) * (log_sum - z_label);
+MLPFAST_INLINE V cross_entropy(const RowWeights<V>& w, V log_sum, V z_label, V weighted_z) {
+  const V hard = w.target * (log_sum - z_label);
   if (w.smoothing == 0) return hard;
   return fma(V::all(w.smoothing), fma(V::all(w.class_sum), log_sum, V::all(0) - weighted_z), hard);
 }

@@ -77,18 +77,32 @@ void combine(const CombineArgs<typename V::T>& t) {
   }
 }
 
+/// One step on a register of row i, columns j ..
+template <class V, class F, class Access>
+MLPFAST_INLINE void update_vector(const UpdateArgs<typename V::T>& t, int64_t i, int64_t j, V dw, Access part) {
+  const int64_t at = i * t.w.ld + j;
+  V slot[ops::max_slots];
+  for (int s = 0; s < F::slots; ++s) slot[s] = part.load(t.slots[s] + at);
+  V w = part.load(t.w.data + at);
+  F::step(w, dw * V::all(t.scale), slot, t.scalars);
+  part.store(w, t.w.data + at);
+  for (int s = 0; s < F::slots; ++s) part.store(slot[s], t.slots[s] + at);
+}
+
 template <class V, class F>
 void update(const UpdateArgs<typename V::T>& t) {
-  const V scale = V::all(t.scale);
   for (int64_t i = 0; i < t.rows; ++i) {
-    const int64_t start = i * t.w.ld;
-    for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
-      V slot[ops::max_slots];
-      for (int s = 0; s < F::slots; ++s) slot[s] = part.load(t.slots[s] + start + j);
-      V w = part.load(t.w.row(i) + j);
-      F::step(w, part.load(t.dw.row(i) + j) * scale, slot, t.scalars);
-      part.store(w, t.w.row(i) + j);
-      for (int s = 0; s < F::slots; ++s) part.store(slot[s], t.slots[s] + start + j);
+    for_vectors<V>(t.cols, [&](int64_t j, auto part)
+                               MLPFAST_LAMBDA { update_vector<V, F>(t, i, j, part.load(t.dw.row(i) + j), part); });
+  }
+}
+
+template <class V, class F>
+void outer_update(const OuterUpdateArgs<typename V::T>& t) {
+  for (int64_t i = 0; i < t.update.rows; ++i) {
+    const V x = V::all(t.x[i]);
+    for_vectors<V>(t.update.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
+      update_vector<V, F>(t.update, i, j, fma(x, part.load(t.dy + j), V::all(0)), part);
     });
   }
 }

@@ -1,7 +1,7 @@
 // gemm micro-kernel: c[MR, NV vectors] = (c +) sum over p of a[i, p] * b[p, j], one FMA chain per output in order of p.
 // MR * NV accumulators stay in registers; each step loads NV vectors of b and broadcasts MR numbers of a. Wide, low
 // tiles load least per FMA: 6 x 4 vectors beat 14 x 2 by 8 % on a busy core of an Emerald Rapids, and tied on an idle
-// one.
+// one. A few rows of a take tiles as wide as registers allow, so that b, which is then read but once, streams.
 #pragma once
 #include "cpu/isa/elementwise.inl.h"
 
@@ -62,17 +62,28 @@ void gemm_tile(const GemmTile<typename V::T>& t) {
   Rows a(t.a);
   const T* b = t.b.data;
   for (int64_t p = 0; p < t.k; ++p, b += t.b.ld, a.advance()) {
-    V right[NV];
     MLPFAST_UNROLL
-    for (int j = 0; j < NV; ++j) {
-      right[j] = load(b, j);
-      __builtin_prefetch(b + prefetch_rows * t.b.ld + j * V::lanes);
-    }
-    MLPFAST_UNROLL
-    for (int i = 0; i < MR; ++i) {
-      const V left = V::all(a.at(i));
+    for (int j = 0; j < NV; ++j) __builtin_prefetch(b + prefetch_rows * t.b.ld + j * V::lanes);
+    if constexpr (MR < NV) {  // the fewer operands wait in registers
+      V left[MR];
       MLPFAST_UNROLL
-      for (int j = 0; j < NV; ++j) sum[i][j] = fma(left, right[j], sum[i][j]);
+      for (int i = 0; i < MR; ++i) left[i] = V::all(a.at(i));
+      MLPFAST_UNROLL
+      for (int j = 0; j < NV; ++j) {
+        const V right = load(b, j);
+        MLPFAST_UNROLL
+        for (int i = 0; i < MR; ++i) sum[i][j] = fma(left[i], right, sum[i][j]);
+      }
+    } else {
+      V right[NV];
+      MLPFAST_UNROLL
+      for (int j = 0; j < NV; ++j) right[j] = load(b, j);
+      MLPFAST_UNROLL
+      for (int i = 0; i < MR; ++i) {
+        const V left = V::all(a.at(i));
+        MLPFAST_UNROLL
+        for (int j = 0; j < NV; ++j) sum[i][j] = fma(left, right[j], sum[i][j]);
+      }
     }
   }
   MLPFAST_UNROLL
@@ -102,7 +113,8 @@ constexpr void fill_tile(KernelTable<typename V::T>& table) {
 template <class V, int NV = 1, int MR = 1>
 constexpr void fill_gemm(KernelTable<typename V::T>& table) {
   constexpr int widest = sizeof(V::tile_rows) / sizeof(V::tile_rows[0]);
-  table.tile_vectors = widest;
+  table.tile_vectors = V::tile_vectors;
+  table.widest_tile = widest;
   table.tile_rows[NV - 1] = V::tile_rows[NV - 1];
   fill_tile<V, NV, MR>(table);
   if constexpr (MR < V::tile_rows[NV - 1]) {

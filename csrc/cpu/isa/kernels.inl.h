@@ -1,8 +1,8 @@
 // Every SIMD kernel, once, over a vector type V that the including ISA file defines in its anonymous namespace.
 // Sealed: templates and forced inlines only, no library but <cstddef> and <cstdint>, one table exported.
 // Besides ops/portable.h, V has load(p), load(p, n), store(p), store(p, n) (n < lanes; the rest reads as 0 and is not
-// touched), load_uint8(p), load_uint8(p, n), transpose(V (&)[lanes]) and tile_rows[], the rows of its gemm tiles
-// of 1, 2, ... vectors.
+// touched), load_uint8(p), load_uint8(p, n), transpose(V (&)[lanes]), tile_rows[], the rows of its gemm tiles of 1, 2,
+// ... vectors, and tile_vectors, the width of its fastest.
 #pragma once
 #include "cpu/isa/elementwise.inl.h"
 #include "cpu/isa/gemm.inl.h"
@@ -29,7 +29,9 @@ constexpr KernelTable<typename V::T> make_table() {
   MLPFAST_ACTIVATIONS(MLPFAST_ROW)
 #undef MLPFAST_ROW
   row = 0;
-#define MLPFAST_ROW(name, functor) table.update[row++] = update<V, ops::functor>;
+#define MLPFAST_ROW(name, functor)             \
+  table.update[row] = update<V, ops::functor>; \
+  table.outer_update[row++] = outer_update<V, ops::functor>;
   MLPFAST_OPTIMIZERS(MLPFAST_ROW)
 #undef MLPFAST_ROW
   return table;

@@ -6,7 +6,7 @@ namespace {
 template <class Number>
 struct Vec {
   using T = Number;
-  static constexpr int lanes = 1, tile_rows[] = {4, 4, 4, 4};
+  static constexpr int lanes = 1, tile_vectors = 4, tile_rows[] = {4, 4, 4, 4};
   T v;
 
   static MLPFAST_INLINE Vec all(T x) { return {x}; }
