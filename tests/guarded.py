@@ -24,14 +24,20 @@ from test_every_op import OPS, inputs, run, shape
 from tolerances import same_bits
 
 PAGE, MARGIN, CANARY, NO_RIGHTS = mmap.PAGESIZE, 512, 0xA5, 0
-AWKWARD = (1, 3, 5, 15, 16, 17, 31, 33, 65)
+AWKWARD = (1, 3, 5, 10, 15, 16, 17, 31, 33, 65)
 SIZES = [
     dict(m=m, n=n, k=1 + (2 * i + j) % 40)
     for i, (m, n) in enumerate(itertools.product(AWKWARD, AWKWARD))
     for j in range(2)
 ]
 # Copied panels of b, passes over k, several threads.
-LARGE = [dict(m=97, n=33, k=1030), dict(m=131, n=129, k=65), dict(m=9, n=300, k=40), dict(m=1, n=1025, k=700)]
+LARGE = [
+    dict(m=97, n=33, k=1030),
+    dict(m=131, n=129, k=65),
+    dict(m=9, n=300, k=40),
+    dict(m=1, n=1025, k=700),
+    dict(m=2111, n=10, k=7),
+]
 NETWORKS = [(1, 1), (5, 3), (33, 17, 3), (16, 65, 15), (31, 1, 5, 33), (17, 33, 31, 10)]
 
 
