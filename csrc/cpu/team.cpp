@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <cmath>
@@ -10,20 +11,94 @@
 #include <fstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 namespace mlpfast::cpu {
 namespace {
 
-// A team pays off from here: twice OpenMP's hot fork and join of about 1 us (2 cores, Emerald Rapids).
+// A team pays off from here: many times its hot start and end of under 1 us (2 cores, Emerald Rapids).
 constexpr double work_per_thread = 1 << 18;
-constexpr int spins_before_yield = 2000;  // about 0.1 ms
+constexpr unsigned spins_before_yield = 2000;   // about 0.1 ms
+constexpr unsigned turns_before_sleep = 20000;  // some ms more: the next call of a loop in Python finds its team awake
 
 std::atomic<int> requested{0};
-std::atomic<bool> team_busy{false};
-std::atomic<bool> forked{false};
 
-// libgomp's threads do not survive fork: a child that enters a region would wait for them for ever.
-[[maybe_unused]] const int fork_guard = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+/// One turn of waiting: spins, then yields, so that more threads than CPUs go on.
+void wait_a_turn(unsigned turn) {
+  if (turn >= spins_before_yield) {
+    sched_yield();
+    return;
+  }
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  asm volatile("yield");
+#endif
+}
+
+/// One call of run_team, on its caller's stack.
+struct Call {
+  void (*body)(Team&, const void*);
+  const void* context;
+  int size;
+  Team::Meeting meeting;
+  alignas(64) std::atomic<int> running;  // members besides the caller
+};
+
+/// A thread that is the member of one rank in call after call. It lives as long as the process.
+class alignas(64) Worker {
+ public:
+  explicit Worker(int rank) : rank_(rank) { std::thread(&Worker::serve, this).detach(); }
+  void start(Call& call) {
+    call_ = &call;
+    if (state_.exchange(called, std::memory_order_acq_rel) == asleep) state_.notify_one();
+  }
+
+ private:
+  enum : int { idle, called, asleep };
+
+  void serve() {
+    for (;;) {
+      for (unsigned turn = 0; turn < turns_before_sleep && state_.load(std::memory_order_acquire) == idle; ++turn)
+        wait_a_turn(turn);
+      int tired = idle;
+      if (state_.compare_exchange_strong(tired, asleep)) state_.wait(asleep);
+      state_.store(idle, std::memory_order_relaxed);
+      Team team(rank_, call_->size, call_->meeting);
+      call_->body(team, call_->context);
+      call_->running.fetch_sub(1, std::memory_order_release);  // the call may be gone from here
+    }
+  }
+
+  const int rank_;
+  Call* call_ = nullptr;
+  std::atomic<int> state_{idle};
+};
+
+std::atomic<bool> team_busy{false};  // who sets it owns the two below
+Worker* workers[max_threads - 1];
+int worker_count = 0;
+
+// Threads do not survive fork: a child begins without workers, and without the call that another thread was in.
+[[maybe_unused]] const int fork_guard = pthread_atfork(nullptr, nullptr, [] {
+  worker_count = 0;
+  team_busy = false;
+});
+
+/// As many workers as wanted, or as the system grants. Signals are left to the program's own threads.
+int hire(int wanted) {
+  if (worker_count >= wanted) return wanted;
+  sigset_t all, before;
+  sigfillset(&all);
+  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&all, fault);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
+  try {
+    for (; worker_count < wanted; ++worker_count) workers[worker_count] = new Worker(worker_count + 1);
+  } catch (const std::exception&) {  // the team is smaller
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return worker_count;
+}
 
 int affinity_cpus() {
   cpu_set_t set;
@@ -86,17 +161,7 @@ void Team::barrier() {
     meeting_.phase.store(phase + 1, std::memory_order_release);
     return;
   }
-  for (int spin = 0; meeting_.phase.load(std::memory_order_acquire) == phase; ++spin) {
-    if (spin < spins_before_yield) {
-#if defined(__x86_64__)
-      __builtin_ia32_pause();
-#else
-      asm volatile("yield");
-#endif
-    } else {
-      sched_yield();
-    }
-  }
+  for (unsigned turn = 0; meeting_.phase.load(std::memory_order_acquire) == phase; ++turn) wait_a_turn(turn);
 }
 
 int num_threads() {
@@ -114,18 +179,19 @@ int threads_for(double work) {
 }
 
 void run_team(int threads, void (*body)(Team&, const void*), const void* context) {
-  Team::Meeting meeting;
-  if (threads > 1 && !forked && !omp_in_parallel() && !team_busy.exchange(true)) {
-#pragma omp parallel num_threads(threads)
-    {
-      Team team(omp_get_thread_num(), omp_get_num_threads(), meeting);
-      body(team, context);
-    }
-    team_busy = false;
+  if (threads <= 1 || team_busy.exchange(true)) {
+    Team::Meeting meeting;
+    Team alone(0, 1, meeting);
+    body(alone, context);
     return;
   }
-  Team alone(0, 1, meeting);
-  body(alone, context);
+  const int others = hire(threads - 1);
+  Call call{body, context, others + 1, {}, others};
+  for (int i = 0; i < others; ++i) workers[i]->start(call);
+  Team team(0, call.size, call.meeting);
+  body(team, context);
+  for (unsigned turn = 0; call.running.load(std::memory_order_acquire) > 0; ++turn) wait_a_turn(turn);
+  team_busy = false;
 }
 
 }  // namespace mlpfast::cpu

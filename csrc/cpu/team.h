@@ -1,5 +1,6 @@
-// The only threads of the project: one OpenMP region per native call, its own barrier inside, static shares of work.
-// A team is never nested and never shared: a second caller runs alone, and so does every forked child.
+// The only threads of the project: one team per native call, its own barrier inside, static shares of work. A team is
+// never nested and never shared: a second caller runs alone. A forked child makes threads of its own. OpenMP is asked
+// for its number of threads only, because its own cannot be used again after fork.
 #pragma once
 #include <atomic>
 #include <cstdint>
