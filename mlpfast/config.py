@@ -69,7 +69,7 @@ def configuration() -> dict[str, str]:
         "cpus usable": str(len(os.sched_getaffinity(0))),
         "threads": str(get_num_threads()),
         "isa": f"{_cpu.isa()} (of {', '.join(isas)})",
-        **{f"precision {name}": f"float32 FMA ({_cpu.isa()})" for name in _cpu.precisions()},
+        **{f"precision {name}": f"float32 multiply-adds ({_cpu.isa()})" for name in _cpu.precisions()},
         "python": platform.python_version(),
         "numpy": np.__version__,
         "platform": platform.platform(),

@@ -9,6 +9,7 @@ because the same bound holds for the reference itself.
 
 import numpy as np
 
+WITHOUT_FMA = {"sse2"}  # these ISAs round a product before they add it: the same bounds, but other bits
 LANES = 8  # reductions over a row keep at least this many partial sums
 
 # Rounding of the operands at each precision level: bf16 has 8 bits; bf16 x3 drops lo*lo and what is below lo.

@@ -8,7 +8,7 @@
 
 namespace mlpfast::network {
 
-/// Accuracy levels of a matrix product, the strictest first. The CPU computes all of them by float32 FMA.
+/// Accuracy levels of a matrix product, the strictest first. The CPU computes all of them in float32.
 inline constexpr const char* precisions[] = {"ieee", "highest", "high", "medium"};
 
 struct Spec {

@@ -1,7 +1,7 @@
 // The border between mathematics and machines. Every formula in ops/ is a template over a vector type V:
 // a CPU register of V::lanes numbers, or one number on a GPU. A V supplies
 //   V::T  V::lanes  V::all(T)                         element type, how many, broadcast
-//   a + b  a - b  a * b  a / b  fma(a, b, c)          each rounded once
+//   a + b  a - b  a * b  a / b  fma(a, b, c)          each rounded once; fma twice where there is no FMA
 //   less(a, b)  equal(a, b)  select(mask, yes, no)    false where an operand is NaN
 //   maximum(a, b)  absolute(a)                        maximum: b where either is NaN
 //   nearest(a)                                        to an integer, ties to even

@@ -1,0 +1,88 @@
+"""Other processors, emulated: csrc/cpu builds for them without a warning and computes the same bits there."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+from tolerances import WITHOUT_FMA
+
+ROOT = Path(__file__).resolve().parent.parent
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+AARCH64 = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64")
+
+
+@dataclass(frozen=True)
+class Machine:
+    emulator: tuple[str, ...] = ()
+    compiler: str = "c++"
+    options: tuple[str, ...] = ()  # for CMake
+    isas: frozenset[str] = frozenset()
+    on: str = ""  # the emulator runs what is built on this processor
+
+
+HERE = Machine()
+EMULATED = {
+    "aarch64": Machine(
+        ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"),
+        "aarch64-linux-gnu-g++",
+        AARCH64,
+        frozenset({"scalar", "neon"}),
+    ),
+    "x86-64 without SSSE3, SSE4 and AVX": Machine(
+        ("qemu-x86_64", "-cpu", "Conroe,-ssse3"), isas=frozenset({"scalar", "sse2"}), on="x86_64"
+    ),
+}
+
+
+def program(name):
+    return shutil.which(name, path=PATH) or pytest.skip(f"{name} is not installed")
+
+
+@pytest.fixture(scope="module")
+def digests(tmp_path_factory):
+    """digests(machine): {isa: {case: digest}} as tests/native prints them there."""
+
+    @cache
+    def build(compiler, options):
+        folder = tmp_path_factory.mktemp("native")
+        options = (*options, f"-DCMAKE_CXX_COMPILER={program(compiler)}", "-DCMAKE_BUILD_TYPE=Release")
+        switches = ("-DMLPFAST_NATIVE_TEST=ON", "-DMLPFAST_WERROR=ON")
+        run(program("cmake"), "-S", ROOT, "-B", folder, *switches, *options)
+        run(program("cmake"), "--build", folder, "--parallel", "2")
+        return folder / "test_kernels"
+
+    @cache
+    def digests(machine):
+        emulator = [program(machine.emulator[0]), *machine.emulator[1:]] if machine.emulator else []
+        isas = {}
+        for line in run(*emulator, build(machine.compiler, machine.options)).splitlines():
+            isa, number, case, digest = line.split()
+            isas.setdefault(isa, {})[number, case] = digest
+        return isas
+
+    return digests
+
+
+def run(*command):
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=800)
+    assert done.returncode == 0, f"{command}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("machine", EMULATED.values(), ids=EMULATED)
+def test_same_bits_on_other_processors(machine, digests):
+    if machine.on not in ("", platform.machine()):
+        pytest.skip(f"this is {platform.machine()}")
+    there, here = digests(machine), digests(HERE)
+    assert set(there) == machine.isas
+    assert len(here["scalar"]) > 30
+    for isa, cases in [*there.items(), *here.items()]:
+        assert cases == here[isa if isa in WITHOUT_FMA else "scalar"], isa
