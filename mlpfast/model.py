@@ -18,6 +18,7 @@ from mlpfast.kernels import ACTIVATIONS, softmax
 Floats = NDArray[np.floating[Any]]
 DTYPES: dict[str, Dtype] = {"float32": np.float32, "float64": np.float64}
 LOSSES = ("softmax_cross_entropy",)
+READ_AS_IS = frozenset(map(np.dtype, "?bBhHiIlLqQfd"))
 
 
 class MLP:
@@ -77,6 +78,8 @@ class MLP:
         shapes = [s for i, o in pairwise(self.sizes) for s in ((i, o), (o,))]
         self._flat = _aligned_zeros(sum(int(np.prod(s)) for s in shapes), DTYPES[self.dtype])
         self.parameters = views(self._flat, shapes)
+        alphas = [ACTIVATIONS[name][2] or 0.0 for name in self.activations]
+        self._layers = list(self.sizes), list(self.activations), alphas
         self._busy = _cpu.Busy()
 
     @property
@@ -97,8 +100,7 @@ class MLP:
     @property
     def spec(self) -> tuple[Any, ...]:
         """The network as plain data for the extension."""
-        alphas = [ACTIVATIONS[name][2] or 0.0 for name in self.activations]
-        return list(self.sizes), list(self.activations), alphas, self.input_scale, self.input_shift
+        return *self._layers, self.input_scale, self.input_shift
 
     def forward(self, x: ArrayLike) -> Floats:
         """Outputs before the softmax: floats [rows, classes].
@@ -160,6 +162,10 @@ class MLP:
 
         Errors name the function.
         """
+        if type(x) is np.ndarray and x.shape[1:] == self._sizes[:1] and x.dtype in READ_AS_IS:
+            flags = x.flags
+            if flags.c_contiguous and flags.aligned:
+                return x
         array = numbers(function, "x", x)
         if array.ndim < 2:
             expected = f"[rows, {self.sizes[0]}]; for one row use x[None]"
@@ -268,7 +274,7 @@ class MLP:
         return f"MLP({list(self.sizes)}, activation={list(self.activations)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = ("_busy", "parameters")
+        hidden = ("_busy", "_layers", "parameters")
         return {name: value for name, value in self.__dict__.items() if name not in hidden}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

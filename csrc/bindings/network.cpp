@@ -49,14 +49,16 @@ struct ExampleInput {
 
   ExampleInput(const Spec& spec, const py::array& x, py::handle labels, py::handle sample_weight,
                py::handle class_weight) {
-    const std::string dtype = py::str(x.dtype());
     if (x.ndim() != 2 || x.shape(1) != spec.sizes.front() ||
         (x.size() > 1 && x.shape(1) > 1 && x.strides(1) != x.itemsize()))
       throw value_error("network", "x has shape " + shape_text(shape_of(x)) + ", expected rows of " +
                                        std::to_string(spec.sizes.front()) + " adjacent features");
+    const py::dtype dtype = x.dtype();
+    const bool swapped = dtype.byteorder() == '>' || dtype.byteorder() == '<';  // the machine's own is '='
     examples.features = {static_cast<const char*>(x.data()), x.strides(0), x.shape(1),
-                         cpu::feature_loader<T>(dtype.c_str())};
-    if (!examples.features.load) throw type_error("network", "no reader for features of dtype " + dtype);
+                         swapped ? nullptr : cpu::feature_loader<T>(dtype.kind(), dtype.itemsize())};
+    if (!examples.features.load)
+      throw type_error("network", "no reader for features of dtype " + std::string(py::str(dtype)));
     rows = x.shape(0);
     keep[0] = x;
     if (!labels.is_none()) {

@@ -25,30 +25,29 @@ void load_bytes(const KernelTable<T>& table, int64_t n, const char* row, T shift
 
 template <class T>
 struct Row {
-  const char* dtype;
+  char kind;
+  int64_t bytes;
   decltype(Features<T>::load) load;
 };
 
 template <class T>
 constexpr Row<T> loaders[] = {
-    {"uint8", load_bytes<T>},           {"bool", load_bytes<T>},
-    {"int8", load<T, std::int8_t>},     {"int16", load<T, std::int16_t>},
-    {"uint16", load<T, std::uint16_t>}, {"int32", load<T, std::int32_t>},
-    {"uint32", load<T, std::uint32_t>}, {"int64", load<T, std::int64_t>},
-    {"uint64", load<T, std::uint64_t>}, {"float32", load<T, float>},
-    {"float64", load<T, double>},
+    {'u', 1, load_bytes<T>},          {'b', 1, load_bytes<T>},          {'i', 1, load<T, std::int8_t>},
+    {'i', 2, load<T, std::int16_t>},  {'u', 2, load<T, std::uint16_t>}, {'i', 4, load<T, std::int32_t>},
+    {'u', 4, load<T, std::uint32_t>}, {'i', 8, load<T, std::int64_t>},  {'u', 8, load<T, std::uint64_t>},
+    {'f', 4, load<T, float>},         {'f', 8, load<T, double>},
 };
 
 }  // namespace
 
 template <class T>
-decltype(Features<T>::load) feature_loader(const char* dtype) {
+decltype(Features<T>::load) feature_loader(char kind, int64_t bytes) {
   for (const Row<T>& row : loaders<T>)
-    if (std::strcmp(row.dtype, dtype) == 0) return row.load;
+    if (row.kind == kind && row.bytes == bytes) return row.load;
   return nullptr;
 }
 
-template decltype(Features<float>::load) feature_loader<float>(const char*);
-template decltype(Features<double>::load) feature_loader<double>(const char*);
+template decltype(Features<float>::load) feature_loader<float>(char, int64_t);
+template decltype(Features<double>::load) feature_loader<double>(char, int64_t);
 
 }  // namespace mlpfast::cpu

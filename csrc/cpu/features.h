@@ -16,8 +16,8 @@ struct Features {
   }
 };
 
-/// The reader of a NumPy dtype name such as "uint8"; null where there is none.
+/// The reader of a NumPy dtype of this kind and size, such as u, 1 for uint8; null where there is none.
 template <class T>
-decltype(Features<T>::load) feature_loader(const char* dtype);
+decltype(Features<T>::load) feature_loader(char kind, int64_t bytes);
 
 }  // namespace mlpfast::cpu
