@@ -84,11 +84,21 @@ void Backend<T>::load(const Batch& batch) {
   rows_ = by_columns_ ? Range{0, batch.rows} : loss_rows_;
   const Examples<T>& examples = job_.examples;
   const T shift = static_cast<T>(spec_.input_shift);
-  for (int64_t i = loss_rows_.begin; i < loss_rows_.end; ++i) {
+  constexpr int64_t ahead = 8;
+  int64_t sources[ahead];
+  const auto find = [&](int64_t i) {
     const int64_t source = examples.shuffle ? (*examples.shuffle)(batch.first + i) : batch.first + i;
+    examples.features.prefetch_row(source);
+    if (examples.labels) __builtin_prefetch(examples.labels + source);
+    sources[i % ahead] = source;
+  };
+  for (int64_t i = loss_rows_.begin; i < std::min(loss_rows_.end, loss_rows_.begin + ahead); ++i) find(i);
+  for (int64_t i = loss_rows_.begin; i < loss_rows_.end; ++i) {
+    const int64_t source = sources[i % ahead];
     examples.features.load_row(table_, source, shift, work_.activation[0].row(i));
     if (examples.labels) work_.label[i] = examples.labels[source];
     if (examples.sample_weight) work_.row_weight[i] = examples.sample_weight[source];
+    if (i + ahead < loss_rows_.end) find(i + ahead);
   }
 }
 

@@ -11,6 +11,11 @@ struct Features {
   int64_t row_bytes, cols;
   void (*load)(const KernelTable<T>&, int64_t n, const char* row, T shift, T* y);
 
+  /// The beginning of a row that will be read soon; the machine itself fetches the rest of a long one.
+  void prefetch_row(int64_t i) const {
+    constexpr int64_t line = 64, most = 512;  // bytes
+    for (int64_t at = 0; at < row_bytes && at < most; at += line) __builtin_prefetch(data + i * row_bytes + at);
+  }
   void load_row(const KernelTable<T>& table, int64_t i, T shift, T* y) const {
     load(table, cols, data + i * row_bytes, shift, y);
   }
