@@ -33,7 +33,7 @@ SMALL = {
 # At least 8 * 2^18 / 3 weights times rows, where eight threads are put to work.
 LARGE = {
     "rows": Problem((64, 96, 10), 300, 128, sgd=MOMENTUM),
-    "columns": Problem((300, 110, 50, 10), 50, 20, ("tanh", "leaky_relu")),
+    "columns": Problem((1100, 250, 50, 10), 50, 20, ("tanh", "leaky_relu")),
     "fewer columns than threads": Problem((5000, 3, 40), 130, 60),
     "one row": Problem((1030, 700, 10), 3, 1),
     "several passes": Problem((64, 33, 10), 2300, 1100, fit=dict(class_weight=np.linspace(0.5, 2, 10))),
