@@ -43,8 +43,19 @@ class Case:
         return 2.0 * passes * self.batch
 
 
-def _gemm(m: int, n: int, k: int, *forms: str, quick: bool = False, floor: float = 0.95) -> list[Case]:
-    return [Case("gemm", (m, n, k), form, quick=quick, floor=floor) for form in forms or ("NN",)]
+LARGE = "Panels of b are packed anew for every block of rows of a; panels shared by both threads are to come."
+TWO = "Two threads reach about half of the FMA peak: cores of unequal speed, and weights on their way between caches."
+ONE = "One thread; the sweep over the weights runs at the speed of a copy within L2."
+TURNED = "Each thread transposes the weights again for the gradient of its rows."
+DOUBLE = "The tiles are those of float32 and wait for memory, above all where rows are a power of two apart."
+
+
+def _gemm(
+    m: int, n: int, k: int, *forms: str, quick: bool = False, floor: float = 0.95, remark: str = ""
+) -> list[Case]:
+    return [
+        Case("gemm", (m, n, k), form, quick=quick, floor=floor, remark=remark) for form in forms or ("NN",)
+    ]
 
 
 CASES: list[Case] = [
@@ -58,20 +69,20 @@ CASES: list[Case] = [
     *_gemm(617, 333, 200),
     *_gemm(129, 257, 1000),
     *_gemm(512, 512, 512),
-    *_gemm(1000, 1000, 1000),
-    *_gemm(1024, 1024, 1024, quick=True),
-    *_gemm(2048, 2048, 2048),
-    *_gemm(4096, 4096, 4096),
-    *_gemm(1024, 2048, 2048, "NN", "TN", "NT"),
-    Case("gemm", (256, 256, 784), dtype="float64", floor=0.9),
-    Case("gemm", (1024, 1024, 1024), dtype="float64", floor=0.9),
-    Case("step", (784, 256, 10), batch=256, batches=60, quick=True, floor=1.4),
+    *_gemm(1000, 1000, 1000, remark=LARGE),
+    *_gemm(1024, 1024, 1024, quick=True, remark=LARGE),
+    *_gemm(2048, 2048, 2048, remark=LARGE),
+    *_gemm(4096, 4096, 4096, remark=LARGE),
+    *_gemm(1024, 2048, 2048, "NN", "TN", "NT", remark=LARGE),
+    Case("gemm", (256, 256, 784), dtype="float64", floor=0.9, remark=DOUBLE),
+    Case("gemm", (1024, 1024, 1024), dtype="float64", floor=0.9, remark=DOUBLE),
+    Case("step", (784, 256, 10), batch=256, batches=60, quick=True, floor=1.4, remark=TWO),
     Case("step", (784, 256, 10), batch=256, batches=60, dtype="float64"),
-    Case("step", (784, 256, 10), batch=32, batches=300, quick=True, floor=1.6),
-    Case("step", (784, 256, 10), batch=1, batches=1000, lr=0.001, quick=True, floor=3.0),
-    Case("step", (784, 2048, 2048, 10), batch=1024, batches=4, quick=True, floor=1.1),
-    Case("step", (32, 512, 512, 2), batch=4096, batches=8, floor=1.2),
-    Case("step", (784, *[512] * 6, 10), batch=256, batches=20, floor=1.25),
+    Case("step", (784, 256, 10), batch=32, batches=300, quick=True, floor=1.6, remark=TWO),
+    Case("step", (784, 256, 10), batch=1, batches=1000, lr=0.001, quick=True, floor=3.0, remark=ONE),
+    Case("step", (784, 2048, 2048, 10), batch=1024, batches=4, quick=True, floor=1.1, remark=LARGE),
+    Case("step", (32, 512, 512, 2), batch=4096, batches=8, floor=1.2, remark=TWO),
+    Case("step", (784, *[512] * 6, 10), batch=256, batches=20, floor=1.25, remark=TURNED),
     Case("step", (64, 48, 48, 48, 4), batch=512, batches=100, floor=1.5),
     Case("softmax", (65536, 10), quick=True),
     Case("softmax", (4096, 32768)),
