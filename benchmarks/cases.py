@@ -43,11 +43,11 @@ class Case:
         return 2.0 * passes * self.batch
 
 
-LARGE = "Panels of b are packed anew for every block of rows of a; panels shared by both threads are to come."
-TWO = "Two threads reach about half of the FMA peak: cores of unequal speed, and weights on their way between caches."
+LARGE = "Panels of b are packed anew for every block of rows of a; nor do threads share them."
+TWO = "Two threads reach half of the FMA peak: cores of unequal speed, weights on their way between caches."
 ONE = "One thread; the sweep over the weights runs at the speed of a copy within L2."
 TURNED = "Each thread transposes the weights again for the gradient of its rows."
-DOUBLE = "The tiles are those of float32 and wait for memory, above all where rows are a power of two apart."
+DOUBLE = "Below half of the float32 rate, above all at power-of-two row lengths; the cause is not found yet."
 
 
 def _gemm(
