@@ -100,7 +100,7 @@ class MLP:
     @property
     def spec(self) -> tuple[Any, ...]:
         """The network as plain data for the extension."""
-        return *self._layers, self.input_scale, self.input_shift
+        return *self._layers, self.input_scale, self.input_shift, self.precision
 
     def forward(self, x: ArrayLike) -> Floats:
         """Outputs before the softmax: floats [rows, classes].

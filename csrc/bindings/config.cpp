@@ -6,6 +6,7 @@
 #include "bindings/checks.h"
 #include "bindings/register.h"
 #include "cpu/team.h"
+#include "cpu/tiles.h"
 #include "network/spec.h"
 
 namespace mlpfast::bindings {
@@ -60,6 +61,7 @@ void register_config(py::module_& m) {
   m.def("isa", [] { return cpu::active_isa().name; });
   m.def("set_isa", [](const std::string& name) { cpu::set_isa(name.c_str()); });
   m.def("available_isas", available_isas);
+  m.def("tile_fallbacks", cpu::tile_fallbacks);
   m.def("num_threads", cpu::num_threads);
   m.def("requested_threads", cpu::requested_threads);
   m.def("set_num_threads", cpu::set_num_threads);

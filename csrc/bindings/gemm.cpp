@@ -1,5 +1,5 @@
 // gemm, linear and the two backward products.
-#include "cpu/gemm.h"
+#include "cpu/tiles.h"
 
 #include "bindings/checks.h"
 #include "bindings/register.h"
@@ -17,8 +17,9 @@ double work_of(int64_t m, int64_t n, int64_t k) {
 }
 
 template <class T>
-void run(const Gemm<T>& problem, Epilogue<T> epilogue = {}) {
+void run(Gemm<T> problem, network::Precision precision, Epilogue<T> epilogue = {}) {
   if (problem.m == 0 || problem.n == 0) return;
+  if (sizeof(T) == sizeof(float)) problem.parts = cpu::tile_parts(problem.m, problem.n, problem.k, precision);
   without_gil(work_of(problem.m, problem.n, problem.k), [&] { cpu::gemm(problem, epilogue); });
 }
 
@@ -29,9 +30,9 @@ Matrix<T> rows_of(py::array& array) {
 
 template <class T>
 py::array gemm(py::handle a_value, py::handle b_value, py::handle transpose_a_value, py::handle transpose_b_value,
-               py::handle alpha, py::handle beta, py::handle out_value, py::handle precision) {
+               py::handle alpha, py::handle beta, py::handle out_value, py::handle precision_name) {
   constexpr const char* name = "gemm";
-  require_precision(precision, name);
+  const network::Precision precision = precision_argument(precision_name, name);
   const bool transpose_a = flag_argument(transpose_a_value, name, "transpose_a");
   const bool transpose_b = flag_argument(transpose_b_value, name, "transpose_b");
   const T scale = real_argument<T>(alpha, name, "alpha"), keep = real_argument<T>(beta, name, "beta");
@@ -58,15 +59,15 @@ py::array gemm(py::handle a_value, py::handle b_value, py::handle transpose_a_va
   const auto combine = [&](const Tile<T>& t) {
     kernel({t.rows, t.cols, {t.sum.data, t.sum.ld}, scale, keep, c.at(t.i, t.j)});
   };
-  run(problem, scale == 1 && keep == 0 ? Epilogue<T>() : Epilogue<T>(combine));
+  run(problem, precision, scale == 1 && keep == 0 ? Epilogue<T>() : Epilogue<T>(combine));
   return out;
 }
 
 template <class T>
 py::array linear(py::handle x_value, py::handle w_value, py::handle b_value, py::handle activation_name,
-                 py::handle alpha_value, py::handle scale_value, py::handle out_value, py::handle precision) {
+                 py::handle alpha_value, py::handle scale_value, py::handle out_value, py::handle precision_name) {
   constexpr const char* name = "linear";
-  require_precision(precision, name);
+  const network::Precision precision = precision_argument(precision_name, name);
   const ops::Activation activation = activation_argument(activation_name, name);
   const T alpha = alpha_argument<T>(activation, alpha_value, name),
           scale = real_argument<T>(scale_value, name, "scale");
@@ -86,16 +87,17 @@ py::array linear(py::handle x_value, py::handle w_value, py::handle b_value, py:
   const auto finish = [&](const Tile<T>& t) {
     kernel({t.rows, t.cols, {t.sum.data, t.sum.ld}, bias ? bias + t.j : nullptr, scale, alpha, {}, y.at(t.i, t.j)});
   };
-  run({x.rows(), w.cols(), x.cols(), x.matrix(), w.matrix(), x.transposed, w.transposed, y}, Epilogue<T>(finish));
+  run<T>({x.rows(), w.cols(), x.cols(), x.matrix(), w.matrix(), x.transposed, w.transposed, y}, precision,
+         Epilogue<T>(finish));
   return out;
 }
 
 template <class T>
 py::array linear_backward_input(py::handle dy_value, py::handle w_value, py::handle saved_value,
                                 py::handle activation_name, py::handle alpha_value, py::handle out_value,
-                                py::handle precision) {
+                                py::handle precision_name) {
   constexpr const char* name = "linear_backward_input";
-  require_precision(precision, name);
+  const network::Precision precision = precision_argument(precision_name, name);
   const ops::Activation activation = activation_argument(activation_name, name);
   const T alpha = alpha_argument<T>(activation, alpha_value, name);
   const auto dy = matrix_input<T>(dy_value, name, "dy"), w = matrix_input<T>(w_value, name, "w");
@@ -119,21 +121,23 @@ py::array linear_backward_input(py::handle dy_value, py::handle w_value, py::han
     kernel({t.rows, t.cols, {t.sum.data, t.sum.ld}, saved.matrix().at(t.i, t.j), alpha, dx.at(t.i, t.j)});
   };
   const bool plain = activation == ops::Activation::identity;
-  run({dy.rows(), w.rows(), dy.cols(), dy.matrix(), w.matrix(), dy.transposed, !w.transposed, dx},
-      plain ? Epilogue<T>() : Epilogue<T>(finish));
+  run<T>({dy.rows(), w.rows(), dy.cols(), dy.matrix(), w.matrix(), dy.transposed, !w.transposed, dx}, precision,
+         plain ? Epilogue<T>() : Epilogue<T>(finish));
   return out;
 }
 
 template <class T>
-py::array linear_backward_weights(py::handle x_value, py::handle dy_value, py::handle out_value, py::handle precision) {
+py::array linear_backward_weights(py::handle x_value, py::handle dy_value, py::handle out_value,
+                                  py::handle precision_name) {
   constexpr const char* name = "linear_backward_weights";
-  require_precision(precision, name);
+  const network::Precision precision = precision_argument(precision_name, name);
   const auto x = matrix_input<T>(x_value, name, "x"), dy = matrix_input<T>(dy_value, name, "dy");
   if (x.rows() != dy.rows())
     throw value_error(name, "x has shape " + shape_text(shape_of(x.array)) + " and dy " +
                                 shape_text(shape_of(dy.array)) + "; they must have as many rows");
   py::array out = output<T>(out_value, {x.cols(), dy.cols()}, name, {x.given, dy.given});
-  run<T>({x.cols(), dy.cols(), x.rows(), x.matrix(), dy.matrix(), !x.transposed, dy.transposed, rows_of<T>(out)});
+  run<T>({x.cols(), dy.cols(), x.rows(), x.matrix(), dy.matrix(), !x.transposed, dy.transposed, rows_of<T>(out)},
+         precision);
   return out;
 }
 

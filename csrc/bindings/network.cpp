@@ -15,13 +15,14 @@ namespace {
 
 using network::Spec;
 
-/// (sizes, activation names, alphas, input_scale, input_shift)
+/// (sizes, activation names, alphas, input_scale, input_shift, precision)
 Spec spec_from(const py::tuple& plain) {
   Spec spec{plain[0].cast<std::vector<int64_t>>(),
             {},
             plain[2].cast<std::vector<double>>(),
             real_argument<double>(plain[3], "MLP", "input_scale"),
-            real_argument<double>(plain[4], "MLP", "input_shift")};
+            real_argument<double>(plain[4], "MLP", "input_shift"),
+            precision_argument(plain[5], "MLP")};
   for (const py::handle name : plain[1]) spec.activations.push_back(activation_argument(name, "MLP"));
   if (spec.sizes.size() < 2 || spec.activations.size() + 2 != spec.sizes.size() ||
       spec.alphas.size() != spec.activations.size() || *std::min_element(spec.sizes.begin(), spec.sizes.end()) < 1)
@@ -82,14 +83,15 @@ struct ExampleInput {
 template <class T>
 typename cpu::Backend<T>::Job job_of(const Spec& spec, const ExampleInput<T>& input, int64_t batch,
                                      py::handle parameters, py::handle gradient, py::handle workspace) {
-  T* block = flat_array<T>(workspace, cpu::Workspace<T>::size(spec, batch, true), "workspace");
+  T* block = flat_array<T>(workspace, cpu::Workspace<T>::size(spec, batch, cpu::Purpose::training), "workspace");
   return {spec,
           input.examples,
-          cpu::Workspace<T>(spec, batch, true, block),
+          cpu::Workspace<T>(spec, batch, cpu::Purpose::training, block),
           flat_array<T>(parameters, spec.parameters(), "parameters"),
           flat_array<T>(gradient, spec.parameters(), "gradient"),
           nullptr,
           cpu::active_table<T>(),
+          cpu::active_isa().tiles,
           {},
           {}};
 }
@@ -200,7 +202,7 @@ py::tuple evaluate(py::handle parameters, const py::tuple& plain_spec, const py:
 /// Numbers of the parameters' dtype that train and gradients need.
 template <class T>
 int64_t workspace_size(py::handle, const py::tuple& plain_spec, int64_t batch) {
-  return cpu::Workspace<T>::size(spec_from(plain_spec), batch, true);
+  return cpu::Workspace<T>::size(spec_from(plain_spec), batch, cpu::Purpose::training);
 }
 
 /// Row numbers in the order of an epoch.

@@ -76,8 +76,8 @@ T alpha_argument(ops::Activation activation, py::handle alpha, const char* funct
   return real_argument<T>(alpha, function, "alpha");
 }
 
-void require_precision(py::handle precision, const char* function) {
-  choice_argument(precision, network::precisions, function, "precision");
+network::Precision precision_argument(py::handle name, const char* function) {
+  return static_cast<network::Precision>(choice_argument(name, network::precisions, function, "precision"));
 }
 
 template <class T>

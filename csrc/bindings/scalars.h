@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "bindings/checks.h"
+#include "network/spec.h"
 
 namespace mlpfast::bindings {
 
@@ -42,7 +43,7 @@ ops::Activation activation_argument(py::handle name, const char* function, const
 /// The activation's parameter, its default for None.
 template <class T>
 T alpha_argument(ops::Activation activation, py::handle alpha, const char* function);
-void require_precision(py::handle precision, const char* function);
+network::Precision precision_argument(py::handle name, const char* function);
 
 /// The numbers of an update rule.
 template <class T>

@@ -8,79 +8,136 @@
 namespace mlpfast::cpu {
 namespace {
 
-/// Rows start on a cache line, and not at multiples of 1 KiB, which would crowd them into a few cache sets.
-template <class T>
-int64_t pitch(int64_t cols) {
-  constexpr int64_t line = 64 / sizeof(T);
-  const int64_t ld = (cols + line - 1) / line * line;
-  return ld % (1024 / sizeof(T)) == 0 ? ld + line : ld;
-}
-
 template <class T>
 Matrix<const T> constant(Matrix<T> m) {
   return {m.data, m.ld};
 }
 
-/// Hands out pieces of a block, or only counts where there is none; every piece starts on a cache line.
-template <class T>
-struct Carver {
-  T* block;
-  int64_t used = 0;
-
-  template <class U>
-  U* take(int64_t n) {
-    constexpr int64_t line = 64 / sizeof(T);
-    U* piece = block ? reinterpret_cast<U*>(block + used) : nullptr;
-    used += (n * int64_t(sizeof(U)) / int64_t(sizeof(T)) + line) / line * line;
-    return piece;
-  }
-  Matrix<T> matrix(int64_t rows, int64_t cols) {
-    const int64_t ld = pitch<T>(cols);
-    return {take<T>(rows * ld), ld};
-  }
-};
-
-template <class T>
-int64_t carve(const network::Spec& spec, int64_t batch, bool training, T* block, Workspace<T>& work) {
-  Carver<T> carver{block};
-  for (int l = 0; l <= spec.layers(); ++l) {
-    const int64_t width = spec.sizes[static_cast<std::size_t>(l)];
-    work.activation.push_back(carver.matrix(batch, width));
-    work.saved.push_back(l > 0 && spec.saves_input(l - 1) ? carver.matrix(batch, width) : work.activation.back());
-    // The logits' gradient takes the logits' place.
-    const bool apart = training && l > 0 && l < spec.layers();
-    work.gradient.push_back(apart ? carver.matrix(batch, width) : work.activation.back());
-  }
-  work.loss = carver.template take<T>(batch);
-  work.row_weight = carver.template take<T>(batch);
-  work.label = carver.template take<std::int32_t>(batch);
-  work.correct = carver.template take<std::uint8_t>(batch);
-  return carver.used;
-}
-
 }  // namespace
-
-template <class T>
-int64_t Workspace<T>::size(const network::Spec& spec, int64_t batch, bool training) {
-  Workspace counted(spec, 0, training, nullptr);
-  return carve<T>(spec, batch, training, nullptr, counted) + 64 / int64_t(sizeof(T));  // room to align the block
-}
-
-template <class T>
-Workspace<T>::Workspace(const network::Spec& spec, int64_t batch, bool training, T* block) {
-  const auto address = reinterpret_cast<std::uintptr_t>(block);
-  carve(spec, batch, training, reinterpret_cast<T*>((address + 63) / 64 * 64), *this);
-}
 
 template <class T>
 Backend<T>::Backend(Team& team, Job& job)
     : team_(team), job_(job), spec_(job.spec), work_(job.workspace), table_(job.table) {}
 
 template <class T>
+Gemm<T> Backend<T>::forward_problem(int l, int64_t rows) const {
+  const auto in = static_cast<std::size_t>(l);
+  const int64_t n = spec_.outputs(l), k = spec_.inputs(l);
+  return {rows,
+          n,
+          k,
+          constant(work_.activation[in]),
+          {job_.parameters + spec_.weights_at(l), n},
+          false,
+          false,
+          work_.activation[in + 1],
+          parts_of<T>(spec_, rows, n, k)};
+}
+
+template <class T>
+Gemm<T> Backend<T>::backward_problem(int l, int64_t rows) const {
+  const auto below = static_cast<std::size_t>(l);
+  const int64_t n = spec_.inputs(l), k = spec_.outputs(l);
+  return {rows,
+          n,
+          k,
+          constant(work_.gradient[below + 1]),
+          {job_.parameters + spec_.weights_at(l), k},
+          false,
+          true,
+          work_.gradient[below],
+          parts_of<T>(spec_, rows, n, k)};
+}
+
+template <class T>
+Gemm<T> Backend<T>::weights_problem(int l) const {
+  const auto below = static_cast<std::size_t>(l);
+  const int64_t m = spec_.inputs(l), n = spec_.outputs(l), k = batch_.rows;
+  // More than one pass over the batch needs a place for partial sums.
+  const Matrix<T> stored{job_.parameter_gradient + spec_.weights_at(l), n};
+  return {m,
+          n,
+          k,
+          constant(work_.activation[below]),
+          constant(work_.gradient[below + 1]),
+          true,
+          false,
+          k > max_block_k ? stored : Matrix<T>{},
+          parts_of<T>(spec_, m, n, k)};
+}
+
+/// Rows and columns of a product by this thread. Split operands, of which b is complete, lie in `a` and `b`.
+template <class T>
+void Backend<T>::multiply(const Problem& problem, void* a, void* b, Range rows, Range cols, Epilogue<T> epilogue) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (problem.parts > 0) {
+      const auto strips = [](Range outer) { return Range{outer.begin / strip, (outer.end + strip - 1) / strip}; };
+      return multiply_tiles(table_, *job_.tiles, problem, {problem.m, problem.k, problem.parts, a},
+                            {problem.n, problem.k, problem.parts, b}, strips(rows), strips(cols), epilogue);
+    }
+  }
+  gemm_part(table_, problem, rows, cols, epilogue);
+}
+
+template <class T>
+bool Backend<T>::multiplies_tiles(int64_t rows) const {
+  for (int l = 0; l < layers(); ++l)
+    if (forward_problem(l, rows).parts > 0) return true;
+  return false;
+}
+
+template <class T>
+void Backend<T>::split_weights(const Batch& batch) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    bool any = false;
+    const auto split = [&](const Problem& p, void* memory) {
+      if (p.parts == 0 || !memory) return;
+      const SplitImage image(p.n, p.k, p.parts, memory);
+      split_b(*job_.tiles, image, p.b, p.transpose_b, team_.share(image.count()));
+      any = true;
+    };
+    for (int l = 0; l < layers(); ++l) {
+      const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
+      split(forward_problem(l, batch.rows), images.weights);
+      if (l > 0) split(backward_problem(l, batch.rows), images.weights_turned);
+    }
+    if (any) team_.barrier();
+  }
+}
+
+template <class T>
+void Backend<T>::split_gradients() {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    bool any = false;
+    for (int l = 0; l < layers(); ++l) {
+      const Problem p = weights_problem(l);
+      if (p.parts == 0) continue;
+      const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
+      const SplitImage x(p.m, p.k, p.parts, images.x), dy(p.n, p.k, p.parts, images.dy);
+      split_a(*job_.tiles, x, p.a, true, team_.share(x.count()));
+      split_b(*job_.tiles, dy, p.b, false, team_.share(dy.count()));
+      any = true;
+    }
+    if (any) team_.barrier();
+  }
+}
+
+/// This thread's rows of an operand that varies with the batch.
+template <class T>
+void Backend<T>::split_rows(const Problem& problem, void* memory) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (problem.parts == 0) return;
+    split_a(*job_.tiles, {problem.m, problem.k, problem.parts, memory}, problem.a, false,
+            {rows_.begin / strip, (rows_.end + strip - 1) / strip});
+  }
+}
+
+template <class T>
 void Backend<T>::load(const Batch& batch) {
   batch_ = batch;
-  by_columns_ = batch.rows < rows_per_thread * team_.size() && team_.size() > 1;
-  loss_rows_ = team_.share(batch.rows);
+  const bool tiles = multiplies_tiles(batch.rows);
+  by_columns_ = !tiles && batch.rows < rows_per_thread * team_.size() && team_.size() > 1;
+  loss_rows_ = team_.share(batch.rows, tiles ? strip : 1);
   rows_ = by_columns_ ? Range{0, batch.rows} : loss_rows_;
   const Examples<T>& examples = job_.examples;
   const T shift = static_cast<T>(spec_.input_shift);
@@ -106,8 +163,7 @@ template <class T>
 void Backend<T>::forward(int l) {
   const auto in = static_cast<std::size_t>(l), out = in + 1;
   const Matrix<T> y = work_.activation[out], saved = spec_.saves_input(l) ? work_.saved[out] : Matrix<T>{};
-  const Problem problem{
-      batch_.rows, spec_.outputs(l), spec_.inputs(l), constant(work_.activation[in]), weights(l), false, false, y};
+  const Problem problem = forward_problem(l, batch_.rows);
   const T* bias = job_.parameters + spec_.bias_at(l);
   const T scale = l == 0 ? static_cast<T>(spec_.input_scale) : T(1), alpha = static_cast<T>(spec_.alpha(l));
   const auto kernel = table_.forward[static_cast<int>(spec_.activation(l))];
@@ -115,7 +171,8 @@ void Backend<T>::forward(int l) {
     kernel({t.rows, t.cols, constant(t.sum), bias + t.j, scale, alpha, saved.data ? saved.at(t.i, t.j) : saved,
             y.at(t.i, t.j)});
   };
-  gemm_part(table_, problem, rows_, columns(problem.n), Epilogue<T>(finish));
+  split_rows(problem, work_.images[in].x);
+  multiply(problem, work_.images[in].x, work_.images[in].weights, rows_, columns(problem.n), Epilogue<T>(finish));
 }
 
 /// What the batch's mean divides by; every thread finds the same number.
@@ -155,16 +212,17 @@ void Backend<T>::loss() {
 
 template <class T>
 void Backend<T>::backward_input(int l) {
-  const auto below = static_cast<std::size_t>(l), above = below + 1;
+  const auto below = static_cast<std::size_t>(l);
   const Matrix<T> dx = work_.gradient[below], saved = work_.saved[below];
-  const Problem problem{
-      batch_.rows, spec_.inputs(l), spec_.outputs(l), constant(work_.gradient[above]), weights(l), false, true, dx};
+  const Problem problem = backward_problem(l, batch_.rows);
   const T alpha = static_cast<T>(spec_.alpha(l - 1));
   const auto kernel = table_.backward[static_cast<int>(spec_.activation(l - 1))];
   const auto finish = [&](const Tile<T>& t) {
     kernel({t.rows, t.cols, constant(t.sum), constant(saved.at(t.i, t.j)), alpha, dx.at(t.i, t.j)});
   };
-  gemm_part(table_, problem, rows_, columns(problem.n), Epilogue<T>(finish));
+  const LayerImages& images = work_.images[below];
+  split_rows(problem, images.dy);
+  multiply(problem, images.dy, images.weights_turned, rows_, columns(problem.n), Epilogue<T>(finish));
 }
 
 /// Between the two barriers of a step. The first thread also adds up the batch's metrics.
@@ -217,22 +275,17 @@ void Backend<T>::outer_update(int l, Range rows, Range cols) const {
 
 template <class T>
 void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
-  const auto below = static_cast<std::size_t>(l), above = below + 1;
-  const int64_t m = spec_.inputs(l), n = spec_.outputs(l);
-  // More than one pass over the batch needs a place for partial sums.
-  const Matrix<T> stored{job_.parameter_gradient + spec_.weights_at(l), n};
-  const Matrix<T> sums = batch_.rows > max_block_k ? stored : Matrix<T>{};
-  const Problem problem{m,    n,     batch_.rows, constant(work_.activation[below]), constant(work_.gradient[above]),
-                        true, false, sums};
+  const Problem problem = weights_problem(l);
+  const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
   const auto finish = [&](const Tile<T>& t) { finish_weights(l, t, mode); };
-  const Grid grid = gemm_grid(m, n, batch_.rows, team_.size());
-  const Range rows = share(m, 1, grid.rows, team_.rank() / grid.cols);
-  const Range cols = share(n, table_.lanes, grid.cols, team_.rank() % grid.cols);
+  const Grid grid = gemm_grid(problem.m, problem.n, problem.k, team_.size());
+  const Range rows = share(problem.m, problem.parts ? strip : 1, grid.rows, team_.rank() / grid.cols);
+  const Range cols = share(problem.n, problem.parts ? strip : table_.lanes, grid.cols, team_.rank() % grid.cols);
   if (rows.size() > 0 && cols.size() > 0) {
     if (batch_.rows == 1 && mode == network::UpdateMode::fused) {
       outer_update(l, rows, cols);
     } else {
-      gemm_part(table_, problem, rows, cols, Epilogue<T>(finish));
+      multiply(problem, images.x, images.dy, rows, cols, Epilogue<T>(finish));
     }
   }
   bias_gradient(l, mode);
@@ -264,9 +317,7 @@ void Backend<T>::update() {
   table_.update[static_cast<int>(job_.optimization->optimizer)](args);
 }
 
-template class Workspace<float>;
 template class Backend<float>;
-template class Workspace<double>;
 template class Backend<double>;
 
 }  // namespace mlpfast::cpu

@@ -2,11 +2,11 @@
 // Threads own slabs of rows from loading to the gradient of the first layer, so a step needs two barriers; with fewer
 // than `rows_per_thread` rows each they own columns and meet after every layer. Weight gradients are cut into tiles.
 #pragma once
-#include <vector>
-
 #include "cpu/features.h"
 #include "cpu/gemm.h"
 #include "cpu/team.h"
+#include "cpu/tiles.h"
+#include "cpu/workspace.h"
 #include "network/spec.h"
 #include "network/step.h"
 #include "ops/random.h"
@@ -32,23 +32,6 @@ struct Optimization {
   T* slots[ops::max_slots];  // each laid out as the parameters
 };
 
-/// Arrays for one batch, carved from a block of size() numbers.
-template <class T>
-class Workspace {
- public:
-  /// Numbers needed; `training` adds the gradients of activations.
-  static int64_t size(const network::Spec& spec, int64_t batch, bool training);
-  Workspace(const network::Spec& spec, int64_t batch, bool training, T* block);
-
-  std::vector<Matrix<T>> activation;  // [layers + 1]: inputs, outputs of each layer
-  std::vector<Matrix<T>> saved;       // [layers + 1]: what the backward pass of the layer before reads
-  std::vector<Matrix<T>> gradient;    // [layers + 1]: with respect to activation
-  T* loss;                            // [batch]
-  T* row_weight;                      // [batch]
-  std::int32_t* label;                // [batch]
-  std::uint8_t* correct;              // [batch]
-};
-
 /// Sums over batches, in row order.
 struct Metrics {
   double loss = 0, weight = 0;
@@ -70,6 +53,7 @@ class Backend {
     T* parameter_gradient;  // may be null where no step stores it
     const Optimization<T>* optimization;
     const KernelTable<T>& table;
+    const TileTable* tiles;
     Metrics metrics;
     std::vector<char> finite;  // [team size]
   };
@@ -77,11 +61,13 @@ class Backend {
   Backend(Team& team, Job& job);
 
   int layers() const { return spec_.layers(); }
+  void split_weights(const Batch& batch);
   void load(const Batch& batch);
   void forward(int l);
   void loss();
   void backward_input(int l);
   bool loss_is_finite();
+  void split_gradients();
   void backward_weights(int l, network::UpdateMode mode);
   void update();
   void sync() { team_.barrier(); }
@@ -92,8 +78,14 @@ class Backend {
  private:
   using Problem = Gemm<T>;
 
+  /// The product of a batch of so many rows, its shape and how it is computed.
+  Problem forward_problem(int l, int64_t rows) const;
+  Problem backward_problem(int l, int64_t rows) const;
+  Problem weights_problem(int l) const;
+  void multiply(const Problem& problem, void* a, void* b, Range rows, Range cols, Epilogue<T> epilogue);
+  bool multiplies_tiles(int64_t rows) const;
+  void split_rows(const Problem& problem, void* memory);
   Range columns(int64_t n) const { return by_columns_ ? team_.share(n, table_.lanes) : Range{0, n}; }
-  Matrix<const T> weights(int l) const { return {job_.parameters + spec_.weights_at(l), spec_.outputs(l)}; }
   double batch_weight() const;
   UpdateArgs<T> update_args(int64_t offset, int64_t rows, Matrix<const T> dw, int64_t ld, T scale) const;
   void finish_weights(int l, const Tile<T>& tile, network::UpdateMode mode) const;

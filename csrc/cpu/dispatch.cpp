@@ -9,6 +9,8 @@
 
 namespace mlpfast::cpu {
 
+bool amx_usable();
+
 #define MLPFAST_ISA_ROW(name, supported) extern constinit const Isa isa_##name;
 #include "isa_list.h"
 #undef MLPFAST_ISA_ROW
@@ -37,12 +39,17 @@ const Isa* find(const std::string& wanted) {
   throw std::invalid_argument("MLPFAST_ISA: '" + wanted + "' is not one of this machine's instruction sets: " + known);
 }
 
+template <class Accept>
+const Isa* best(Accept accept) {
+  const Isa* found = nullptr;
+  for (const Candidate& c : candidates)
+    if (accept(*c.isa) && c.supported()) found = c.isa;
+  return found;
+}
+
 const Isa* choose() {
   if (const char* wanted = std::getenv("MLPFAST_ISA"); wanted && *wanted) return find(wanted);
-  const Isa* best = nullptr;
-  for (const Candidate& c : candidates)
-    if (c.supported()) best = c.isa;
-  return best;
+  return best([](const Isa&) { return true; });
 }
 
 }  // namespace
@@ -51,6 +58,13 @@ const Isa& active_isa() {
   const Isa* isa = active;
   if (!isa) active = isa = choose();
   return *isa;
+}
+
+const Isa& active_vectors() {
+  const Isa& isa = active_isa();
+  if (isa.f32.lanes > 0) return isa;
+  static const Isa& lender = *best([](const Isa& other) { return other.f32.lanes > 0; });
+  return lender;
 }
 
 void set_isa(const char* name) { active = find(name); }

@@ -119,10 +119,54 @@ struct KernelTable {
   void (*load_uint8)(int64_t n, const std::uint8_t* x, T shift, T* y);  // y = x - shift
 };
 
+inline constexpr int64_t strip = 32;   // rows of a, or columns of b, that share an image; two tiles
+inline constexpr int64_t tile_k = 32;  // of a tile product
+inline constexpr int max_parts = 3;    // bf16 numbers that sum up to a float32
+inline constexpr int scaled_top = 55;  // largest numbers are scaled to this exponent
+inline constexpr int least_low = -99;  // of scaled numbers: smaller ones, or products, lose bits to flushing
+
+/// How a strip was split: row i times 2^exponent[i] became `parts` bf16 numbers; 2^low is the least magnitude among
+/// them, or below least_low where a number is not finite or the range too wide.
+struct Strip {
+  std::int32_t exponent[strip];
+  std::int32_t low, parts;
+};
+
+/// The bf16 image of a strip: for each block of tile_k and part two tiles of 16 rows of 64 bytes. A tile of a holds 16
+/// rows; one of b pairs of numbers along k, times 16 columns. What lies beyond the matrix is 0.
+struct SplitArgs {
+  int64_t count, k;  // count <= strip
+  Matrix<const float> x;
+  bool along;      // the rows of x run along k
+  bool transpose;  // its tiles do not
+  int parts;       // fewer are written where the numbers are exact in one
+  Strip* strip;
+  std::uint16_t* image;
+};
+
+/// c[strip, strip] (+)= a b over some blocks of k, products of smaller parts first.
+struct TileProduct {
+  int64_t blocks;
+  const std::uint16_t *a, *b;
+  int a_parts, b_parts, parts;  // of each, and of the precision level
+  float* c;
+  bool accumulate;
+};
+
+struct TileTable {
+  void (*begin)();  // a thread may multiply from here
+  void (*end)();
+  void (*split)(const SplitArgs&);
+  void (*multiply)(const TileProduct&);
+  void (*unscale)(const Strip& a, const Strip& b, float* c);  // c[i][j] *= 2^-(exponents of row i and column j)
+};
+
+/// A machine with tiles alone takes its other kernels from the best set that has them.
 struct Isa {
   const char* name;
   KernelTable<float> f32;
   KernelTable<double> f64;
+  const TileTable* tiles = nullptr;
 
   template <class T>
   const KernelTable<T>& table() const {
@@ -136,6 +180,8 @@ struct Isa {
 
 /// The instruction set in use: MLPFAST_ISA, else the best this machine has. Throws std::invalid_argument.
 const Isa& active_isa();
+/// Itself, or the set that lends it its kernels.
+const Isa& active_vectors();
 /// Throws std::invalid_argument where the name is unknown or the machine lacks it.
 void set_isa(const char* name);
 /// Calls visit(name, context) for each instruction set of this machine, best last.
@@ -143,7 +189,7 @@ void visit_isas(void (*visit)(const char*, void*), void* context);
 
 template <class T>
 const KernelTable<T>& active_table() {
-  return active_isa().table<T>();
+  return active_vectors().table<T>();
 }
 
 }  // namespace mlpfast::cpu

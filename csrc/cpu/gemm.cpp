@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cpu/tiles.h"
+
 namespace mlpfast::cpu {
 namespace {
 
@@ -196,6 +198,9 @@ Grid gemm_grid(int64_t m, int64_t n, int64_t k, int threads) {
 
 template <class T>
 void gemm(const Gemm<T>& problem, Epilogue<T> epilogue) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (problem.parts > 0) return tile_gemm(*active_isa().tiles, problem, epilogue);
+  }
   const KernelTable<T>& table = active_table<T>();
   run_team(gemm_threads(problem.m, problem.n, problem.k), [&](Team& team) {
     const Grid grid = gemm_grid(problem.m, problem.n, problem.k, team.size());

@@ -13,7 +13,8 @@ struct Gemm {
   int64_t m, n, k;
   Matrix<const T> a, b;
   bool transpose_a, transpose_b;
-  Matrix<T> c;  // may be null where k <= max_block_k and the epilogue stores the result
+  Matrix<T> c;    // may be null where k <= max_block_k and the epilogue stores the result
+  int parts = 0;  // of tile_parts(): the whole product is computed by tiles, where this is not 0
 };
 
 /// A finished tile: sums of rows i .. i + rows, columns j .. j + cols. They lie in c, or in scratch where c is null.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <memory>
 
 namespace mlpfast::cpu {
 namespace {
@@ -73,11 +74,15 @@ void forward(const ForwardRun<T>& run) {
   const int64_t chunks = (run.rows + chunk_rows - 1) / chunk_rows, size = std::min(run.rows, chunk_rows);
   const double work = static_cast<double>(run.spec.parameters()) * static_cast<double>(run.rows);
   const int threads = static_cast<int>(std::min<int64_t>(chunks, threads_for(work)));
-  const int64_t need = Workspace<T>::size(run.spec, size, false);
-  std::vector<T> block(static_cast<std::size_t>(need * threads));
+  const int64_t first = Workspace<T>::size(run.spec, size, Purpose::evaluation),
+                other = Workspace<T>::size(run.spec, size, Purpose::member);
+  const std::unique_ptr<T[]> block(new T[static_cast<std::size_t>(first + other * (threads - 1))]);
   std::vector<typename Backend<T>::Job> jobs;  // made here, because nothing may throw inside a team
   for (int t = 0; t < threads; ++t) {
-    Workspace<T> workspace(run.spec, size, false, block.data() + need * t);
+    Workspace<T> workspace(run.spec, size, t == 0 ? Purpose::evaluation : Purpose::member,
+                           t == 0 ? block.get() : block.get() + first + other * (t - 1));
+    for (std::size_t l = 0; t > 0 && l < workspace.images.size(); ++l)
+      workspace.images[l].weights = jobs[0].workspace.images[l].weights;
     jobs.push_back({run.spec,
                     run.examples,
                     std::move(workspace),
@@ -85,6 +90,7 @@ void forward(const ForwardRun<T>& run) {
                     nullptr,
                     nullptr,
                     active_table<T>(),
+                    active_isa().tiles,
                     {},
                     {1}});
   }
@@ -92,6 +98,7 @@ void forward(const ForwardRun<T>& run) {
     Team::Meeting meeting;
     Team alone(0, 1, meeting);
     auto& job = jobs[static_cast<std::size_t>(team.rank())];
+    Backend<T>(team, job).split_weights({0, size});
     Backend<T> backend(alone, job);
     const Range share = team.share(chunks);
     for (int64_t c = share.begin; c < share.end; ++c) {

@@ -8,7 +8,8 @@
 
 namespace mlpfast::network {
 
-/// Accuracy levels of a matrix product, the strictest first. The CPU computes all of them in float32.
+/// Accuracy levels of a matrix product of float32, the strictest first.
+enum class Precision { ieee, highest, high, medium };
 inline constexpr const char* precisions[] = {"ieee", "highest", "high", "medium"};
 
 struct Spec {
@@ -16,6 +17,7 @@ struct Spec {
   std::vector<ops::Activation> activations;  // of the hidden layers; the last layer's outputs go to the loss
   std::vector<double> alphas;                // their parameters, 0 where they have none
   double input_scale, input_shift;           // the network sees (x - shift) * scale
+  Precision precision;
 
   int layers() const { return static_cast<int>(sizes.size()) - 1; }
   std::int64_t inputs(int l) const { return sizes[static_cast<std::size_t>(l)]; }

@@ -1,6 +1,7 @@
 // The training step, evaluation and prediction, written once for every machine. A backend B is one thread's view of a
 // CPU team, or a CUDA stream; on the CPU each call works on this thread's share of rows. Where rows are too few,
-// threads share columns instead and layer_sync() is a barrier.
+// threads share columns instead and layer_sync() is a barrier. Where a product takes its operands in another form,
+// split_weights() and split_gradients() make it, and meet.
 #pragma once
 
 namespace mlpfast::network {
@@ -21,6 +22,7 @@ void forward_pass(B& b, const typename B::Batch& batch) {
 /// Loss, and its gradient with respect to every layer's outputs.
 template <class B>
 void loss_pass(B& b, const typename B::Batch& batch) {
+  b.split_weights(batch);
   forward_pass(b, batch);
   b.loss();
   for (int l = b.layers() - 1; l > 0; --l) {
@@ -32,6 +34,7 @@ void loss_pass(B& b, const typename B::Batch& batch) {
 
 template <class B>
 void weight_pass(B& b, UpdateMode mode) {
+  b.split_gradients();
   for (int l = 0; l < b.layers(); ++l) b.backward_weights(l, mode);
 }
 

@@ -1,0 +1,83 @@
+// AMX: eight tiles of 16 rows of 64 bytes; one instruction adds to a tile the product of two tiles of bf16. Four hold
+// 32 x 32 sums, two each the parts of a and of b at hand.
+#include "cpu/isa/tiles.inl.h"
+
+namespace {
+
+struct alignas(64) Configuration {
+  std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+constexpr Configuration configuration;
+
+// gcc's own intrinsics do not say that they read or write memory.
+template <int Tile>
+MLPFAST_INLINE void tile_load(const void* p, int64_t row_bytes) {
+  asm volatile("tileloadd (%1,%2,1), %%tmm%c0" ::"i"(Tile), "r"(p), "r"(row_bytes) : "memory");
+}
+template <int Tile>
+MLPFAST_INLINE void tile_store(void* p, int64_t row_bytes) {
+  asm volatile("tilestored %%tmm%c0, (%1,%2,1)" ::"i"(Tile), "r"(p), "r"(row_bytes) : "memory");
+}
+template <int Tile>
+MLPFAST_INLINE void tile_zero() {
+  asm volatile("tilezero %%tmm%c0" ::"i"(Tile));
+}
+template <int Sum, int A, int B>
+MLPFAST_INLINE void tile_multiply() {
+  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(A), "i"(B));
+}
+
+struct Amx {
+  static void begin() { asm volatile("ldtilecfg %0" ::"m"(configuration) : "memory"); }
+  static void end() { asm volatile("tilerelease" ::: "memory"); }
+
+  template <int AParts, int BParts, int Parts>
+  static void multiply(const TileProduct& t) {
+    constexpr int64_t ld = strip * sizeof(float);
+    float* c = t.c;
+    if (t.accumulate) {
+      tile_load<0>(c, ld);
+      tile_load<1>(c + 16, ld);
+      tile_load<2>(c + 16 * strip, ld);
+      tile_load<3>(c + 16 * strip + 16, ld);
+    } else {
+      tile_zero<0>();
+      tile_zero<1>();
+      tile_zero<2>();
+      tile_zero<3>();
+    }
+    const std::uint16_t *a = t.a, *b = t.b;
+    for (int64_t p = 0; p < t.blocks; ++p, a += 2 * AParts * tile_halves, b += 2 * BParts * tile_halves) {
+      int a_part = -1, b_part = -1;  // those in tiles 4 and 5, and in 6 and 7
+      for_products<AParts, BParts, Parts>([&](int i, int j) __attribute__((always_inline)) {
+        if (i != a_part) {
+          tile_load<4>(a + 2 * i * tile_halves, 64);
+          tile_load<5>(a + (2 * i + 1) * tile_halves, 64);
+          a_part = i;
+        }
+        if (j != b_part) {
+          tile_load<6>(b + 2 * j * tile_halves, 64);
+          tile_load<7>(b + (2 * j + 1) * tile_halves, 64);
+          b_part = j;
+        }
+        tile_multiply<0, 4, 6>();
+        tile_multiply<1, 4, 7>();
+        tile_multiply<2, 5, 6>();
+        tile_multiply<3, 5, 7>();
+      });
+    }
+    tile_store<0>(c, ld);
+    tile_store<1>(c + 16, ld);
+    tile_store<2>(c + 16 * strip, ld);
+    tile_store<3>(c + 16 * strip + 16, ld);
+  }
+};
+
+}  // namespace
+
+namespace mlpfast::cpu {
+extern constinit const Isa isa_amx;
+constinit const Isa isa_amx{"amx", {}, {}, &tile_table<Amx>};
+}  // namespace mlpfast::cpu

@@ -1,0 +1,64 @@
+// The arithmetic of AMX's bf16 product without AMX, bit for bit: even and odd k are two chains of FMAs that start at 0;
+// their sum is added to c; subnormal operands and results are 0; ties to even (Intel's Software Developer's Manual,
+// TDPBF16PS). In double the product of two bf16 is exact, and its sum with a float32, rounded twice, is that of an FMA.
+#include "cpu/isa/tiles.inl.h"
+
+namespace {
+
+using Doubles = double __attribute__((vector_size(128)));
+
+MLPFAST_INLINE Floats flush(Floats x) {
+  return reinterpret_cast<Floats>((bits(x) & 0x7f800000) == 0 ? bits(x) & 0x80000000 : bits(x));
+}
+MLPFAST_INLINE Doubles wide(Floats x) { return __builtin_convertvector(x, Doubles); }
+
+/// The numbers of 16 columns in row t of a tile of b.
+MLPFAST_INLINE void pair(const std::uint16_t* row, Floats& even, Floats& odd) {
+  Words d;
+  __builtin_memcpy(&d, row, sizeof d);
+  even = flush(reinterpret_cast<Floats>(d << 16));
+  odd = flush(reinterpret_cast<Floats>(d & 0xffff0000));
+}
+
+MLPFAST_INLINE Floats number(std::uint16_t half) { return flush(reinterpret_cast<Floats>(all(half << 16U))); }
+
+void tile_multiply(float* c, const std::uint16_t* a, const std::uint16_t* b) {
+  for (int i = 0; i < tile_rows; ++i) {
+    Floats sum[2] = {};
+    for (int t = 0; t < tile_rows; ++t) {
+      Floats right[2];
+      pair(b + t * row_halves, right[0], right[1]);
+      for (int s = 0; s < 2; ++s) {
+        const Doubles exact = wide(number(a[i * row_halves + 2 * t + s])) * wide(right[s]);
+        sum[s] = flush(__builtin_convertvector(wide(sum[s]) + exact, Floats));
+      }
+    }
+    float* row = c + i * strip;
+    store(flush(flush(load(row)) + flush(sum[0] + sum[1])), row);
+  }
+}
+
+struct Emulated {
+  static void begin() {}
+  static void end() {}
+
+  template <int AParts, int BParts, int Parts>
+  static void multiply(const TileProduct& t) {
+    if (!t.accumulate) __builtin_memset(t.c, 0, strip * strip * sizeof(float));
+    const std::uint16_t *a = t.a, *b = t.b;
+    for (int64_t p = 0; p < t.blocks; ++p, a += 2 * AParts * tile_halves, b += 2 * BParts * tile_halves) {
+      for_products<AParts, BParts, Parts>([&](int i, int j) {
+        for (int h = 0; h < 4; ++h)
+          tile_multiply(t.c + (h / 2) * 16 * strip + (h % 2) * 16, a + (2 * i + h / 2) * tile_halves,
+                        b + (2 * j + h % 2) * tile_halves);
+      });
+    }
+  }
+};
+
+}  // namespace
+
+namespace mlpfast::cpu {
+extern constinit const Isa isa_amx_emulated;
+constinit const Isa isa_amx_emulated{"amx_emulated", {}, {}, &tile_table<Emulated>};
+}  // namespace mlpfast::cpu

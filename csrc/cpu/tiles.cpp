@@ -1,0 +1,174 @@
+#include "cpu/tiles.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+namespace mlpfast::cpu {
+namespace {
+
+constexpr int64_t group_bytes = 1 << 20;   // of a's image in L2 while panels of b pass by
+constexpr int64_t most_group = 64;         // strips
+constexpr int64_t slice_bytes = 96 << 10;  // of a panel of b while strips of a pass by
+constexpr int64_t image_bytes = 16 << 20;  // of each operand at a time
+constexpr int64_t huge_page = 2 << 20;
+
+alignas(64) thread_local float sums[most_group][strip * strip];
+std::atomic<int64_t> fallbacks{0};
+
+bool fits(const Strip& a, const Strip& b) { return std::min({a.low, b.low, a.low + b.low}) >= least_low; }
+
+void split(const TileTable& tiles, const SplitImage& image, Matrix<const float> x, bool along, bool transpose,
+           Range strips) {
+  for (int64_t s = strips.begin; s < strips.end; ++s)
+    tiles.split({std::min(strip, image.outer - s * strip), image.k, along ? x.at(s * strip, 0) : x.at(0, s * strip),
+                 along, transpose, image.parts, image.strips + s, image.image(s)});
+}
+
+/// Memory of a thread, kept for its next call.
+class Buffer {
+ public:
+  ~Buffer() { std::free(data_); }
+  char* at_least(int64_t bytes) {
+    if (bytes <= size_) return data_;
+    std::free(data_);
+    size_ = 0;
+    bytes = (bytes + huge_page - 1) / huge_page * huge_page;
+    data_ = static_cast<char*>(std::aligned_alloc(huge_page, static_cast<std::size_t>(bytes)));
+    if (!data_) throw std::bad_alloc();
+    madvise(data_, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
+    size_ = bytes;
+    return data_;
+  }
+
+ private:
+  char* data_ = nullptr;
+  int64_t size_ = 0;
+};
+thread_local Buffer buffer;
+
+}  // namespace
+
+int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision) {
+  // Splitting takes some (m + n) k operations, which m n k must outweigh; 2^110 is the largest product of two numbers.
+  constexpr int64_t worth = 64, least_k = 64, most_k = 1 << 15;
+  if (!active_isa().tiles || k < least_k || k > most_k || m < 2 * worth || n < 2 * worth) return 0;
+  switch (precision) {
+    case network::Precision::highest:
+      return 3;
+    case network::Precision::high:
+      return 2;
+    case network::Precision::medium:
+      return 1;
+    default:
+      return 0;
+  }
+}
+
+int64_t SplitImage::bytes(int64_t outer, int64_t k, int parts) {
+  const SplitImage image(outer, k, parts, nullptr);
+  return reinterpret_cast<char*>(image.image(image.count())) - static_cast<char*>(nullptr);
+}
+
+SplitImage::SplitImage(int64_t outer_, int64_t k_, int parts_, void* memory)
+    : outer(outer_), k(k_), parts(parts_), strips(static_cast<Strip*>(memory)) {
+  const auto address = reinterpret_cast<std::uintptr_t>(strips + count());
+  halves = reinterpret_cast<std::uint16_t*>((address + 63) / 64 * 64);
+}
+
+void split_a(const TileTable& tiles, const SplitImage& image, Matrix<const float> a, bool transposed, Range strips) {
+  split(tiles, image, a, !transposed, transposed, strips);
+}
+
+void split_b(const TileTable& tiles, const SplitImage& image, Matrix<const float> b, bool transposed, Range strips) {
+  split(tiles, image, b, transposed, transposed, strips);
+}
+
+void multiply_tiles(const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
+                    const SplitImage& a, const SplitImage& b, Range strips, Range panels, Epilogue<float> epilogue) {
+  const int64_t blocks = a.blocks(), block = strip * tile_k;  // numbers of a part
+  const int64_t strip_bytes = blocks * a.parts * block * 2;
+  const int64_t group = std::clamp<int64_t>(group_bytes / strip_bytes, 1, most_group);
+  const int64_t depth = std::max<int64_t>(1, slice_bytes / (b.parts * block * 2));
+  Gemm<float> by_fma = problem;
+  by_fma.parts = 0;
+  tiles.begin();
+  for (int64_t first = strips.begin; first < strips.end; first += group) {
+    const int64_t last = std::min(strips.end, first + group);
+    for (int64_t j = panels.begin; j < panels.end; ++j) {
+      const Strip& right = b.strips[j];
+      for (int64_t p = 0; p < blocks; p += depth) {
+        for (int64_t i = first; i < last; ++i) {
+          const Strip& left = a.strips[i];
+          if (!fits(left, right)) continue;
+          tiles.multiply({std::min(depth, blocks - p), a.image(i) + p * left.parts * block,
+                          b.image(j) + p * right.parts * block, left.parts, right.parts, a.parts, sums[i - first],
+                          p > 0});
+        }
+      }
+      for (int64_t i = first; i < last; ++i) {
+        const Tile<float> done{i * strip,
+                               j * strip,
+                               std::min(strip, problem.m - i * strip),
+                               std::min(strip, problem.n - j * strip),
+                               {sums[i - first], strip}};
+        if (!fits(a.strips[i], right)) {
+          fallbacks.fetch_add(1, std::memory_order_relaxed);
+          gemm_part(table, by_fma, {done.i, done.i + done.rows}, {done.j, done.j + done.cols}, epilogue);
+          continue;
+        }
+        tiles.unscale(a.strips[i], right, sums[i - first]);
+        if (epilogue.call) {
+          epilogue.call(epilogue.context, done);
+        } else {
+          table.pack(done.rows, done.cols, {sums[i - first], strip}, problem.c.at(done.i, done.j));
+        }
+      }
+    }
+  }
+  tiles.end();
+}
+
+void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<float> epilogue) {
+  const KernelTable<float>& table = active_table<float>();
+  const int64_t m = problem.m, n = problem.n, k = problem.k;
+  const int64_t strip_bytes = SplitImage::bytes(strip, k, problem.parts);
+  const int64_t most = std::max(strip, image_bytes / strip_bytes * strip), high = std::min(m, most),
+                wide = std::min(n, most);
+  const int64_t a_bytes = (SplitImage::bytes(high, k, problem.parts) + 63) / 64 * 64;
+  char* memory = buffer.at_least(a_bytes + SplitImage::bytes(wide, k, problem.parts));
+  run_team(gemm_threads(m, n, k), [&](Team& team) {
+    for (int64_t j = 0; j < n; j += wide) {
+      const int64_t cols = std::min(wide, n - j);
+      const SplitImage b(cols, k, problem.parts, memory + a_bytes);
+      split_b(tiles, b, problem.transpose_b ? problem.b.at(j, 0) : problem.b.at(0, j), problem.transpose_b,
+              team.share(b.count()));
+      for (int64_t i = 0; i < m; i += high) {
+        const int64_t rows = std::min(high, m - i);
+        const SplitImage a(rows, k, problem.parts, memory);
+        Gemm<float> part = problem;
+        part.m = rows;
+        part.n = cols;
+        part.a = problem.transpose_a ? problem.a.at(0, i) : problem.a.at(i, 0);
+        part.b = problem.transpose_b ? problem.b.at(j, 0) : problem.b.at(0, j);
+        if (part.c.data) part.c = problem.c.at(i, j);
+        const auto finish = [&](const Tile<float>& t) {
+          epilogue.call(epilogue.context, {t.i + i, t.j + j, t.rows, t.cols, t.sum});
+        };
+        split_a(tiles, a, part.a, problem.transpose_a, team.share(a.count()));
+        team.barrier();
+        const Grid grid = gemm_grid(rows, cols, k, team.size());
+        multiply_tiles(table, tiles, part, a, b, share(a.count(), 1, grid.rows, team.rank() / grid.cols),
+                       share(b.count(), 1, grid.cols, team.rank() % grid.cols),
+                       epilogue.call ? Epilogue<float>(finish) : Epilogue<float>());
+        team.barrier();
+      }
+    }
+  });
+}
+
+int64_t tile_fallbacks() { return fallbacks; }
+
+}  // namespace mlpfast::cpu

@@ -1,0 +1,45 @@
+// Matrix products on a unit that multiplies tiles of bf16: operands are split into images, which are multiplied in
+// blocks of 32 x 32; see isa/tiles.inl.h for the arithmetic. A block whose numbers such tiles cannot hold, because one
+// is not finite or they lie too far apart, is computed by FMAs; strips are counted from the matrix's first row, so what
+// is computed how does not depend on threads.
+#pragma once
+#include "cpu/gemm.h"
+#include "network/spec.h"
+
+namespace mlpfast::cpu {
+
+/// Parts that the numbers of a float32 product are split into; 0 where FMAs compute it. A rule of the shape: splitting
+/// must pay, and sums stay within float32.
+int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision);
+
+/// Strips of a (of 32 rows) or of b (of 32 columns), in memory of the caller.
+struct SplitImage {
+  int64_t outer, k;
+  int parts;
+  Strip* strips;
+  std::uint16_t* halves;
+
+  static int64_t bytes(int64_t outer, int64_t k, int parts);
+  /// `memory` starts on a cache line; null for an image whose size alone matters.
+  SplitImage(int64_t outer, int64_t k, int parts, void* memory);
+
+  int64_t count() const { return (outer + strip - 1) / strip; }
+  int64_t blocks() const { return (k + tile_k - 1) / tile_k; }
+  std::uint16_t* image(int64_t s) const { return halves + s * blocks() * parts * strip * tile_k; }
+};
+
+/// Strips of an operand as the problem stores it.
+void split_a(const TileTable& tiles, const SplitImage& image, Matrix<const float> a, bool transposed, Range strips);
+void split_b(const TileTable& tiles, const SplitImage& image, Matrix<const float> b, bool transposed, Range strips);
+
+/// The blocks strips x panels of the problem, whose operands are split, by the calling thread.
+void multiply_tiles(const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
+                    const SplitImage& a, const SplitImage& b, Range strips, Range panels, Epilogue<float> epilogue);
+
+/// The whole product by a team.
+void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<float> epilogue);
+
+/// Blocks that FMAs computed in place of tiles since the process began.
+int64_t tile_fallbacks();
+
+}  // namespace mlpfast::cpu

@@ -1,0 +1,94 @@
+#include "cpu/workspace.h"
+
+#include <algorithm>
+
+#include "cpu/tiles.h"
+
+namespace mlpfast::cpu {
+namespace {
+
+/// Rows start on a cache line, and not at multiples of 1 KiB, which would crowd them into a few cache sets.
+template <class T>
+int64_t pitch(int64_t cols) {
+  constexpr int64_t line = 64 / sizeof(T);
+  const int64_t ld = (cols + line - 1) / line * line;
+  return ld % (1024 / sizeof(T)) == 0 ? ld + line : ld;
+}
+
+/// Hands out pieces of a block, or only counts where there is none; every piece starts on a cache line.
+template <class T>
+struct Carver {
+  T* block;
+  int64_t used = 0;
+
+  template <class U>
+  U* take(int64_t n) {
+    constexpr int64_t line = 64 / sizeof(T);
+    U* piece = block ? reinterpret_cast<U*>(block + used) : nullptr;
+    used += (n * int64_t(sizeof(U)) / int64_t(sizeof(T)) + line) / line * line;
+    return piece;
+  }
+  Matrix<T> matrix(int64_t rows, int64_t cols) {
+    const int64_t ld = pitch<T>(cols);
+    return {take<T>(rows * ld), ld};
+  }
+};
+
+int64_t image_bytes(int64_t outer, int64_t k, int parts) { return parts ? SplitImage::bytes(outer, k, parts) : 0; }
+
+template <class T>
+int64_t carve(const network::Spec& spec, int64_t batch, Purpose purpose, T* block, Workspace<T>& work) {
+  const bool training = purpose == Purpose::training, shares = purpose == Purpose::member;
+  Carver<T> carver{block};
+  for (int l = 0; l <= spec.layers(); ++l) {
+    const int64_t width = spec.sizes[static_cast<std::size_t>(l)];
+    work.activation.push_back(carver.matrix(batch, width));
+    work.saved.push_back(l > 0 && spec.saves_input(l - 1) ? carver.matrix(batch, width) : work.activation.back());
+    // The logits' gradient takes the logits' place.
+    const bool apart = training && l > 0 && l < spec.layers();
+    work.gradient.push_back(apart ? carver.matrix(batch, width) : work.activation.back());
+  }
+  work.loss = carver.template take<T>(batch);
+  work.row_weight = carver.template take<T>(batch);
+  work.label = carver.template take<std::int32_t>(batch);
+  work.correct = carver.template take<std::uint8_t>(batch);
+  for (int l = 0; l < spec.layers(); ++l) {
+    const int64_t m = spec.inputs(l), n = spec.outputs(l);
+    const int forward = parts_of<T>(spec, batch, n, m), turned = training && l > 0 ? parts_of<T>(spec, batch, m, n) : 0,
+              gradient = training ? parts_of<T>(spec, m, n, batch) : 0;
+    const auto take = [&](int64_t bytes) -> void* { return bytes ? carver.template take<char>(bytes) : nullptr; };
+    LayerImages images{};
+    images.x = take(std::max(image_bytes(batch, m, forward), image_bytes(m, batch, gradient)));
+    images.dy = take(std::max(image_bytes(batch, n, turned), image_bytes(n, batch, gradient)));
+    images.weights = shares ? nullptr : take(image_bytes(n, m, forward));
+    images.weights_turned = take(image_bytes(m, n, turned));
+    work.images.push_back(images);
+  }
+  return carver.used;
+}
+
+}  // namespace
+
+template <class T>
+int parts_of(const network::Spec& spec, int64_t m, int64_t n, int64_t k) {
+  return sizeof(T) == sizeof(float) ? tile_parts(m, n, k, spec.precision) : 0;
+}
+
+template <class T>
+int64_t Workspace<T>::size(const network::Spec& spec, int64_t batch, Purpose purpose) {
+  Workspace counted(spec, 0, purpose, nullptr);
+  return carve<T>(spec, batch, purpose, nullptr, counted) + 64 / int64_t(sizeof(T));  // room to align the block
+}
+
+template <class T>
+Workspace<T>::Workspace(const network::Spec& spec, int64_t batch, Purpose purpose, T* block) {
+  const auto address = reinterpret_cast<std::uintptr_t>(block);
+  carve(spec, batch, purpose, reinterpret_cast<T*>((address + 63) / 64 * 64), *this);
+}
+
+template int parts_of<float>(const network::Spec&, int64_t, int64_t, int64_t);
+template class Workspace<float>;
+template int parts_of<double>(const network::Spec&, int64_t, int64_t, int64_t);
+template class Workspace<double>;
+
+}  // namespace mlpfast::cpu

@@ -1,0 +1,41 @@
+// The arrays of one batch: inputs and outputs of each layer, their gradients, and the images of split operands.
+#pragma once
+#include <vector>
+
+#include "cpu/dispatch.h"
+#include "network/spec.h"
+
+namespace mlpfast::cpu {
+
+/// Parts that a product's operands are split into, 0 where FMAs compute it.
+template <class T>
+int parts_of(const network::Spec& spec, int64_t m, int64_t n, int64_t k);
+
+/// Memory for the split operands of a layer's products, none where FMAs compute them. Those of the backward pass take
+/// the place of the forward pass's.
+struct LayerImages {
+  void *x, *dy;                    // of the rows; then of the columns, for the weights' gradient
+  void *weights, *weights_turned;  // for the forward pass, for the gradient of the inputs
+};
+
+/// Training needs gradients of activations; the members of a team that evaluates share the split weights of one.
+enum class Purpose { training, evaluation, member };
+
+/// Arrays for one batch, carved from a block of size() numbers.
+template <class T>
+class Workspace {
+ public:
+  static int64_t size(const network::Spec& spec, int64_t batch, Purpose purpose);
+  Workspace(const network::Spec& spec, int64_t batch, Purpose purpose, T* block);
+
+  std::vector<Matrix<T>> activation;  // [layers + 1]: inputs, outputs of each layer
+  std::vector<Matrix<T>> saved;       // [layers + 1]: what the backward pass of the layer before reads
+  std::vector<Matrix<T>> gradient;    // [layers + 1]: with respect to activation
+  T* loss;                            // [batch]
+  T* row_weight;                      // [batch]
+  std::int32_t* label;                // [batch]
+  std::uint8_t* correct;              // [batch]
+  std::vector<LayerImages> images;    // [layers]
+};
+
+}  // namespace mlpfast::cpu
