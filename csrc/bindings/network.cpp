@@ -57,7 +57,8 @@ struct ExampleInput {
     const py::dtype dtype = x.dtype();
     const bool swapped = dtype.byteorder() == '>' || dtype.byteorder() == '<';  // the machine's own is '='
     examples.features = {static_cast<const char*>(x.data()), x.strides(0), x.shape(1),
-                         swapped ? nullptr : cpu::feature_loader<T>(dtype.kind(), dtype.itemsize())};
+                         swapped ? nullptr : cpu::feature_loader<T>(dtype.kind(), dtype.itemsize()),
+                         dtype.itemsize() == 1 && dtype.kind() != 'i'};
     if (!examples.features.load)
       throw type_error("network", "no reader for features of dtype " + std::string(py::str(dtype)));
     rows = x.shape(0);

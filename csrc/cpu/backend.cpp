@@ -66,17 +66,20 @@ Gemm<T> Backend<T>::weights_problem(int l) const {
           parts_of<T>(spec_, m, n, k)};
 }
 
-/// Rows and columns of a product by this thread. Split operands, of which b is complete, lie in `a` and `b`.
+/// This thread's share of a product of the batch: rows, or, where b's image is the larger and shall stay in the cache of
+/// who split it, columns. `split` where its rows of a are not in their image yet.
 template <class T>
-void Backend<T>::multiply(const Problem& problem, void* a, void* b, Range rows, Range cols, Epilogue<T> epilogue) {
+void Backend<T>::multiply_rows(const Problem& problem, void* a, void* b, bool split, Epilogue<T> epilogue) {
   if constexpr (sizeof(T) == sizeof(float)) {
     if (problem.parts > 0) {
-      const auto strips = [](Range outer) { return Range{outer.begin / strip, (outer.end + strip - 1) / strip}; };
-      return multiply_tiles(table_, *job_.tiles, problem, {problem.m, problem.k, problem.parts, a},
-                            {problem.n, problem.k, problem.parts, b}, strips(rows), strips(cols), epilogue);
+      const SplitImage left(problem.m, problem.k, problem.parts, a), right(problem.n, problem.k, problem.parts, b);
+      if (split) split_a(*job_.tiles, left, problem.a, false, team_.share(left.count()));
+      const bool by_rows = problem.m * (split ? problem.parts : 1) >= problem.n * problem.parts;
+      if (!by_rows) team_.barrier();
+      return multiply_tiles(team_, table_, *job_.tiles, problem, left, right, by_rows, epilogue);
     }
   }
-  gemm_part(table_, problem, rows, cols, epilogue);
+  gemm_part(table_, problem, rows_, columns(problem.n), epilogue);
 }
 
 template <class T>
@@ -113,23 +116,30 @@ void Backend<T>::split_gradients() {
       const Problem p = weights_problem(l);
       if (p.parts == 0) continue;
       const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
-      const SplitImage x(p.m, p.k, p.parts, images.x), dy(p.n, p.k, p.parts, images.dy);
-      split_a(*job_.tiles, x, p.a, true, team_.share(x.count()));
+      const SplitImage x(p.m, p.k, p.parts, images.x_turned), dy(p.n, p.k, p.parts, images.dy);
+      if (l > 0 || !images_) split_a(*job_.tiles, x, p.a, true, team_.share(x.count()));
       split_b(*job_.tiles, dy, p.b, false, team_.share(dy.count()));
       any = true;
     }
     if (any) team_.barrier();
+    if (!images_) return;
+    const Problem p = weights_problem(0);
+    if (fits(SplitImage(p.n, p.k, p.parts, work_.images[0].dy))) return;
+    load_features();  // for the blocks that fall back
+    team_.barrier();
   }
 }
 
-/// This thread's rows of an operand that varies with the batch.
+/// Whether the features, exact in one part, need not be numbers of the network's dtype. No block of the first layer may
+/// then fall back to FMAs, which read those.
 template <class T>
-void Backend<T>::split_rows(const Problem& problem, void* memory) {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    if (problem.parts == 0) return;
-    split_a(*job_.tiles, {problem.m, problem.k, problem.parts, memory}, problem.a, false,
-            {rows_.begin / strip, (rows_.end + strip - 1) / strip});
+bool Backend<T>::loads_images(int64_t rows) const {
+  const Problem forward = forward_problem(0, rows);
+  if (forward.parts == 0 || !job_.examples.features.exact(static_cast<T>(spec_.input_shift))) return false;
+  if (job_.optimization || job_.parameter_gradient) {
+    if (parts_of<T>(spec_, forward.k, forward.n, rows) == 0) return false;
   }
+  return fits(SplitImage(forward.n, forward.k, forward.parts, work_.images[0].weights));
 }
 
 template <class T>
@@ -139,12 +149,22 @@ void Backend<T>::load(const Batch& batch) {
   by_columns_ = !tiles && batch.rows < rows_per_thread * team_.size() && team_.size() > 1;
   loss_rows_ = team_.share(batch.rows, tiles ? strip : 1);
   rows_ = by_columns_ ? Range{0, batch.rows} : loss_rows_;
+  images_ = loads_images(batch.rows);
+  if (images_) {
+    load_images();
+  } else {
+    load_features();
+  }
+}
+
+template <class T>
+template <class Load>
+void Backend<T>::load_rows(Load&& load_row) {
   const Examples<T>& examples = job_.examples;
-  const T shift = static_cast<T>(spec_.input_shift);
   constexpr int64_t ahead = 8;
   int64_t sources[ahead];
   const auto find = [&](int64_t i) {
-    const int64_t source = examples.shuffle ? (*examples.shuffle)(batch.first + i) : batch.first + i;
+    const int64_t source = examples.shuffle ? (*examples.shuffle)(batch_.first + i) : batch_.first + i;
     examples.features.prefetch_row(source);
     if (examples.labels) __builtin_prefetch(examples.labels + source);
     sources[i % ahead] = source;
@@ -152,10 +172,44 @@ void Backend<T>::load(const Batch& batch) {
   for (int64_t i = loss_rows_.begin; i < std::min(loss_rows_.end, loss_rows_.begin + ahead); ++i) find(i);
   for (int64_t i = loss_rows_.begin; i < loss_rows_.end; ++i) {
     const int64_t source = sources[i % ahead];
-    examples.features.load_row(table_, source, shift, work_.activation[0].row(i));
+    load_row(i, source);
     if (examples.labels) work_.label[i] = examples.labels[source];
     if (examples.sample_weight) work_.row_weight[i] = examples.sample_weight[source];
     if (i + ahead < loss_rows_.end) find(i + ahead);
+  }
+}
+
+template <class T>
+void Backend<T>::load_features() {
+  const T shift = static_cast<T>(spec_.input_shift);
+  load_rows([&](int64_t i, int64_t source) {
+    job_.examples.features.load_row(table_, source, shift, work_.activation[0].row(i));
+  });
+}
+
+/// The image for the first layer's products, and, in training, its transpose for their gradient.
+template <class T>
+void Backend<T>::load_images() {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    const Problem p = forward_problem(0, batch_.rows);
+    const Features<T>& features = job_.examples.features;
+    const TileTable& tiles = *job_.tiles;
+    const SplitImage x(p.m, p.k, p.parts, work_.images[0].x), turned(p.k, p.m, p.parts, work_.images[0].x_turned);
+    load_rows([&](int64_t i, int64_t source) {
+      tiles.split_uint8(p.k, reinterpret_cast<const std::uint8_t*>(features.row(source)), spec_.input_shift, i % strip,
+                        x.image(i / strip));
+    });
+    const Range strips{rows_.begin / strip, (rows_.end + strip - 1) / strip};
+    for (int64_t s = strips.begin; s < strips.end; ++s) {
+      x.strips[s] = whole_numbers;
+      clear_rest(x, s);
+      if (!work_.images[0].x_turned) continue;
+      for (int64_t b = 0; b < x.blocks(); ++b)
+        tiles.turn(x.image(s) + b * strip * tile_k, turned.image(b) + s * strip * tile_k);
+    }
+    if (!work_.images[0].x_turned) return;
+    const Range mine = team_.share(turned.count());
+    std::fill(turned.strips + mine.begin, turned.strips + mine.end, whole_numbers);
   }
 }
 
@@ -171,8 +225,8 @@ void Backend<T>::forward(int l) {
     kernel({t.rows, t.cols, constant(t.sum), bias + t.j, scale, alpha, saved.data ? saved.at(t.i, t.j) : saved,
             y.at(t.i, t.j)});
   };
-  split_rows(problem, work_.images[in].x);
-  multiply(problem, work_.images[in].x, work_.images[in].weights, rows_, columns(problem.n), Epilogue<T>(finish));
+  const LayerImages& images = work_.images[in];
+  multiply_rows(problem, images.x, images.weights, l > 0 || !images_, Epilogue<T>(finish));
 }
 
 /// What the batch's mean divides by; every thread finds the same number.
@@ -221,8 +275,7 @@ void Backend<T>::backward_input(int l) {
     kernel({t.rows, t.cols, constant(t.sum), constant(saved.at(t.i, t.j)), alpha, dx.at(t.i, t.j)});
   };
   const LayerImages& images = work_.images[below];
-  split_rows(problem, images.dy);
-  multiply(problem, images.dy, images.weights_turned, rows_, columns(problem.n), Epilogue<T>(finish));
+  multiply_rows(problem, images.dy, images.weights_turned, true, Epilogue<T>(finish));
 }
 
 /// Between the two barriers of a step. The first thread also adds up the batch's metrics.
@@ -278,14 +331,22 @@ void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
   const Problem problem = weights_problem(l);
   const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
   const auto finish = [&](const Tile<T>& t) { finish_weights(l, t, mode); };
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (problem.parts > 0) {
+      const SplitImage x(problem.m, problem.k, problem.parts, images.x_turned),
+          dy(problem.n, problem.k, problem.parts, images.dy);
+      multiply_tiles(team_, table_, *job_.tiles, problem, x, dy, false, Epilogue<T>(finish));
+      return bias_gradient(l, mode);
+    }
+  }
   const Grid grid = gemm_grid(problem.m, problem.n, problem.k, team_.size());
-  const Range rows = share(problem.m, problem.parts ? strip : 1, grid.rows, team_.rank() / grid.cols);
-  const Range cols = share(problem.n, problem.parts ? strip : table_.lanes, grid.cols, team_.rank() % grid.cols);
+  const Range rows = share(problem.m, 1, grid.rows, team_.rank() / grid.cols);
+  const Range cols = share(problem.n, table_.lanes, grid.cols, team_.rank() % grid.cols);
   if (rows.size() > 0 && cols.size() > 0) {
     if (batch_.rows == 1 && mode == network::UpdateMode::fused) {
       outer_update(l, rows, cols);
     } else {
-      multiply(problem, images.x, images.dy, rows, cols, Epilogue<T>(finish));
+      gemm_part(table_, problem, rows, cols, Epilogue<T>(finish));
     }
   }
   bias_gradient(l, mode);

@@ -82,9 +82,13 @@ class Backend {
   Problem forward_problem(int l, int64_t rows) const;
   Problem backward_problem(int l, int64_t rows) const;
   Problem weights_problem(int l) const;
-  void multiply(const Problem& problem, void* a, void* b, Range rows, Range cols, Epilogue<T> epilogue);
+  void multiply_rows(const Problem& problem, void* a, void* b, bool split, Epilogue<T> epilogue);
   bool multiplies_tiles(int64_t rows) const;
-  void split_rows(const Problem& problem, void* memory);
+  bool loads_images(int64_t rows) const;
+  void load_images();
+  void load_features();
+  template <class Load>
+  void load_rows(Load&& load_row);
   Range columns(int64_t n) const { return by_columns_ ? team_.share(n, table_.lanes) : Range{0, n}; }
   double batch_weight() const;
   UpdateArgs<T> update_args(int64_t offset, int64_t rows, Matrix<const T> dw, int64_t ld, T scale) const;
@@ -101,6 +105,7 @@ class Backend {
   Range rows_{};       // this thread's slab, or all rows where threads share columns
   Range loss_rows_{};  // this thread's rows wherever rows are shared
   bool by_columns_ = false;
+  bool images_ = false;  // features were loaded as images alone
 };
 
 }  // namespace mlpfast::cpu

@@ -157,8 +157,12 @@ struct TileTable {
   void (*begin)();  // a thread may multiply from here
   void (*end)();
   void (*split)(const SplitArgs&);
+  /// Row i of the image of a strip of a, exact in one part: x - shift, integers of at most 256.
+  void (*split_uint8)(int64_t k, const std::uint8_t* x, float shift, int64_t i, std::uint16_t* image);
+  /// A block of one part of the image of a, transposed.
+  void (*turn)(const std::uint16_t* block, std::uint16_t* turned);
   void (*multiply)(const TileProduct&);
-  void (*unscale)(const Strip& a, const Strip& b, float* c);  // c[i][j] *= 2^-(exponents of row i and column j)
+  void (*unscale)(const Strip& a, const Strip& b, const float* c, Matrix<float> y);  // y[i][j] = c[i][j] * 2^-(a, b)
 };
 
 /// A machine with tiles alone takes its other kernels from the best set that has them.

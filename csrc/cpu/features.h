@@ -10,15 +10,18 @@ struct Features {
   const char* data;
   int64_t row_bytes, cols;
   void (*load)(const KernelTable<T>&, int64_t n, const char* row, T shift, T* y);
+  bool bytes;  // 0 .. 255
+
+  /// Whether x - shift, an integer of at most 256, is exact in bf16.
+  bool exact(T shift) const { return bytes && shift >= -1 && shift <= 256 && shift == static_cast<T>(int(shift)); }
 
   /// The beginning of a row that will be read soon; the machine itself fetches the rest of a long one.
   void prefetch_row(int64_t i) const {
     constexpr int64_t line = 64, most = 512;  // bytes
-    for (int64_t at = 0; at < row_bytes && at < most; at += line) __builtin_prefetch(data + i * row_bytes + at);
+    for (int64_t at = 0; at < row_bytes && at < most; at += line) __builtin_prefetch(row(i) + at);
   }
-  void load_row(const KernelTable<T>& table, int64_t i, T shift, T* y) const {
-    load(table, cols, data + i * row_bytes, shift, y);
-  }
+  const char* row(int64_t i) const { return data + i * row_bytes; }
+  void load_row(const KernelTable<T>& table, int64_t i, T shift, T* y) const { load(table, cols, row(i), shift, y); }
 };
 
 /// The reader of a NumPy dtype of this kind and size, such as u, 1 for uint8; null where there is none.

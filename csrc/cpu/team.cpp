@@ -78,6 +78,7 @@ class alignas(64) Worker {
 std::atomic<bool> team_busy{false};  // who sets it owns the two below
 Worker* workers[max_threads - 1];
 int worker_count = 0;
+Team::Work team_work[max_threads];
 
 // Threads do not survive fork: a child begins without workers, and without the call that another thread was in.
 [[maybe_unused]] const int fork_guard = pthread_atfork(nullptr, nullptr, [] {
@@ -164,6 +165,58 @@ void Team::barrier() {
   for (unsigned turn = 0; meeting_.phase.load(std::memory_order_acquire) == phase; ++turn) wait_a_turn(turn);
 }
 
+namespace {
+
+constexpr unsigned unit_bits = 24, round_bits = 16;
+constexpr std::uint64_t unit_mask = (1U << unit_bits) - 1;
+
+std::uint64_t packed(unsigned round, Range units) {
+  return static_cast<std::uint64_t>(round) << 2 * unit_bits | static_cast<std::uint64_t>(units.begin) << unit_bits |
+         static_cast<std::uint64_t>(units.end);
+}
+Range units_of(std::uint64_t left) {
+  return {static_cast<int64_t>(left >> unit_bits & unit_mask), static_cast<int64_t>(left & unit_mask)};
+}
+
+}  // namespace
+
+void Team::begin_round(Range own) {
+  round_ = (round_ + 1) % (1U << round_bits);
+  meeting_.work[rank_].left.store(packed(round_, own), std::memory_order_release);
+}
+
+bool Team::take_own(int64_t& unit) {
+  std::atomic<std::uint64_t>& left = meeting_.work[rank_].left;
+  std::uint64_t seen = left.load(std::memory_order_acquire);
+  for (;;) {
+    const Range units = units_of(seen);
+    if (units.size() <= 0) return false;
+    unit = units.begin;
+    if (left.compare_exchange_weak(seen, packed(round_, {units.begin + 1, units.end}), std::memory_order_acq_rel))
+      return true;
+  }
+}
+
+bool Team::take_over(int64_t& unit, unsigned& turn) {
+  for (;;) {
+    bool awaited = false;
+    for (int i = 1; i < size_; ++i) {
+      std::atomic<std::uint64_t>& left = meeting_.work[(rank_ + i) % size_].left;
+      std::uint64_t seen = left.load(std::memory_order_acquire);
+      while (seen >> 2 * unit_bits == round_) {
+        const Range units = units_of(seen);
+        if (units.size() <= 0) break;
+        unit = units.end - 1;
+        if (left.compare_exchange_weak(seen, packed(round_, {units.begin, units.end - 1}), std::memory_order_acq_rel))
+          return true;
+      }
+      awaited |= seen >> 2 * unit_bits != round_;
+    }
+    if (!awaited) return false;
+    wait_a_turn(turn++);
+  }
+}
+
 int num_threads() {
   const int wanted = requested;
   return wanted > 0 ? wanted : default_threads();
@@ -187,6 +240,8 @@ void run_team(int threads, void (*body)(Team&, const void*), const void* context
   }
   const int others = hire(threads - 1);
   Call call{body, context, others + 1, {}, others};
+  call.meeting.work = team_work;
+  for (int i = 0; i <= others; ++i) team_work[i].left.store(0, std::memory_order_relaxed);
   for (int i = 0; i < others; ++i) workers[i]->start(call);
   Team team(0, call.size, call.meeting);
   body(team, context);

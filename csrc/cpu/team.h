@@ -21,9 +21,15 @@ Range share(int64_t n, int64_t unit, int parts, int rank);
 /// One member's view of the running team.
 class Team {
  public:
+  /// What a member has left of its units: 16 bits that tell a round from the one before, 24 of the first unit, 24 of
+  /// the end.
+  struct alignas(64) Work {
+    std::atomic<std::uint64_t> left{0};
+  };
   struct Meeting {
     alignas(64) std::atomic<int> arrived{0};
     alignas(64) std::atomic<unsigned> phase{0};
+    Work* work = nullptr;  // [size]
   };
 
   Team(int rank, int size, Meeting& meeting) : rank_(rank), size_(size), meeting_(meeting) {}
@@ -32,10 +38,30 @@ class Team {
   Range share(int64_t n, int64_t unit = 1) const { return cpu::share(n, unit, size_, rank_); }
   /// Spins, then yields, so that more threads than CPUs go on.
   void barrier();
+  /// Calls f(unit) for each unit of every member's own, once, and ends with a barrier. Who has done its own takes over
+  /// from the end of what others have left, but not from who has not arrived yet.
+  template <class F>
+  void each(Range own, const F& f) {
+    if (size_ == 1) {
+      for (int64_t unit = own.begin; unit < own.end; ++unit) f(unit);
+      return;
+    }
+    begin_round(own);
+    int64_t unit;
+    while (take_own(unit)) f(unit);
+    for (unsigned turn = 0; take_over(unit, turn);) f(unit);
+    barrier();
+  }
 
  private:
+  void begin_round(Range own);
+  bool take_own(int64_t& unit);
+  /// Waits for what may be left by members yet to arrive; false where nothing is.
+  bool take_over(int64_t& unit, unsigned& turn);
+
   int rank_, size_;
   Meeting& meeting_;
+  unsigned round_ = 0;
 };
 
 inline constexpr int max_threads = 1024;

@@ -9,10 +9,10 @@
 namespace mlpfast::cpu {
 namespace {
 
-constexpr int64_t group_bytes = 1 << 20;   // of a's image in L2 while panels of b pass by
-constexpr int64_t most_group = 64;         // strips
-constexpr int64_t slice_bytes = 96 << 10;  // of a panel of b while strips of a pass by
-constexpr int64_t image_bytes = 16 << 20;  // of each operand at a time
+constexpr int64_t group_bytes = 1 << 20;    // of a's image in L2 while panels of b pass by
+constexpr int64_t most_group = 64;          // strips
+constexpr int64_t slice_bytes = 400 << 10;  // of a panel of b while strips of a pass by
+constexpr int64_t image_bytes = 16 << 20;   // of each operand at a time
 constexpr int64_t huge_page = 2 << 20;
 
 alignas(64) thread_local float sums[most_group][strip * strip];
@@ -49,6 +49,63 @@ class Buffer {
 };
 thread_local Buffer buffer;
 
+/// What every unit of a product needs.
+struct Product {
+  const KernelTable<float>& table;
+  const TileTable& tiles;
+  const Gemm<float>& problem;
+  const SplitImage &a, &b;
+  Epilogue<float> epilogue;
+
+  /// A group of strips times panel j.
+  void panel(Range strips, int64_t j) const {
+    constexpr int64_t block = strip * tile_k;  // numbers of a part
+    const int64_t blocks = a.blocks(), depth = std::max<int64_t>(1, slice_bytes / (b.parts * block * 2));
+    const Strip& right = b.strips[j];
+    tiles.begin();
+    for (int64_t p = 0; p < blocks; p += depth) {
+      for (int64_t i = strips.begin; i < strips.end; ++i) {
+        const Strip& left = a.strips[i];
+        if (!fits(left, right)) continue;
+        tiles.multiply({std::min(depth, blocks - p), a.image(i) + p * left.parts * block,
+                        b.image(j) + p * right.parts * block, left.parts, right.parts, a.parts, sums[i - strips.begin],
+                        p > 0});
+        if (p + depth >= blocks) finish(i, j, sums[i - strips.begin]);
+      }
+    }
+    tiles.end();
+    for (int64_t i = strips.begin; i < strips.end; ++i)
+      if (!fits(a.strips[i], right)) fall_back(i, j);
+  }
+
+  Tile<float> tile(int64_t i, int64_t j, float* sum) const {
+    return {i * strip,
+            j * strip,
+            std::min(strip, problem.m - i * strip),
+            std::min(strip, problem.n - j * strip),
+            {sum, strip}};
+  }
+
+  void finish(int64_t i, int64_t j, float* sum) const {
+    const Tile<float> done = tile(i, j, sum);
+    const bool direct = !epilogue.call && done.rows == strip && done.cols == strip;
+    tiles.unscale(a.strips[i], b.strips[j], sum, direct ? problem.c.at(done.i, done.j) : done.sum);
+    if (epilogue.call) {
+      epilogue.call(epilogue.context, done);
+    } else if (!direct) {
+      table.pack(done.rows, done.cols, {sum, strip}, problem.c.at(done.i, done.j));
+    }
+  }
+
+  void fall_back(int64_t i, int64_t j) const {
+    const Tile<float> block = tile(i, j, nullptr);
+    Gemm<float> by_fma = problem;
+    by_fma.parts = 0;
+    fallbacks.fetch_add(1, std::memory_order_relaxed);
+    gemm_part(table, by_fma, {block.i, block.i + block.rows}, {block.j, block.j + block.cols}, epilogue);
+  }
+};
+
 }  // namespace
 
 int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision) {
@@ -78,6 +135,17 @@ SplitImage::SplitImage(int64_t outer_, int64_t k_, int parts_, void* memory)
   halves = reinterpret_cast<std::uint16_t*>((address + 63) / 64 * 64);
 }
 
+bool fits(const SplitImage& image) {
+  return std::all_of(image.strips, image.strips + image.count(), [](const Strip& s) { return fits(s, whole_numbers); });
+}
+
+void clear_rest(const SplitImage& image, int64_t s) {
+  constexpr int64_t rows = strip / 2;  // of a tile, of tile_k numbers
+  for (int64_t i = image.outer - s * strip; i < strip; ++i)
+    for (int64_t tile = i / rows; tile < 2 * image.blocks() * image.strips[s].parts; tile += 2)
+      std::fill_n(image.image(s) + (tile * rows + i % rows) * tile_k, tile_k, std::uint16_t{0});
+}
+
 void split_a(const TileTable& tiles, const SplitImage& image, Matrix<const float> a, bool transposed, Range strips) {
   split(tiles, image, a, !transposed, transposed, strips);
 }
@@ -86,49 +154,24 @@ void split_b(const TileTable& tiles, const SplitImage& image, Matrix<const float
   split(tiles, image, b, transposed, transposed, strips);
 }
 
-void multiply_tiles(const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
-                    const SplitImage& a, const SplitImage& b, Range strips, Range panels, Epilogue<float> epilogue) {
-  const int64_t blocks = a.blocks(), block = strip * tile_k;  // numbers of a part
-  const int64_t strip_bytes = blocks * a.parts * block * 2;
-  const int64_t group = std::clamp<int64_t>(group_bytes / strip_bytes, 1, most_group);
-  const int64_t depth = std::max<int64_t>(1, slice_bytes / (b.parts * block * 2));
-  Gemm<float> by_fma = problem;
-  by_fma.parts = 0;
-  tiles.begin();
-  for (int64_t first = strips.begin; first < strips.end; first += group) {
-    const int64_t last = std::min(strips.end, first + group);
-    for (int64_t j = panels.begin; j < panels.end; ++j) {
-      const Strip& right = b.strips[j];
-      for (int64_t p = 0; p < blocks; p += depth) {
-        for (int64_t i = first; i < last; ++i) {
-          const Strip& left = a.strips[i];
-          if (!fits(left, right)) continue;
-          tiles.multiply({std::min(depth, blocks - p), a.image(i) + p * left.parts * block,
-                          b.image(j) + p * right.parts * block, left.parts, right.parts, a.parts, sums[i - first],
-                          p > 0});
-        }
-      }
-      for (int64_t i = first; i < last; ++i) {
-        const Tile<float> done{i * strip,
-                               j * strip,
-                               std::min(strip, problem.m - i * strip),
-                               std::min(strip, problem.n - j * strip),
-                               {sums[i - first], strip}};
-        if (!fits(a.strips[i], right)) {
-          fallbacks.fetch_add(1, std::memory_order_relaxed);
-          gemm_part(table, by_fma, {done.i, done.i + done.rows}, {done.j, done.j + done.cols}, epilogue);
-          continue;
-        }
-        tiles.unscale(a.strips[i], right, sums[i - first]);
-        if (epilogue.call) {
-          epilogue.call(epilogue.context, done);
-        } else {
-          table.pack(done.rows, done.cols, {sums[i - first], strip}, problem.c.at(done.i, done.j));
-        }
-      }
-    }
-  }
-  tiles.end();
+void multiply_tiles(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
+                    const SplitImage& a, const SplitImage& b, bool by_rows, Epilogue<float> epilogue) {
+  const Product product{table, tiles, problem, a, b, epilogue};
+  const int size = team.size();
+  const auto strips_of = [&](int rank) { return by_rows ? share(a.count(), 1, size, rank) : Range{0, a.count()}; };
+  const auto panels_of = [&](int rank) { return by_rows ? Range{0, b.count()} : share(b.count(), 1, size, rank); };
+  // A unit is a panel times a group of strips, which stay in L2 while the member's panels pass by.
+  const int64_t height = strips_of(0).size(), width = panels_of(0).size(), least_groups = by_rows ? 1 : 4;
+  const int64_t fitting = group_bytes / (a.blocks() * a.parts * strip * tile_k * 2);
+  const int64_t group =
+      std::clamp<int64_t>(std::min(fitting, (height + least_groups - 1) / least_groups), 1, most_group);
+  const int64_t units = (height + group - 1) / group * width;
+  team.each({team.rank() * units, (team.rank() + 1) * units}, [&](int64_t unit) {
+    const int owner = static_cast<int>(unit / units);
+    const Range strips = strips_of(owner), panels = panels_of(owner);
+    const int64_t first = strips.begin + unit % units / width * group, j = panels.begin + unit % width;
+    if (first < strips.end && j < panels.end) product.panel({first, std::min(strips.end, first + group)}, j);
+  });
 }
 
 void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<float> epilogue) {
@@ -159,11 +202,8 @@ void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<floa
         };
         split_a(tiles, a, part.a, problem.transpose_a, team.share(a.count()));
         team.barrier();
-        const Grid grid = gemm_grid(rows, cols, k, team.size());
-        multiply_tiles(table, tiles, part, a, b, share(a.count(), 1, grid.rows, team.rank() / grid.cols),
-                       share(b.count(), 1, grid.cols, team.rank() % grid.cols),
+        multiply_tiles(team, table, tiles, part, a, b, rows >= cols,
                        epilogue.call ? Epilogue<float>(finish) : Epilogue<float>());
-        team.barrier();
       }
     }
   });

@@ -28,13 +28,20 @@ struct SplitImage {
   std::uint16_t* image(int64_t s) const { return halves + s * blocks() * parts * strip * tile_k; }
 };
 
+/// Whether tiles can hold all numbers of an operand, beside one of whole_numbers.
+bool fits(const SplitImage& image);
+inline constexpr Strip whole_numbers{{}, 0, 1};
+/// Zeros in the image of strip s where the operand has ended.
+void clear_rest(const SplitImage& image, int64_t s);
+
 /// Strips of an operand as the problem stores it.
 void split_a(const TileTable& tiles, const SplitImage& image, Matrix<const float> a, bool transposed, Range strips);
 void split_b(const TileTable& tiles, const SplitImage& image, Matrix<const float> b, bool transposed, Range strips);
 
-/// The blocks strips x panels of the problem, whose operands are split, by the calling thread.
-void multiply_tiles(const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
-                    const SplitImage& a, const SplitImage& b, Range strips, Range panels, Epilogue<float> epilogue);
+/// The product of split operands by a team, whose members first do their own strips (by_rows) or panels, and a barrier.
+/// What a member split before, others may read.
+void multiply_tiles(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
+                    const SplitImage& a, const SplitImage& b, bool by_rows, Epilogue<float> epilogue);
 
 /// The whole product by a team.
 void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<float> epilogue);

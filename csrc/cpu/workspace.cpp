@@ -1,5 +1,7 @@
 #include "cpu/workspace.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 
 #include "cpu/tiles.h"
@@ -58,7 +60,8 @@ int64_t carve(const network::Spec& spec, int64_t batch, Purpose purpose, T* bloc
               gradient = training ? parts_of<T>(spec, m, n, batch) : 0;
     const auto take = [&](int64_t bytes) -> void* { return bytes ? carver.template take<char>(bytes) : nullptr; };
     LayerImages images{};
-    images.x = take(std::max(image_bytes(batch, m, forward), image_bytes(m, batch, gradient)));
+    images.x = take(image_bytes(batch, m, forward));
+    images.x_turned = take(image_bytes(m, batch, gradient));
     images.dy = take(std::max(image_bytes(batch, n, turned), image_bytes(n, batch, gradient)));
     images.weights = shares ? nullptr : take(image_bytes(n, m, forward));
     images.weights_turned = take(image_bytes(m, n, turned));
@@ -74,16 +77,27 @@ int parts_of(const network::Spec& spec, int64_t m, int64_t n, int64_t k) {
   return sizeof(T) == sizeof(float) ? tile_parts(m, n, k, spec.precision) : 0;
 }
 
+/// A large block starts on a huge page.
+template <class T>
+int64_t alignment(int64_t size) {
+  constexpr int64_t line = 64, huge_page = 2 << 20;
+  return size * int64_t(sizeof(T)) >= huge_page ? huge_page : line;
+}
+
 template <class T>
 int64_t Workspace<T>::size(const network::Spec& spec, int64_t batch, Purpose purpose) {
-  Workspace counted(spec, 0, purpose, nullptr);
-  return carve<T>(spec, batch, purpose, nullptr, counted) + 64 / int64_t(sizeof(T));  // room to align the block
+  Workspace counted;
+  const int64_t size = carve<T>(spec, batch, purpose, nullptr, counted);
+  return size + alignment<T>(size) / int64_t(sizeof(T));
 }
 
 template <class T>
 Workspace<T>::Workspace(const network::Spec& spec, int64_t batch, Purpose purpose, T* block) {
-  const auto address = reinterpret_cast<std::uintptr_t>(block);
-  carve(spec, batch, purpose, reinterpret_cast<T*>((address + 63) / 64 * 64), *this);
+  Workspace counted;
+  const int64_t size = carve<T>(spec, batch, purpose, nullptr, counted), unit = alignment<T>(size);
+  T* const start = reinterpret_cast<T*>((reinterpret_cast<std::intptr_t>(block) + unit - 1) / unit * unit);
+  if (unit > 64) madvise(start, static_cast<std::size_t>(size) * sizeof(T), MADV_HUGEPAGE);
+  carve(spec, batch, purpose, start, *this);
 }
 
 template int parts_of<float>(const network::Spec&, int64_t, int64_t, int64_t);

@@ -11,11 +11,11 @@ namespace mlpfast::cpu {
 template <class T>
 int parts_of(const network::Spec& spec, int64_t m, int64_t n, int64_t k);
 
-/// Memory for the split operands of a layer's products, none where FMAs compute them. Those of the backward pass take
-/// the place of the forward pass's.
+/// Memory for the split operands of a layer's products, none where FMAs compute them.
 struct LayerImages {
-  void *x, *dy;                    // of the rows; then of the columns, for the weights' gradient
-  void *weights, *weights_turned;  // for the forward pass, for the gradient of the inputs
+  void *x, *x_turned;              // for the outputs, for the gradient of the weights
+  void* dy;                        // for the gradient of the inputs, then for that of the weights
+  void *weights, *weights_turned;  // for the outputs, for the gradient of the inputs
 };
 
 /// Training needs gradients of activations; the members of a team that evaluates share the split weights of one.
@@ -25,6 +25,7 @@ enum class Purpose { training, evaluation, member };
 template <class T>
 class Workspace {
  public:
+  /// Numbers needed.
   static int64_t size(const network::Spec& spec, int64_t batch, Purpose purpose);
   Workspace(const network::Spec& spec, int64_t batch, Purpose purpose, T* block);
 
@@ -36,6 +37,9 @@ class Workspace {
   std::int32_t* label;                // [batch]
   std::uint8_t* correct;              // [batch]
   std::vector<LayerImages> images;    // [layers]
+
+ private:
+  Workspace() = default;
 };
 
 }  // namespace mlpfast::cpu

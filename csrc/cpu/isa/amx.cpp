@@ -1,5 +1,7 @@
 // AMX: eight tiles of 16 rows of 64 bytes; one instruction adds to a tile the product of two tiles of bf16. Four hold
 // 32 x 32 sums, two each the parts of a and of b at hand.
+#include <immintrin.h>
+
 #include "cpu/isa/tiles.inl.h"
 
 namespace {
@@ -32,6 +34,12 @@ MLPFAST_INLINE void tile_multiply() {
 struct Amx {
   static void begin() { asm volatile("ldtilecfg %0" ::"m"(configuration) : "memory"); }
   static void end() { asm volatile("tilerelease" ::: "memory"); }
+  static MLPFAST_INLINE Floats load_uint8(const std::uint8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
+  static MLPFAST_INLINE Floats scale(Floats v, Exponents e) {
+    return _mm512_scalef_ps(v, __builtin_convertvector(e, Floats));
+  }
 
   template <int AParts, int BParts, int Parts>
   static void multiply(const TileProduct& t) {

@@ -41,6 +41,16 @@ void tile_multiply(float* c, const std::uint16_t* a, const std::uint16_t* b) {
 struct Emulated {
   static void begin() {}
   static void end() {}
+  static MLPFAST_INLINE Floats load_uint8(const std::uint8_t* p) {
+    Floats v;
+    for (int j = 0; j < 16; ++j) v[j] = p[j];
+    return v;
+  }
+  /// In two steps, because one factor may be too large or too small for a float32.
+  static MLPFAST_INLINE Floats scale(Floats v, Exponents e) {
+    const Exponents half = e >> 1, rest = e - half;
+    return v * power_of_two(reinterpret_cast<Words>(half)) * power_of_two(reinterpret_cast<Words>(rest));
+  }
 
   template <int AParts, int BParts, int Parts>
   static void multiply(const TileProduct& t) {

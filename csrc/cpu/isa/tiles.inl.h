@@ -1,7 +1,8 @@
 // Products of float32 matrices on a unit that multiplies tiles of bf16: what surrounds the unit, in vectors of the
 // compiler, which become those of the including file's machine. A float32 is the sum of three bf16 numbers, each the
 // nearest to what the ones before left; of the nine products of parts the six largest are summed, smallest first
-// (Henry, Tang, Heinecke, arXiv 1904.06376). The including file supplies the unit: multiply, begin and end.
+// (Henry, Tang, Heinecke, arXiv 1904.06376). The including file supplies the unit: begin, end,
+// multiply, scale(v, e), v * 2^e, and load_uint8(p).
 #pragma once
 #include "cpu/dispatch.h"
 
@@ -33,8 +34,10 @@ MLPFAST_INLINE Words smaller(Words a, Words b) { return a < b ? a : b; }
 MLPFAST_INLINE Matrix<const float> block_of(Matrix<const float> x, int64_t rows, int64_t cols, int64_t i, int64_t j,
                                             float* spare) {
   if (i + strip <= rows && j + strip <= cols) return x.at(i, j);
-  for (int64_t r = 0; r < strip; ++r)
-    for (int64_t c = 0; c < strip; ++c) spare[r * strip + c] = i + r < rows && j + c < cols ? x.row(i + r)[j + c] : 0;
+  __builtin_memset(spare, 0, strip * strip * sizeof(float));
+  const int64_t height = rows - i < strip ? rows - i : strip, width = cols - j < strip ? cols - j : strip;
+  for (int64_t r = 0; r < height; ++r)
+    __builtin_memcpy(spare + r * strip, x.row(i + r) + j, static_cast<std::size_t>(width) * sizeof(float));
   return {spare, strip};
 }
 
@@ -92,6 +95,8 @@ MLPFAST_INLINE void survey(const SplitArgs& t) {
     for (int64_t p = 0; p < t.k; p += tile_k) {
       const Matrix<const float> x = block_of(t.x, t.k, t.count, p, 0, spare);
       for (int64_t r = 0; r < tile_k; ++r) {
+        __builtin_prefetch(x.row(r + tile_k));
+        __builtin_prefetch(x.row(r + tile_k) + 16);
         half[0].see(load(x.row(r)));
         half[1].see(load(x.row(r) + 16));
       }
@@ -208,17 +213,51 @@ void split(const SplitArgs& t) {
   return t.parts == 2 ? split_parts<2>(t) : split_parts<3>(t);
 }
 
-/// In two steps, because one factor may be too large or too small for a float32.
-void unscale(const Strip& a, const Strip& b, float* c) {
-  using Exponents = std::int32_t __attribute__((vector_size(64)));
+using Exponents = std::int32_t __attribute__((vector_size(64)));
+using Halves = std::uint16_t __attribute__((vector_size(32)));
+
+template <class Unit>
+void split_uint8(int64_t k, const std::uint8_t* x, float shift, int64_t i, std::uint16_t* image) {
+  const auto put = [&](int64_t p, Floats v) __attribute__((always_inline)) {
+    const int64_t tile = 2 * (p / tile_k) + i / tile_rows;
+    store(__builtin_convertvector(bits(v) >> 16, Halves),
+          image + tile * tile_halves + i % tile_rows * row_halves + p % tile_k);
+  };
+  int64_t p = 0;
+  for (; p + 16 <= k; p += 16) put(p, Unit::load_uint8(x + p) - shift);
+  for (; p < (k + tile_k - 1) / tile_k * tile_k; p += 16) {
+    Floats v = {};
+    for (int64_t j = 0; j < 16 && p + j < k; ++j) v[j] = static_cast<float>(x[p + j]) - shift;
+    put(p, v);
+  }
+}
+
+void turn(const std::uint16_t* block, std::uint16_t* turned) {
+  Words even[16], odd[16];  // columns, pairs of rows
+  MLPFAST_UNROLL
+  for (int t = 0; t < 16; ++t) {
+    Words first, second;
+    __builtin_memcpy(&first, block + 2 * t * row_halves, sizeof first);
+    __builtin_memcpy(&second, block + (2 * t + 1) * row_halves, sizeof second);
+    even[t] = (first & 0xffff) | (second << 16);
+    odd[t] = (first >> 16) | (second & 0xffff0000);
+  }
+  transpose(even);
+  transpose(odd);
+  MLPFAST_UNROLL
+  for (int j = 0; j < 16; ++j) {
+    store(even[j], turned + 2 * j * row_halves);
+    store(odd[j], turned + (2 * j + 1) * row_halves);
+  }
+}
+
+template <class Unit>
+void unscale(const Strip& a, const Strip& b, const float* c, Matrix<float> y) {
   for (int64_t i = 0; i < strip; ++i) {
     for (int64_t j = 0; j < strip; j += 16) {
       Exponents e;
       __builtin_memcpy(&e, b.exponent + j, sizeof e);
-      e = -a.exponent[i] - e;
-      const Exponents half = e >> 1, rest = e - half;
-      float* at = c + i * strip + j;
-      store(load(at) * power_of_two(reinterpret_cast<Words>(half)) * power_of_two(reinterpret_cast<Words>(rest)), at);
+      store(Unit::scale(load(c + i * strip + j), -a.exponent[i] - e), y.row(i) + j);
     }
   }
 }
@@ -248,6 +287,6 @@ void multiply(const TileProduct& t) {
 }
 
 template <class Unit>
-constexpr TileTable tile_table{Unit::begin, Unit::end, split, multiply<Unit>, unscale};
+constexpr TileTable tile_table{Unit::begin, Unit::end, split, split_uint8<Unit>, turn, multiply<Unit>, unscale<Unit>};
 
 }  // namespace
