@@ -50,7 +50,7 @@ def step(case: Case, data: inputs.Examples, weights: list[Any]) -> str:
 
 
 def predict(case: Case, data: inputs.Examples, classes: Any) -> str:
-    expected = _forward(data.x, data.weights).argmax(axis=1)
+    expected = _forward(data.floats, data.weights).argmax(axis=1)
     return "" if np.array_equal(np.ravel(classes), expected) else f"classes {classes}, expected {expected}"
 
 
@@ -78,6 +78,6 @@ def _forward(x: Any, weights: list[Any]) -> Any:
 
 def _loss(data: inputs.Examples, weights: list[Any]) -> float:
     y = data.y[:SAMPLE]
-    z = _forward(data.x[:SAMPLE], weights).astype(np.float64)
+    z = _forward(data.floats[:SAMPLE], weights).astype(np.float64)
     z -= z.max(axis=1, keepdims=True)
     return float(np.mean(np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(y)), y]))

@@ -27,11 +27,17 @@ class Product:
 
 @dataclass
 class Examples:
-    """Features, labels, and the weights to start from: w [in, out], b [out], w, b, ..."""
+    """Features, seen by the network times scale, labels, and the first weights: w [in, out], b [out], ..."""
 
     x: Floats
     y: NDArray[np.int64]
     weights: list[Floats]
+    scale: float = 1.0
+
+    @property
+    def floats(self) -> Floats:
+        """What the network sees."""
+        return self.x if self.scale == 1.0 else self.x * self.weights[0].dtype.type(self.scale)
 
 
 @dataclass
@@ -63,4 +69,7 @@ def make(case: Case) -> Any:
     weights = []
     for i, o in pairwise(case.shape):
         weights += [uniform(i, o, scale=(6 / i) ** 0.5), uniform(o, scale=0.1)]
-    return Examples(uniform(rows, case.shape[0]), rng.integers(0, case.shape[-1], rows), weights)
+    labels = rng.integers(0, case.shape[-1], rows)
+    if case.features:
+        return Examples(rng.integers(0, 256, (rows, case.shape[0]), case.features), labels, weights, 1 / 255)
+    return Examples(uniform(rows, case.shape[0]), labels, weights)

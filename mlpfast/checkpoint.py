@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,8 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], fact
     CheckpointError
         If the file cannot be written; an existing one is then unchanged.
     """
+    import tempfile  # loads random and more, which who only trains does not need
+
     from safetensors.numpy import save as serialize
 
     path = file_path("save", "path", path)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from mlpfast import _cpu
+from mlpfast import _cpu, kernels
 from mlpfast.arguments import integer
 
 __version__ = "0.1.0"
@@ -62,14 +62,16 @@ def threads(n: int) -> Iterator[None]:
 
 def configuration() -> dict[str, str]:
     """Facts about the machine and the installation, as texts by name."""
-    isas = _cpu.available_isas()
+    isas = [name for name, _ in _cpu.available_isas()]
+    precisions = _cpu.precisions()
     return {
         "mlpfast": __version__,
         "cpu": _cpu_model(),
         "cpus usable": str(len(os.sched_getaffinity(0))),
         "threads": str(get_num_threads()),
         "isa": f"{_cpu.isa()} (of {', '.join(isas)})",
-        **{f"precision {name}": f"float32 multiply-adds ({_cpu.isa()})" for name in _cpu.precisions()},
+        **{f"precision {name}": kernels.explain(1024, 1024, 1024, precision=name)[0] for name in precisions},
+        "blocks not fit for tiles": str(_cpu.tile_fallbacks()),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "platform": platform.platform(),

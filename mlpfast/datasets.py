@@ -3,7 +3,6 @@
 Nothing is downloaded.
 """
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -216,6 +215,8 @@ def verify(name: str, data_dir: PathLike | None = None) -> None:
         if path.name not in _FILES:
             raise DataError(f"{path}: only the published {path.name}.gz has a known sha256")
         with reading(path) as file:
+            import hashlib  # loads OpenSSL
+
             found, read = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
         if found != sha256:
             raise DataError(f"{path}: expected sha256 {sha256} ({size} bytes), found {found} ({read} bytes)")

@@ -9,6 +9,7 @@ from itertools import product
 LEAKY = dict(activation="'leaky_relu'", alpha="0.1")
 RIGHT = {
     "gemm": dict(a="mk", b="kn", out="MN"),
+    "explain": dict(m="3", n="4", k="5"),
     "linear": dict(x="mk", w="kn", b="n", out="MN") | LEAKY,
     "linear_backward_input": dict(dy="mn", w="kn", saved="mk", out="MK") | LEAKY,
     "linear_backward_weights": dict(x="mk", dy="mn", out="KN"),
@@ -133,7 +134,7 @@ FLAGS = [
 ]
 NO_FLAGS = dict.fromkeys(["'no'", "1", "None", "[]"], (TypeError, "True or False"))
 NAMES = [
-    ("MLP", "dtype"),
+    *(("MLP", "dtype"), ("explain", "dtype"), ("explain", "precision")),
     *(("gemm", "precision"), ("linear", "precision"), ("linear_backward_input", "precision")),
     *(("linear_backward_weights", "precision"), ("softmax_cross_entropy", "reduction"), ("MLP", "loss")),
     *(("linear", "activation"), ("linear_backward_input", "activation"), ("activation", "name")),
@@ -148,6 +149,7 @@ NO_NAMES = {
 INTEGERS = [
     *(("trainer.fit", "epochs"), ("trainer.fit", "batch_size"), ("trainer.fit", "seed"), ("MLP", "seed")),
     *(("set_num_threads", "n"), ("softmax_cross_entropy", "ignore_index"), ("EarlyStopping", "patience")),
+    *product(["explain"], "mnk"),
 ]
 NO_INTEGERS = dict.fromkeys(["1.0", "'3'", "True", "1j", "[1]", "nan"], (TypeError, "integer"))
 COUNTS = [("trainer.fit", "epochs"), ("trainer.fit", "batch_size"), ("EarlyStopping", "patience")]

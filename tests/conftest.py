@@ -11,11 +11,16 @@ pytest.register_assert_rewrite("tolerances")
 
 
 def pytest_generate_tests(metafunc):
-    """A test with the fixture `isa` runs once on every ISA of this machine."""
-    if "isa" in metafunc.fixturenames:
-        from mlpfast import _cpu
+    """A test with the fixture `isa` runs once on every ISA of this machine that has kernels of its own.
 
-        metafunc.parametrize("isa", _cpu.available_isas(), indirect=True)
+    One with the fixture `tiles` runs on those that multiply tiles, and lend the other kernels.
+    """
+    from mlpfast import _cpu
+
+    for fixture, wanted in (("isa", True), ("tiles", False)):
+        if fixture in metafunc.fixturenames:
+            names = [name for name, vectors in _cpu.available_isas() if vectors is wanted]
+            metafunc.parametrize(fixture, names, indirect=True)
 
 
 @contextmanager
@@ -45,6 +50,13 @@ def using_threads(n):
 @pytest.fixture
 def isa(request):
     """Name of the ISA whose kernels run in this test."""
+    with using_isa(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def tiles(request):
+    """Name of the ISA whose tiles multiply in this test."""
     with using_isa(request.param):
         yield request.param
 

@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from mlpfast import _cpu
+from tolerances import VECTOR_ISAS
 
 FOLDER = str(Path(__file__).parent)
 BEYOND = """
@@ -72,7 +71,7 @@ def in_a_new_process(*arguments):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("side", ["after", "before"])
-@pytest.mark.parametrize("isa_name", _cpu.available_isas())
+@pytest.mark.parametrize("isa_name", VECTOR_ISAS)
 def test_arrays_beside_forbidden_pages(isa_name, side, dtype):
     done = in_a_new_process(f"{FOLDER}/guarded.py", isa_name, side, dtype.__name__)
     assert done.returncode == 0, done.stderr

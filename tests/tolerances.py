@@ -9,6 +9,9 @@ because the same bound holds for the reference itself.
 
 import numpy as np
 
+from mlpfast import _cpu
+
+VECTOR_ISAS = [name for name, vectors in _cpu.available_isas() if vectors]  # those with kernels of their own
 WITHOUT_FMA = {"sse2"}  # these ISAs round a product before they add it: the same bounds, but other bits
 LANES = 8  # reductions over a row keep at least this many partial sums
 

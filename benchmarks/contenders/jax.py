@@ -50,8 +50,10 @@ def step(case: Case, data: Any, threads: int) -> Job:
     @partial(jax.jit, donate_argnums=0)
     def epoch(params: Any, order: Any, x: Any, y: Any) -> Any:
         def update(params: Any, rows: Any) -> Any:
-            batch = (v.at[rows].get(mode="promise_in_bounds") for v in (x, y))
-            value, gradients = jax.value_and_grad(loss)(params, *batch)
+            features, labels = (v.at[rows].get(mode="promise_in_bounds") for v in (x, y))
+            if case.features:
+                features = features.astype(params[0].dtype) * data.scale
+            value, gradients = jax.value_and_grad(loss)(params, features, labels)
             return [p - case.lr * g for p, g in zip(params, gradients, strict=True)], value
 
         return jax.lax.scan(update, params, order)

@@ -47,7 +47,7 @@ def _model(case: Case, data: Any) -> Any:
     import mlpfast
 
     options: dict[str, Any] = {} if case.dtype == "float32" else {"dtype": case.dtype}
-    model = mlpfast.MLP(case.shape, init="zeros", **options)
+    model = mlpfast.MLP(case.shape, init="zeros", input_scale=data.scale, **options)
     for parameter, w in zip(model.parameters, data.weights, strict=True):
         parameter[...] = w
     return model

@@ -29,7 +29,7 @@ def step(case: Case, data: Any, threads: int) -> Job:
 
     def run() -> float:
         order = rng.permutation(len(data.x)).reshape(case.batches, case.batch)
-        return sum(net.step(data.x, data.y, rows, case.lr) for rows in order) / len(data.x)
+        return sum(net.step(data, rows, case.lr) for rows in order) / len(data.x)
 
     return Job(run, lambda: net.weights, np.__version__)
 
@@ -75,9 +75,12 @@ class _Net:
     def predict(self, x: Any) -> Any:
         return self.forward(x).argmax(axis=1)
 
-    def step(self, x: Any, y: Any, rows: Any, lr: float) -> float:
-        np.take(x, rows, axis=0, out=self.h[0], mode="clip")  # "raise" would copy through a buffer
-        loss = _softmax_cross_entropy(self.forward(self.h[0]), y[rows], self.d[-1])
+    def step(self, data: Any, rows: Any, lr: float) -> float:
+        if data.x.dtype == self.h[0].dtype:
+            np.take(data.x, rows, axis=0, out=self.h[0], mode="clip")  # "raise" would copy through a buffer
+        else:
+            np.multiply(data.x[rows], self.h[0].dtype.type(data.scale), out=self.h[0])
+        loss = _softmax_cross_entropy(self.forward(self.h[0]), data.y[rows], self.d[-1])
         for i in reversed(range(len(self.w))):
             w, h, dy = self.w[i], self.h[i], self.d[i + 1]
             np.matmul(h.T, dy, out=self.dw[i])

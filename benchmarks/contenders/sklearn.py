@@ -24,6 +24,8 @@ def _model(case: Case, data: Any) -> tuple[Any, str]:
 
     if case.shape[-1] == 2:
         raise NotAvailable("trains one logistic output for two classes, another network")
+    if case.features:
+        raise NotAvailable("converts all features before its loop")
     model = MLPClassifier(
         case.shape[1:-1],
         solver="sgd",

@@ -39,8 +39,10 @@ def step(case: Case, data: Any, threads: int) -> Job:
 
     @torch.compile(fullgraph=True)
     def update(params: list[Any], total: Any, rows: Any) -> None:
-        batch = x.index_select(0, rows), y.index_select(0, rows)
-        gradients, value = torch.func.grad_and_value(loss)(params, *batch)
+        features, labels = x.index_select(0, rows), y.index_select(0, rows)
+        if case.features:
+            features = features.to(params[0].dtype) * data.scale
+        gradients, value = torch.func.grad_and_value(loss)(params, features, labels)
         for p, g in zip(params, gradients, strict=True):
             p.sub_(g, alpha=case.lr)
         total.add_(value)

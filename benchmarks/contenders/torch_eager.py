@@ -52,13 +52,16 @@ def _step(case: Case, data: Any, threads: int, **form: bool) -> Job:
     model = module(torch, data)
     optimizer = torch.optim.SGD(model.parameters(), lr=case.lr, **form)
     x, y, batch = torch.from_numpy(data.x), torch.from_numpy(data.y), case.batch
-    criterion = torch.nn.CrossEntropyLoss()
+    criterion, dtype = torch.nn.CrossEntropyLoss(), next(model.parameters()).dtype
 
     def run() -> float:
         total = torch.zeros(())
         for rows in torch.randperm(len(x)).split(batch):
             optimizer.zero_grad(set_to_none=True)
-            loss = criterion(model(x.index_select(0, rows)), y.index_select(0, rows))
+            features = x.index_select(0, rows)
+            if case.features:
+                features = features.to(dtype).mul_(data.scale)
+            loss = criterion(model(features), y.index_select(0, rows))
             loss.backward()
             optimizer.step()
             total += loss.detach()

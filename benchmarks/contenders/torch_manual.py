@@ -31,7 +31,10 @@ def step(case: Case, data: Any, threads: int) -> Job:
     def run() -> float:
         total = torch.zeros(())
         for rows in torch.randperm(len(x)).split(case.batch):
-            torch.index_select(x, 0, rows, out=net.h[0])
+            if case.features:
+                torch.mul(x.index_select(0, rows), data.scale, out=net.h[0])
+            else:
+                torch.index_select(x, 0, rows, out=net.h[0])
             net.step(y.index_select(0, rows), case.lr, total)
         return float(total.item() / len(x))
 

@@ -6,7 +6,6 @@
 #include "bindings/checks.h"
 #include "bindings/register.h"
 #include "cpu/team.h"
-#include "cpu/tiles.h"
 #include "network/spec.h"
 
 namespace mlpfast::bindings {
@@ -32,9 +31,12 @@ class Busy {
   std::atomic<pid_t> owner_{0};
 };
 
+/// (name, whether it has kernels besides tile products)
 py::list available_isas() {
   py::list names;
-  cpu::visit_isas([](const char* name, void* list) { static_cast<py::list*>(list)->append(name); }, &names);
+  cpu::visit_isas([](const char* name, bool vectors,
+                     void* list) { static_cast<py::list*>(list)->append(py::make_tuple(name, vectors)); },
+                  &names);
   return names;
 }
 
@@ -61,7 +63,6 @@ void register_config(py::module_& m) {
   m.def("isa", [] { return cpu::active_isa().name; });
   m.def("set_isa", [](const std::string& name) { cpu::set_isa(name.c_str()); });
   m.def("available_isas", available_isas);
-  m.def("tile_fallbacks", cpu::tile_fallbacks);
   m.def("num_threads", cpu::num_threads);
   m.def("requested_threads", cpu::requested_threads);
   m.def("set_num_threads", cpu::set_num_threads);

@@ -8,5 +8,6 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   register_elementwise(m);
   register_softmax_xent(m);
   register_optimizer(m);
+  register_tiles(m);
   register_network(m);
 }

@@ -9,6 +9,7 @@ void register_gemm(pybind11::module_& m);
 void register_elementwise(pybind11::module_& m);
 void register_softmax_xent(pybind11::module_& m);
 void register_optimizer(pybind11::module_& m);
+void register_tiles(pybind11::module_& m);
 void register_network(pybind11::module_& m);
 
 }  // namespace mlpfast::bindings

@@ -66,8 +66,8 @@ Gemm<T> Backend<T>::weights_problem(int l) const {
           parts_of<T>(spec_, m, n, k)};
 }
 
-/// This thread's share of a product of the batch: rows, or, where b's image is the larger and shall stay in the cache of
-/// who split it, columns. `split` where its rows of a are not in their image yet.
+/// This thread's share of a product of the batch: rows, or columns where b's image is the larger, which then stays in
+/// the cache of who split it. `split` where its rows of a are not in their image yet.
 template <class T>
 void Backend<T>::multiply_rows(const Problem& problem, void* a, void* b, bool split, Epilogue<T> epilogue) {
   if constexpr (sizeof(T) == sizeof(float)) {

@@ -69,9 +69,9 @@ const Isa& active_vectors() {
 
 void set_isa(const char* name) { active = find(name); }
 
-void visit_isas(void (*visit)(const char*, void*), void* context) {
+void visit_isas(void (*visit)(const char*, bool, void*), void* context) {
   for (const Candidate& c : candidates)
-    if (c.supported()) visit(c.isa->name, context);
+    if (c.supported()) visit(c.isa->name, c.isa->f32.lanes > 0, context);
 }
 
 }  // namespace mlpfast::cpu

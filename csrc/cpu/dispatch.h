@@ -188,8 +188,8 @@ const Isa& active_isa();
 const Isa& active_vectors();
 /// Throws std::invalid_argument where the name is unknown or the machine lacks it.
 void set_isa(const char* name);
-/// Calls visit(name, context) for each instruction set of this machine, best last.
-void visit_isas(void (*visit)(const char*, void*), void* context);
+/// Calls visit(name, whether it has kernels besides products of tiles, context) for each of this machine, best last.
+void visit_isas(void (*visit)(const char*, bool, void*), void* context);
 
 template <class T>
 const KernelTable<T>& active_table() {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlpfast import _cpu
+from mlpfast import _cpu, arguments
 
 Array = NDArray[np.floating[Any]]
 
@@ -53,6 +53,40 @@ def gemm(
            [11., 25.]], dtype=float32)
     """
     return _cpu.gemm(a, b, transpose_a, transpose_b, alpha, beta, out, precision)
+
+
+def explain(
+    m: int, n: int, k: int, *, precision: str = "highest", dtype: str = "float32"
+) -> tuple[str, tuple[int, int], int]:
+    """How a product of [m, k] and [k, n] is computed here.
+
+    Parameters
+    ----------
+    m, n, k : the product's shape, not negative
+    precision : as in `gemm`
+    dtype : "float32" or "float64"
+
+    Returns
+    -------
+    path : the instruction set and its method: multiply-adds, or products of a float32's bf16 parts
+    tile : rows and columns of the block that is summed at a time
+    threads : at most
+
+    Examples
+    --------
+    >>> explain(2, 3, 4, precision="ieee")[2]
+    1
+    """
+    given = {"m": m, "n": n, "k": k}
+    m, n, k = (arguments.integer("explain", name, value, 0) for name, value in given.items())
+    if max(m, n, k) >= 2**63:
+        raise ValueError(f"explain: m, n, k are {m}, {n}, {k}; they must be below 2^63")
+    single = arguments.choice("explain", "dtype", dtype, ["float32", "float64"]) == "float32"
+    parts, rows, cols, threads = _cpu.explain(m, n, k, precision, single)
+    if parts == 0:
+        return f"{_cpu.vectors()}: {dtype} multiply-adds", (rows, cols), threads
+    products = {1: "bf16", 2: "bf16 x3", 3: "bf16 x6, x3 where one operand is exact in bf16"}[parts]
+    return f"{_cpu.isa()}: {products}", (rows, cols), threads
 
 
 def linear(

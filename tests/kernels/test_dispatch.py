@@ -5,10 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from tolerances import VECTOR_ISAS
 
 from mlpfast import _cpu
 
-ISAS = _cpu.available_isas()
+ISAS = [name for name, _ in _cpu.available_isas()]
 
 
 def isa_of_a_new_process(**environment):
@@ -25,7 +26,12 @@ def test_the_list():
 
 
 def test_set_isa(isa):
-    assert _cpu.isa() == isa
+    assert _cpu.isa() == _cpu.vectors() == isa
+
+
+def test_tiles_borrow_the_best_vectors(tiles):
+    assert _cpu.isa() == tiles
+    assert _cpu.vectors() == VECTOR_ISAS[-1]
 
 
 def test_the_best_is_the_default():

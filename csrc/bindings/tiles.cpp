@@ -1,0 +1,49 @@
+// What computes a product, and the tile unit by itself, for tests.
+#include "cpu/tiles.h"
+
+#include "bindings/checks.h"
+#include "bindings/register.h"
+#include "bindings/scalars.h"
+
+namespace mlpfast::bindings {
+namespace {
+
+/// (parts, 0 for FMAs; rows and columns of a tile; threads) of a product.
+template <class T>
+py::tuple explain(int64_t m, int64_t n, int64_t k, network::Precision precision) {
+  const int parts = sizeof(T) == sizeof(float) ? cpu::tile_parts(m, n, k, precision) : 0;
+  const auto& table = cpu::active_table<T>();
+  const int64_t rows = parts ? cpu::strip : table.tile_rows[table.tile_vectors - 1],
+                cols = parts ? cpu::strip : table.tile_vectors * table.lanes;
+  return py::make_tuple(parts, rows, cols, cpu::gemm_threads(m, n, k));
+}
+
+/// c[32, 32] + a b, of images of so many parts: uint16 [blocks, parts, 1024].
+py::array tile_multiply(const py::array& a, const py::array& b, const py::array& c, int parts) {
+  const cpu::TileTable* tiles = cpu::active_isa().tiles;
+  const int64_t blocks = a.ndim() == 3 ? a.shape(0) : 0, size = cpu::strip * cpu::tile_k;
+  if (!tiles || b.ndim() != 3 || b.shape(0) != blocks || a.nbytes() != blocks * a.shape(1) * size * 2 ||
+      b.nbytes() != blocks * b.shape(1) * size * 2 || c.nbytes() != cpu::strip * cpu::strip * 4)
+    throw value_error("tile_multiply", "no tiles, or not images and a block of them");
+  py::array_t<float> sum({cpu::strip, cpu::strip});
+  std::memcpy(sum.mutable_data(), c.data(), static_cast<std::size_t>(c.nbytes()));
+  tiles->begin();
+  tiles->multiply({blocks, static_cast<const std::uint16_t*>(a.data()), static_cast<const std::uint16_t*>(b.data()),
+                   static_cast<int>(a.shape(1)), static_cast<int>(b.shape(1)), parts, sum.mutable_data(), true});
+  tiles->end();
+  return sum;
+}
+
+}  // namespace
+
+void register_tiles(py::module_& m) {
+  m.def("explain", [](int64_t rows, int64_t cols, int64_t k, py::handle precision, bool single) {
+    const network::Precision level = precision_argument(precision, "explain");
+    return single ? explain<float>(rows, cols, k, level) : explain<double>(rows, cols, k, level);
+  });
+  m.def("tile_fallbacks", cpu::tile_fallbacks);
+  m.def("tile_multiply", tile_multiply);
+  m.def("vectors", [] { return cpu::active_vectors().name; });
+}
+
+}  // namespace mlpfast::bindings

@@ -1,0 +1,162 @@
+"""Products by tiles: emulator and hardware, accuracy beside an FMA chain, what tiles cannot hold."""
+
+import numpy as np
+import pytest
+from tolerances import OPERANDS, same_bits
+
+from mlpfast import _cpu, kernels
+
+TILE_ISAS = [name for name, vectors in _cpu.available_isas() if not vectors]
+needs_amx = pytest.mark.skipif("amx" not in TILE_ISAS, reason="this machine has no AMX")
+FORMS = [(False, False), (True, False), (False, True), (True, True)]
+PRODUCTS = [(1, 1, 1), (2, 2, 2), (1, 2, 2), (2, 1, 2), (3, 3, 3), (1, 3, 3), (3, 1, 3), (1, 1, 3)]
+
+
+def product(a, b, precision, transpose_a=False, transpose_b=False):
+    """A product of operands stored as asked."""
+    a, b = (np.ascontiguousarray(x.T) if turn else x for x, turn in ((a, transpose_a), (b, transpose_b)))
+    return kernels.gemm(a, b, transpose_a=transpose_a, transpose_b=transpose_b, precision=precision)
+
+
+def errors(got, a, b):
+    """Frobenius error, and the largest relative to the product of magnitudes."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    want, size = a @ b, np.abs(a) @ np.abs(b)
+    error = np.abs(got - want)
+    scale = np.abs(want).max()
+    return np.linalg.norm(error / scale) / np.linalg.norm(want / scale), np.max(error / size)
+
+
+def random_halves(shape, exponents, rng):
+    """bf16 numbers of random sign and fraction, and of one of so many exponents around 0."""
+    exponent = rng.integers(127 - exponents // 2, 127 + exponents // 2, shape) % 256
+    return rng.integers(0, 2**16, shape, np.uint16) & 0x807F | (exponent << 7).astype(np.uint16)
+
+
+@needs_amx
+@pytest.mark.parametrize("shape", PRODUCTS, ids=str)
+def test_the_emulator_is_the_hardware(shape, use_isa, rng):
+    """On random bits: subnormals, infinities and NaN among them."""
+    a_parts, b_parts, parts = shape
+    for exponents in (256, 40):  # all, and those whose products mostly stay finite
+        a, b = (random_halves((3, n, 1024), exponents, rng) for n in (a_parts, b_parts))
+        c = rng.integers(0, 2**32, (32, 32), np.uint32).view(np.float32)
+        with use_isa("amx"):
+            want = _cpu.tile_multiply(a, b, c, parts)
+        with use_isa("amx_emulated"):
+            assert same_bits(_cpu.tile_multiply(a, b, c, parts), want)
+    assert np.isfinite(want).any()
+
+
+@needs_amx
+@pytest.mark.parametrize("transposes", FORMS, ids=["NN", "TN", "NT", "TT"])
+@pytest.mark.parametrize("shape", [(128, 128, 64), (131, 150, 65), (160, 129, 97)], ids=str)
+def test_all_of_a_product_emulated(shape, transposes, use_isa, rng):
+    m, n, k = shape
+    a, b = rng.standard_normal((m, k), np.float32), rng.standard_normal((k, n), np.float32)
+    a[:, 3] *= np.float32(1e-30)
+    for precision in OPERANDS:
+        with use_isa("amx"):
+            want = product(a, b, precision, *transposes)
+        with use_isa("amx_emulated"):
+            assert same_bits(product(a, b, precision, *transposes), want)
+
+
+def data(kind, k, rng):
+    a, b = rng.standard_normal((128, k)), rng.standard_normal((k, 128))
+    if kind == "uniform":
+        a, b = rng.random((128, k)), rng.random((k, 128))
+    elif kind == "log-normal":
+        a, b = np.exp(3 * a), np.exp(3 * b)
+    elif kind == "rows of any magnitude":
+        a *= 2.0 ** rng.integers(-100, 100, (128, 1))
+    elif kind.startswith("2^"):
+        a, b = a * 2.0 ** int(kind[2:]), b * 2.0 ** int(kind[2:])
+    elif kind == "bytes":
+        a = rng.integers(0, 256, a.shape)
+    return a.astype(np.float32), b.astype(np.float32)
+
+
+KINDS = ["normal", "uniform", "log-normal", "rows of any magnitude", "2^-55", "2^-60", "2^-62", "bytes"]
+
+
+@pytest.mark.parametrize("k", [8, 64, 100, 784, 2048])
+@pytest.mark.parametrize("kind", KINDS)
+def test_not_less_accurate_than_fmas(kind, k, tiles, rng):
+    if k > 100 and tiles == "amx_emulated" and "amx" in TILE_ISAS:
+        pytest.skip("the same bits as amx, which is faster")
+    a, b = data(kind, k, rng)
+    frobenius, worst = errors(product(a, b, "ieee"), a, b)
+    split = errors(product(a, b, "highest"), a, b)
+    assert split[0] <= frobenius and split[1] <= worst * 1.05  # the maximum is one element's luck
+    before = _cpu.tile_fallbacks()
+    assert errors(product(a, b, "high"), a, b)[0] <= 1e-5
+    assert errors(product(a, b, "medium"), a, b)[0] <= 4e-3
+    assert _cpu.tile_fallbacks() == before
+
+
+@pytest.mark.parametrize("precision", [p for p in OPERANDS if p != "ieee"])
+def test_same_bits_for_any_number_of_threads(precision, tiles, threads, rng):
+    a, b = rng.standard_normal((200, 100), np.float32), rng.standard_normal((100, 330), np.float32)
+    a[40, 7] = np.inf  # one strip falls back
+    with threads(1):
+        want = product(a, b, precision)
+    for n in (2, 3, 5, 8):
+        with threads(n):
+            assert same_bits(product(a, b, precision), want)
+
+
+@pytest.mark.parametrize("transposes", FORMS, ids=["NN", "TN", "NT", "TT"])
+def test_what_tiles_cannot_hold_is_computed_by_fmas(transposes, tiles, rng):
+    """Blocks of 32 with an infinity, a NaN, or too wide a range; the others are not touched by it."""
+    a, b = rng.standard_normal((130, 70), np.float32), rng.standard_normal((70, 140), np.float32)
+    untouched = product(a, b, "highest", *transposes)
+    a[33, 1], a[34, 2], b[5, 139] = np.inf, -np.inf, np.nan
+    a[100, :5] = [1e38, 1e-38, 0.0, -0.0, 1e-45]
+    before = _cpu.tile_fallbacks()
+    got = product(a, b, "highest", *transposes)
+    fallen = _cpu.tile_fallbacks() - before
+    assert fallen == 2 * 5 + 3  # of 5 x 5: rows 1 and 3, and column 4 of the others
+    with np.errstate(all="ignore"):
+        want = product(a, b, "ieee", *transposes)
+    assert same_bits(got[32:64], want[32:64]) and same_bits(got[96:128], want[96:128])
+    assert same_bits(got[:, 128:], want[:, 128:])
+    assert same_bits(got[:32, :128], untouched[:32, :128])
+
+
+def test_extremes(tiles, rng):
+    """The largest numbers, subnormals, signed zeros and zero rows, where every product is one float32."""
+    a = np.zeros((128, 64), np.float32)
+    b = np.zeros((64, 128), np.float32)
+    a[:, 0], b[0] = 1, 1
+    largest, tiny = np.finfo(np.float32).max, np.float32(1e-45)
+    a[0, 0], a[1, 0], a[2, 0], a[3, 0], b[0, 5] = largest, -largest, tiny, -3 * tiny, -0.5
+    want = np.outer(a[:, 0], b[0]).astype(np.float32)
+    before = _cpu.tile_fallbacks()
+    assert np.array_equal(product(a, b, "highest"), want)
+    assert _cpu.tile_fallbacks() == before
+    b[0, 7] = 4.0
+    with np.errstate(over="ignore"):
+        assert np.array_equal(product(a, b, "highest"), np.outer(a[:, 0], b[0]).astype(np.float32))
+
+
+@pytest.mark.parametrize("alpha", [1.0, -0.5])
+@pytest.mark.parametrize("beta", [0.0, 0.7])
+def test_alpha_beta_and_out(alpha, beta, tiles, rng):
+    a, b = rng.standard_normal((130, 100), np.float32), rng.standard_normal((100, 150), np.float32)
+    c = rng.standard_normal((130, 150), np.float32)
+    got = kernels.gemm(a, b, alpha=alpha, beta=beta, out=c.copy())
+    want = alpha * (a.astype(np.float64) @ b) + beta * c.astype(np.float64)
+    assert np.abs(got - want).max() < 2e-5
+
+
+def test_explain(tiles, use_isa):
+    path, tile, threads = kernels.explain(1024, 1024, 1024)
+    assert path.startswith(f"{tiles}: bf16 x6") and tile == (32, 32) and threads >= 1
+    assert "bf16 x3" in kernels.explain(256, 256, 784, precision="high")[0]
+    for options in (dict(precision="ieee"), dict(dtype="float64")):
+        assert kernels.explain(1024, 1024, 1024, **options)[0].startswith(_cpu.vectors())
+    for shape in ((256, 10, 256), (1, 256, 784), (256, 256, 10), (1024, 1024, 2**20)):
+        assert "multiply-adds" in kernels.explain(*shape)[0]
+    with use_isa("scalar"):
+        assert kernels.explain(1024, 1024, 1024)[0] == "scalar: float32 multiply-adds"

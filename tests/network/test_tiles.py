@@ -1,0 +1,115 @@
+"""Training by tiles: same bits for any team and form of features, near "ieee", numbers that do not fit."""
+
+import numpy as np
+import pytest
+from tolerances import same_bits
+
+import mlpfast
+from mlpfast import _cpu
+
+SIZES = (150, 160, 130, 10)  # every product but those of the last layer is worth splitting
+ROWS, BATCH = 300, 140  # the last batch of 20 rows is not
+
+
+def examples(rng):
+    return rng.integers(0, 256, (ROWS, SIZES[0]), np.uint8), rng.integers(0, SIZES[-1], ROWS)
+
+
+def trained(x, y, *, sizes=SIZES, first=None, sample_weight=None, batch_size=BATCH, **options):
+    """Parameters and history after two epochs; `first` prepares the model."""
+    model = mlpfast.MLP(sizes, input_scale=1 / 255, seed=3, **options)
+    if first:
+        first(model)
+    history = mlpfast.Trainer(model, mlpfast.SGD(0.1, momentum=0.9)).fit(
+        x, y, epochs=2, batch_size=batch_size, sample_weight=sample_weight
+    )
+    return [*model.parameters, np.array([record["train_loss"] for record in history.epochs])]
+
+
+def assert_same(got, want):
+    for i, (a, b) in enumerate(zip(got, want, strict=True)):
+        assert same_bits(a, b), f"array {i}"
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_same_bits_for_any_number_of_threads(kind, precision, tiles, threads, rng):
+    x, y = examples(rng)
+    x = x.astype(kind) / 3 if kind is np.float32 else x
+    with threads(1):
+        want = trained(x, y, precision=precision)
+    for n in (2, 3, 5, 8) if tiles == "amx" else (3,):
+        with threads(n):
+            assert_same(trained(x, y, precision=precision), want)
+
+
+@pytest.mark.parametrize("shift", [0.0, 128.0, 0.5])
+def test_bytes_are_the_numbers_they_stand_for(shift, tiles, rng):
+    x, y = examples(rng)
+    options = dict(sizes=(150, 160, 10), input_shift=shift)
+    assert_same(trained(x, y, **options), trained(x.astype(np.float32), y, **options))
+
+
+def test_the_tiles_of_this_machine_are_those_emulated(use_isa, rng):
+    if "amx" not in [name for name, _ in _cpu.available_isas()]:
+        pytest.skip("this machine has no AMX")
+    x, y = examples(rng)
+    with use_isa("amx_emulated"):
+        want = trained(x, y)
+    with use_isa("amx"):
+        assert_same(trained(x, y), want)
+
+
+def test_near_ieee(tiles, rng):
+    x, y = examples(rng)
+    before = _cpu.tile_fallbacks()
+    losses = {p: trained(x, y, precision=p)[-1] for p in ("ieee", "highest", "high", "medium")}
+    assert _cpu.tile_fallbacks() == before
+    assert not same_bits(losses["highest"], losses["ieee"])  # tiles did compute it
+    for precision, bound in (("highest", 1e-5), ("high", 1e-4), ("medium", 3e-2)):
+        assert np.abs(losses[precision] - losses["ieee"]).max() < bound
+
+
+def test_predictions(tiles, rng):
+    x, _ = examples(rng)
+    model = mlpfast.MLP(SIZES, input_scale=1 / 255)
+    ieee = mlpfast.MLP(SIZES, input_scale=1 / 255, precision="ieee")
+    outputs, want = model.forward(x), ieee.forward(x)
+    assert same_bits(outputs, model.forward(x.astype(np.float32)))
+    assert not same_bits(outputs, want) and np.abs(outputs - want).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_weights_that_are_not_finite(kind, tiles, rng):
+    x, y = examples(rng)
+    x = x.astype(kind)
+    model, ieee = (mlpfast.MLP(SIZES, input_scale=1 / 255, precision=p) for p in ("highest", "ieee"))
+    for m in (model, ieee):
+        m.parameters[0][5, 7] = np.inf
+        m.parameters[4][:] = 0
+        m.parameters[4][7 % 130, 2] = np.nan
+    got, want = model.forward(x), ieee.forward(x)
+    assert np.array_equal(np.isnan(got), np.isnan(want))
+    with pytest.raises(mlpfast.DivergenceError):
+        mlpfast.Trainer(model, mlpfast.SGD(0.1)).fit(x, y, epochs=1, batch_size=BATCH)
+
+
+def test_gradients_of_too_wide_a_range(tiles, rng):
+    """Their blocks are computed by FMAs, which need the features as floats."""
+    x, _ = examples(rng)
+    options = dict(sizes=(150, 160, 10), activation="leaky_relu")
+
+    def steep(model):
+        model.parameters[2] *= np.float32(1e8)
+
+    model = mlpfast.MLP(input_scale=1 / 255, seed=3, **options)
+    steep(model)
+    wrong = model.forward(x).argmin(axis=1)
+    # The first gradient is 2^149 times the others, and 100 times more where their units are inactive.
+    weight = np.full(ROWS, 1e-45, np.float32)
+    weight[0] = 1
+    options |= dict(first=steep, sample_weight=weight, batch_size=ROWS)
+    before = _cpu.tile_fallbacks()
+    got = trained(x, wrong, **options)
+    assert _cpu.tile_fallbacks() > before
+    assert_same(got, trained(x.astype(np.float32), wrong, **options))
