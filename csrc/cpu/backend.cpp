@@ -20,6 +20,11 @@ Backend<T>::Backend(Team& team, Job& job)
     : team_(team), job_(job), spec_(job.spec), work_(job.workspace), table_(job.table) {}
 
 template <class T>
+bool Backend<T>::exact_input(int l) const {
+  return l == 0 && job_.examples.features.exact(static_cast<T>(spec_.input_shift));
+}
+
+template <class T>
 Gemm<T> Backend<T>::forward_problem(int l, int64_t rows) const {
   const auto in = static_cast<std::size_t>(l);
   const int64_t n = spec_.outputs(l), k = spec_.inputs(l);
@@ -31,7 +36,7 @@ Gemm<T> Backend<T>::forward_problem(int l, int64_t rows) const {
           false,
           false,
           work_.activation[in + 1],
-          parts_of<T>(spec_, rows, n, k)};
+          parts_of<T>(spec_, rows, n, k, exact_input(l))};
 }
 
 template <class T>
@@ -63,7 +68,7 @@ Gemm<T> Backend<T>::weights_problem(int l) const {
           true,
           false,
           k > max_block_k ? stored : Matrix<T>{},
-          parts_of<T>(spec_, m, n, k)};
+          parts_of<T>(spec_, m, n, k, exact_input(l))};
 }
 
 /// This thread's share of a product of the batch: rows, or columns where b's image is the larger, which then stays in
@@ -135,9 +140,9 @@ void Backend<T>::split_gradients() {
 template <class T>
 bool Backend<T>::loads_images(int64_t rows) const {
   const Problem forward = forward_problem(0, rows);
-  if (forward.parts == 0 || !job_.examples.features.exact(static_cast<T>(spec_.input_shift))) return false;
+  if (forward.parts == 0 || !exact_input(0)) return false;
   if (job_.optimization || job_.parameter_gradient) {
-    if (parts_of<T>(spec_, forward.k, forward.n, rows) == 0) return false;
+    if (parts_of<T>(spec_, forward.k, forward.n, rows, true) == 0) return false;
   }
   return fits(SplitImage(forward.n, forward.k, forward.parts, work_.images[0].weights));
 }

@@ -78,6 +78,7 @@ class Backend {
  private:
   using Problem = Gemm<T>;
 
+  bool exact_input(int l) const;
   /// The product of a batch of so many rows, its shape and how it is computed.
   Problem forward_problem(int l, int64_t rows) const;
   Problem backward_problem(int l, int64_t rows) const;

@@ -9,8 +9,8 @@
 namespace mlpfast::cpu {
 
 /// Parts that the numbers of a float32 product are split into; 0 where FMAs compute it. A rule of the shape: splitting
-/// must pay, and sums stay within float32.
-int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision);
+/// must pay, and sums stay within float32. `exact` where a is known to be exact in one part.
+int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision, bool exact = false);
 
 /// Strips of a (of 32 rows) or of b (of 32 columns), in memory of the caller.
 struct SplitImage {

@@ -56,8 +56,10 @@ int64_t carve(const network::Spec& spec, int64_t batch, Purpose purpose, T* bloc
   work.correct = carver.template take<std::uint8_t>(batch);
   for (int l = 0; l < spec.layers(); ++l) {
     const int64_t m = spec.inputs(l), n = spec.outputs(l);
-    const int forward = parts_of<T>(spec, batch, n, m), turned = training && l > 0 ? parts_of<T>(spec, batch, m, n) : 0,
-              gradient = training ? parts_of<T>(spec, m, n, batch) : 0;
+    const bool exact = l == 0;  // as features may be
+    const int forward = parts_of<T>(spec, batch, n, m, exact),
+              turned = training && l > 0 ? parts_of<T>(spec, batch, m, n) : 0,
+              gradient = training ? parts_of<T>(spec, m, n, batch, exact) : 0;
     const auto take = [&](int64_t bytes) -> void* { return bytes ? carver.template take<char>(bytes) : nullptr; };
     LayerImages images{};
     images.x = take(image_bytes(batch, m, forward));
@@ -73,8 +75,8 @@ int64_t carve(const network::Spec& spec, int64_t batch, Purpose purpose, T* bloc
 }  // namespace
 
 template <class T>
-int parts_of(const network::Spec& spec, int64_t m, int64_t n, int64_t k) {
-  return sizeof(T) == sizeof(float) ? tile_parts(m, n, k, spec.precision) : 0;
+int parts_of(const network::Spec& spec, int64_t m, int64_t n, int64_t k, bool exact) {
+  return sizeof(T) == sizeof(float) ? tile_parts(m, n, k, spec.precision, exact) : 0;
 }
 
 /// A large block starts on a huge page.
@@ -100,9 +102,9 @@ Workspace<T>::Workspace(const network::Spec& spec, int64_t batch, Purpose purpos
   carve(spec, batch, purpose, start, *this);
 }
 
-template int parts_of<float>(const network::Spec&, int64_t, int64_t, int64_t);
+template int parts_of<float>(const network::Spec&, int64_t, int64_t, int64_t, bool);
 template class Workspace<float>;
-template int parts_of<double>(const network::Spec&, int64_t, int64_t, int64_t);
+template int parts_of<double>(const network::Spec&, int64_t, int64_t, int64_t, bool);
 template class Workspace<double>;
 
 }  // namespace mlpfast::cpu

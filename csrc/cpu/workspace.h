@@ -9,7 +9,7 @@ namespace mlpfast::cpu {
 
 /// Parts that a product's operands are split into, 0 where FMAs compute it.
 template <class T>
-int parts_of(const network::Spec& spec, int64_t m, int64_t n, int64_t k);
+int parts_of(const network::Spec& spec, int64_t m, int64_t n, int64_t k, bool exact = false);
 
 /// Memory for the split operands of a layer's products, none where FMAs compute them.
 struct LayerImages {

@@ -61,6 +61,20 @@ void products() {
       }
 }
 
+/// Split in three, two and one parts.
+void tile_products() {
+  constexpr int64_t m = 130, n = 140, k = 70;
+  for (const bool ta : {false, true})
+    for (const bool tb : {false, true})
+      for (const int parts : {3, 2, 1}) {
+        const auto a = numbers<float>(m * k, 1, 1), b = numbers<float>(k * n, 1, 2);
+        std::vector<float> c(static_cast<std::size_t>(m * n));
+        gemm<float>({m, n, k, {a.data(), ta ? m : k}, {b.data(), tb ? k : n}, ta, tb, {c.data(), n}, parts});
+        const std::string transposes{ta ? 'T' : 'N', tb ? 'T' : 'N'};
+        print<float>("tiles-" + transposes + "-" + std::to_string(parts), {c});
+      }
+}
+
 template <class T>
 void elementwise() {
   constexpr int64_t rows = 19, cols = 109;
@@ -167,8 +181,9 @@ void kernels() {
 int main() {
   set_num_threads(2);
   visit_isas(
-      [](const char* name, void*) {
+      [](const char* name, bool vectors, void*) {
         set_isa(name);
+        if (!vectors) return tile_products();
         kernels<float>();
         kernels<double>();
       },
