@@ -58,6 +58,8 @@ template <class T>
 Gemm<T> Backend<T>::weights_problem(int l) const {
   const auto below = static_cast<std::size_t>(l);
   const int64_t m = spec_.inputs(l), n = spec_.outputs(l), k = batch_.rows;
+  // A batch too large for tiles leaves no room for the images of a smaller last one.
+  const int parts = work_.images[below].x_turned ? parts_of<T>(spec_, m, n, k, exact_input(l)) : 0;
   // More than one pass over the batch needs a place for partial sums.
   const Matrix<T> stored{job_.parameter_gradient + spec_.weights_at(l), n};
   return {m,
@@ -68,7 +70,7 @@ Gemm<T> Backend<T>::weights_problem(int l) const {
           true,
           false,
           k > max_block_k ? stored : Matrix<T>{},
-          parts_of<T>(spec_, m, n, k, exact_input(l))};
+          parts};
 }
 
 /// This thread's share of a product of the batch: rows, or columns where b's image is the larger, which then stays in
@@ -141,9 +143,7 @@ template <class T>
 bool Backend<T>::loads_images(int64_t rows) const {
   const Problem forward = forward_problem(0, rows);
   if (forward.parts == 0 || !exact_input(0)) return false;
-  if (job_.optimization || job_.parameter_gradient) {
-    if (parts_of<T>(spec_, forward.k, forward.n, rows, true) == 0) return false;
-  }
+  if ((job_.optimization || job_.parameter_gradient) && weights_problem(0).parts == 0) return false;
   return fits(SplitImage(forward.n, forward.k, forward.parts, work_.images[0].weights));
 }
 

@@ -120,13 +120,15 @@ int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision, bo
 
 int64_t SplitImage::bytes(int64_t outer, int64_t k, int parts) {
   const SplitImage image(outer, k, parts, nullptr);
-  return reinterpret_cast<char*>(image.image(image.count())) - static_cast<char*>(nullptr);
+  constexpr int64_t line = 64;
+  const int64_t strips = (image.count() * int64_t(sizeof(Strip)) + line - 1) / line * line;
+  return strips + image.count() * image.blocks() * parts * strip * tile_k * int64_t(sizeof(std::uint16_t));
 }
 
 SplitImage::SplitImage(int64_t outer_, int64_t k_, int parts_, void* memory)
     : outer(outer_), k(k_), parts(parts_), strips(static_cast<Strip*>(memory)) {
-  const auto address = reinterpret_cast<std::uintptr_t>(strips + count());
-  halves = reinterpret_cast<std::uint16_t*>((address + 63) / 64 * 64);
+  const auto end = reinterpret_cast<std::uintptr_t>(memory) + static_cast<std::size_t>(count()) * sizeof(Strip);
+  halves = reinterpret_cast<std::uint16_t*>((end + 63) / 64 * 64);
 }
 
 bool fits(const SplitImage& image) {

@@ -116,3 +116,13 @@ def test_gradients_of_too_wide_a_range(tiles, rng):
     got = trained(x, wrong, **options)
     assert _cpu.tile_fallbacks() > before
     assert_same(got, trained(x.astype(np.float32), wrong, **options))
+
+
+def test_a_batch_too_large_for_tiles_and_a_smaller_last_one(tiles, rng):
+    if tiles == "amx_emulated" and "amx" in [name for name, _ in _cpu.available_isas()]:
+        pytest.skip("the same bits as amx, which is faster")
+    x, y = rng.integers(0, 256, (40_000, 130), np.uint8), rng.integers(0, 10, 40_000)
+    options = dict(sizes=(130, 128, 10), batch_size=33_000)
+    got = trained(x, y, **options)
+    want = trained(x, y, precision="ieee", **options)
+    assert all(np.abs(a - b).max() < 1e-4 for a, b in zip(got, want, strict=True))
