@@ -67,7 +67,7 @@ def write(results: list[Results], root: Path) -> list[str]:
     _, closed, after = rest.partition(CLOSE)
     if not (opened and closed):
         return ["BENCHMARKS.md"]
-    body = "\n".join([*short_table(results), "", *(_caption(run) for run in results)])
+    body = "\n\n".join("\n".join([*short_table([run]), "", _caption(run)]) for run in results)
     readme.write_text(f"{before}{OPEN}\n{body}\n{CLOSE}{after}", encoding="utf-8")
     return ["BENCHMARKS.md", "README.md"]
 
