@@ -109,12 +109,12 @@ struct Product {
 }  // namespace
 
 int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision, bool exact) {
-  // Splitting takes some (m + n) k operations, which m n k must outweigh. Six products leave little to gain: below 512
-  // they are as fast as FMAs on an idle core, and half as fast where a neighbour shares the unit (Emerald Rapids).
+  // Splitting takes some (m + n) k operations, which m n k must outweigh. Six products leave little to gain: below 1024
+  // they are slower than FMAs even on an idle core, above where a neighbour shares the unit (Emerald Rapids).
   constexpr int64_t least_k = 64, most_k = 1 << 15;  // 2^110 is the largest product of two scaled numbers
   constexpr int parts_of[] = {0, 3, 2, 1};
   const int parts = parts_of[static_cast<int>(precision)];
-  const int64_t least = parts == 3 && !exact ? 512 : 128;
+  const int64_t least = parts == 3 && !exact ? 1024 : 128;
   return active_isa().tiles && k >= least_k && k <= most_k && m >= least && n >= least ? parts : 0;
 }
 
