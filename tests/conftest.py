@@ -1,4 +1,4 @@
-"""Fixtures: isa, dtype, threads, use_isa, rng, torch, data_dir. Those of ISA and threads assert."""
+"""Fixtures: isa, tiles, dtype, threads, use_isa, rng, torch, data_dir. Those of ISA and threads assert."""
 
 import os
 from contextlib import contextmanager
