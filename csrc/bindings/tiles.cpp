@@ -1,5 +1,6 @@
 // What computes a product, and the tile unit by itself, for tests.
 #include "cpu/tiles.h"
+#include "cpu/bytes.h"
 
 #include "bindings/checks.h"
 #include "bindings/register.h"
@@ -34,6 +35,33 @@ py::array tile_multiply(const py::array& a, const py::array& b, const py::array&
   return sum;
 }
 
+/// (x - shift) b of uint8 x[m, k], or x[k, m] transposed, as the first layer computes it.
+py::array byte_multiply(const py::array_t<std::uint8_t, py::array::c_style>& x,
+                        const py::array_t<float, py::array::c_style>& b, float shift, py::handle precision,
+                        bool transposed) {
+  const network::Precision level = precision_argument(precision, "byte_multiply");
+  const cpu::TileTable* tiles = cpu::active_isa().tiles;
+  const int64_t rows = x.shape(0), cols = x.shape(1), n = b.shape(1);
+  const int64_t m = transposed ? cols : rows, k = transposed ? rows : cols;
+  if (!tiles || b.shape(0) != k) throw value_error("byte_multiply", "no tiles, or shapes that do not match");
+  const auto lines = [](int64_t bytes) { return static_cast<std::size_t>(bytes / 64 + 2); };
+  struct alignas(64) Line {
+    char bytes[64];
+  };
+  std::vector<Line> plain(lines(cpu::ByteRows::plain_bytes(rows, cols))),
+      turned(lines(cpu::ByteRows::turned_bytes(cols, rows))), digits(lines(cpu::digit_bytes(n, k, cpu::num_threads())));
+  const cpu::ByteRows a = cpu::ByteRows::plain(cols, plain.data()), at = cpu::ByteRows::turned(rows, turned.data());
+  for (int64_t i = 0; i < rows; ++i) std::memcpy(a.data + i * a.ld, x.data(i, 0), static_cast<std::size_t>(cols));
+  for (int64_t s = 0; s * cpu::strip < rows; ++s) cpu::turn_strip(*tiles, a, cols, s, at);
+  py::array_t<float> c({m, n});
+  const cpu::Gemm<float> problem{m, n, k, {}, {b.data(), n}, false, false, {c.mutable_data(), n}};
+  cpu::run_team(cpu::num_threads(), [&](cpu::Team& team) {
+    cpu::multiply_bytes(team, cpu::active_table<float>(), *tiles, problem, transposed ? at : a, shift, level,
+                        digits.data(), {});
+  });
+  return c;
+}
+
 }  // namespace
 
 void register_tiles(py::module_& m) {
@@ -43,6 +71,7 @@ void register_tiles(py::module_& m) {
   });
   m.def("tile_fallbacks", cpu::tile_fallbacks);
   m.def("tile_multiply", tile_multiply);
+  m.def("byte_multiply", byte_multiply);
   m.def("vectors", [] { return cpu::active_vectors().name; });
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "cpu/softmax_xent.h"
 
@@ -20,11 +21,6 @@ Backend<T>::Backend(Team& team, Job& job)
     : team_(team), job_(job), spec_(job.spec), work_(job.workspace), table_(job.table) {}
 
 template <class T>
-bool Backend<T>::exact_input(int l) const {
-  return l == 0 && job_.examples.features.exact(static_cast<T>(spec_.input_shift));
-}
-
-template <class T>
 Gemm<T> Backend<T>::forward_problem(int l, int64_t rows) const {
   const auto in = static_cast<std::size_t>(l);
   const int64_t n = spec_.outputs(l), k = spec_.inputs(l);
@@ -36,7 +32,7 @@ Gemm<T> Backend<T>::forward_problem(int l, int64_t rows) const {
           false,
           false,
           work_.activation[in + 1],
-          parts_of<T>(spec_, rows, n, k, exact_input(l))};
+          parts_of<T>(spec_, rows, n, k)};
 }
 
 template <class T>
@@ -59,7 +55,7 @@ Gemm<T> Backend<T>::weights_problem(int l) const {
   const auto below = static_cast<std::size_t>(l);
   const int64_t m = spec_.inputs(l), n = spec_.outputs(l), k = batch_.rows;
   // A batch too large for tiles leaves no room for the images of a smaller last one.
-  const int parts = work_.images[below].x_turned ? parts_of<T>(spec_, m, n, k, exact_input(l)) : 0;
+  const int parts = work_.images[below].x_turned ? parts_of<T>(spec_, m, n, k) : 0;
   // More than one pass over the batch needs a place for partial sums.
   const Matrix<T> stored{job_.parameter_gradient + spec_.weights_at(l), n};
   return {m,
@@ -74,14 +70,14 @@ Gemm<T> Backend<T>::weights_problem(int l) const {
 }
 
 /// This thread's share of a product of the batch: rows, or columns where b's image is the larger, which then stays in
-/// the cache of who split it. `split` where its rows of a are not in their image yet.
+/// the cache of who split it.
 template <class T>
-void Backend<T>::multiply_rows(const Problem& problem, void* a, void* b, bool split, Epilogue<T> epilogue) {
+void Backend<T>::multiply_rows(const Problem& problem, void* a, void* b, Epilogue<T> epilogue) {
   if constexpr (sizeof(T) == sizeof(float)) {
     if (problem.parts > 0) {
       const SplitImage left(problem.m, problem.k, problem.parts, a), right(problem.n, problem.k, problem.parts, b);
-      if (split) split_a(*job_.tiles, left, problem.a, false, team_.share(left.count()));
-      const bool by_rows = problem.m * (split ? problem.parts : 1) >= problem.n * problem.parts;
+      split_a(*job_.tiles, left, problem.a, false, team_.share(left.count()));
+      const bool by_rows = problem.m >= problem.n;
       if (!by_rows) team_.barrier();
       return multiply_tiles(team_, table_, *job_.tiles, problem, left, right, by_rows, epilogue);
     }
@@ -97,6 +93,14 @@ bool Backend<T>::multiplies_tiles(int64_t rows) const {
 }
 
 template <class T>
+bool Backend<T>::takes_bytes(int64_t rows) const {
+  const LayerImages& images = work_.images[0];  // a larger batch may have left no room
+  const bool training = job_.optimization || job_.parameter_gradient;
+  return job_.examples.features.bytes && cpu::takes_bytes<T>(spec_, rows, training) && images.x &&
+         (!training || images.x_turned);
+}
+
+template <class T>
 void Backend<T>::split_weights(const Batch& batch) {
   if constexpr (sizeof(T) == sizeof(float)) {
     bool any = false;
@@ -108,7 +112,7 @@ void Backend<T>::split_weights(const Batch& batch) {
     };
     for (int l = 0; l < layers(); ++l) {
       const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
-      split(forward_problem(l, batch.rows), images.weights);
+      if (l > 0 || !takes_bytes(batch.rows)) split(forward_problem(l, batch.rows), images.weights);
       if (l > 0) split(backward_problem(l, batch.rows), images.weights_turned);
     }
     if (any) team_.barrier();
@@ -119,44 +123,29 @@ template <class T>
 void Backend<T>::split_gradients() {
   if constexpr (sizeof(T) == sizeof(float)) {
     bool any = false;
-    for (int l = 0; l < layers(); ++l) {
+    for (int l = bytes_ ? 1 : 0; l < layers(); ++l) {
       const Problem p = weights_problem(l);
       if (p.parts == 0) continue;
       const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
       const SplitImage x(p.m, p.k, p.parts, images.x_turned), dy(p.n, p.k, p.parts, images.dy);
-      if (l > 0 || !images_) split_a(*job_.tiles, x, p.a, true, team_.share(x.count()));
+      split_a(*job_.tiles, x, p.a, true, team_.share(x.count()));
       split_b(*job_.tiles, dy, p.b, false, team_.share(dy.count()));
       any = true;
     }
     if (any) team_.barrier();
-    if (!images_) return;
-    const Problem p = weights_problem(0);
-    if (fits(SplitImage(p.n, p.k, p.parts, work_.images[0].dy))) return;
-    load_features();  // for the blocks that fall back
-    team_.barrier();
   }
-}
-
-/// Whether the features, exact in one part, need not be numbers of the network's dtype. No block of the first layer may
-/// then fall back to FMAs, which read those.
-template <class T>
-bool Backend<T>::loads_images(int64_t rows) const {
-  const Problem forward = forward_problem(0, rows);
-  if (forward.parts == 0 || !exact_input(0)) return false;
-  if ((job_.optimization || job_.parameter_gradient) && weights_problem(0).parts == 0) return false;
-  return fits(SplitImage(forward.n, forward.k, forward.parts, work_.images[0].weights));
 }
 
 template <class T>
 void Backend<T>::load(const Batch& batch) {
   batch_ = batch;
-  const bool tiles = multiplies_tiles(batch.rows);
+  bytes_ = takes_bytes(batch.rows);
+  const bool tiles = bytes_ || multiplies_tiles(batch.rows);
   by_columns_ = !tiles && batch.rows < rows_per_thread * team_.size() && team_.size() > 1;
   loss_rows_ = team_.share(batch.rows, tiles ? strip : 1);
   rows_ = by_columns_ ? Range{0, batch.rows} : loss_rows_;
-  images_ = loads_images(batch.rows);
-  if (images_) {
-    load_images();
+  if (bytes_) {
+    load_bytes();
   } else {
     load_features();
   }
@@ -192,30 +181,24 @@ void Backend<T>::load_features() {
   });
 }
 
-/// The image for the first layer's products, and, in training, its transpose for their gradient.
+/// For the first layer's product, and, in training, the transpose for its gradient.
 template <class T>
-void Backend<T>::load_images() {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    const Problem p = forward_problem(0, batch_.rows);
-    const Features<T>& features = job_.examples.features;
-    const TileTable& tiles = *job_.tiles;
-    const SplitImage x(p.m, p.k, p.parts, work_.images[0].x), turned(p.k, p.m, p.parts, work_.images[0].x_turned);
-    load_rows([&](int64_t i, int64_t source) {
-      tiles.split_uint8(p.k, reinterpret_cast<const std::uint8_t*>(features.row(source)), spec_.input_shift, i % strip,
-                        x.image(i / strip));
-    });
-    const Range strips{rows_.begin / strip, (rows_.end + strip - 1) / strip};
-    for (int64_t s = strips.begin; s < strips.end; ++s) {
-      x.strips[s] = whole_numbers;
-      clear_rest(x, s);
-      if (!work_.images[0].x_turned) continue;
-      for (int64_t b = 0; b < x.blocks(); ++b)
-        tiles.turn(x.image(s) + b * strip * tile_k, turned.image(b) + s * strip * tile_k);
-    }
-    if (!work_.images[0].x_turned) return;
-    const Range mine = team_.share(turned.count());
-    std::fill(turned.strips + mine.begin, turned.strips + mine.end, whole_numbers);
-  }
+void Backend<T>::load_bytes() {
+  const int64_t k = spec_.inputs(0);
+  const ByteRows x = ByteRows::plain(k, work_.images[0].x);
+  load_rows([&](int64_t i, int64_t source) {
+    std::memcpy(x.data + i * x.ld, job_.examples.features.row(source), static_cast<std::size_t>(k));
+  });
+  if (!work_.images[0].x_turned) return;
+  const ByteRows turned = ByteRows::turned(batch_.rows, work_.images[0].x_turned);
+  for (int64_t s = rows_.begin / strip; s * strip < rows_.end; ++s) turn_strip(*job_.tiles, x, k, s, turned);
+}
+
+template <class T>
+void Backend<T>::multiply_bytes(const Problem& problem, const ByteRows& x, Epilogue<T> epilogue) {
+  if constexpr (sizeof(T) == sizeof(float))
+    cpu::multiply_bytes(team_, table_, *job_.tiles, problem, x, static_cast<float>(spec_.input_shift), spec_.precision,
+                        work_.images[0].digits, epilogue);
 }
 
 template <class T>
@@ -231,7 +214,9 @@ void Backend<T>::forward(int l) {
             y.at(t.i, t.j)});
   };
   const LayerImages& images = work_.images[in];
-  multiply_rows(problem, images.x, images.weights, l > 0 || !images_, Epilogue<T>(finish));
+  if (l > 0 || !bytes_) return multiply_rows(problem, images.x, images.weights, Epilogue<T>(finish));
+  team_.barrier();  // others loaded some of its rows
+  multiply_bytes(problem, ByteRows::plain(problem.k, images.x), Epilogue<T>(finish));
 }
 
 /// What the batch's mean divides by; every thread finds the same number.
@@ -280,7 +265,7 @@ void Backend<T>::backward_input(int l) {
     kernel({t.rows, t.cols, constant(t.sum), constant(saved.at(t.i, t.j)), alpha, dx.at(t.i, t.j)});
   };
   const LayerImages& images = work_.images[below];
-  multiply_rows(problem, images.dy, images.weights_turned, true, Epilogue<T>(finish));
+  multiply_rows(problem, images.dy, images.weights_turned, Epilogue<T>(finish));
 }
 
 /// Between the two barriers of a step. The first thread also adds up the batch's metrics.
@@ -336,6 +321,10 @@ void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
   const Problem problem = weights_problem(l);
   const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
   const auto finish = [&](const Tile<T>& t) { finish_weights(l, t, mode); };
+  if (l == 0 && bytes_) {
+    multiply_bytes(problem, ByteRows::turned(problem.k, images.x_turned), Epilogue<T>(finish));
+    return bias_gradient(l, mode);
+  }
   if constexpr (sizeof(T) == sizeof(float)) {
     if (problem.parts > 0) {
       const SplitImage x(problem.m, problem.k, problem.parts, images.x_turned),

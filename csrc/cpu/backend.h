@@ -2,6 +2,7 @@
 // Threads own slabs of rows from loading to the gradient of the first layer, so a step needs two barriers; with fewer
 // than `rows_per_thread` rows each they own columns and meet after every layer. Weight gradients are cut into tiles.
 #pragma once
+#include "cpu/bytes.h"
 #include "cpu/features.h"
 #include "cpu/gemm.h"
 #include "cpu/team.h"
@@ -78,15 +79,15 @@ class Backend {
  private:
   using Problem = Gemm<T>;
 
-  bool exact_input(int l) const;
   /// The product of a batch of so many rows, its shape and how it is computed.
   Problem forward_problem(int l, int64_t rows) const;
   Problem backward_problem(int l, int64_t rows) const;
   Problem weights_problem(int l) const;
-  void multiply_rows(const Problem& problem, void* a, void* b, bool split, Epilogue<T> epilogue);
+  void multiply_rows(const Problem& problem, void* a, void* b, Epilogue<T> epilogue);
   bool multiplies_tiles(int64_t rows) const;
-  bool loads_images(int64_t rows) const;
-  void load_images();
+  bool takes_bytes(int64_t rows) const;
+  void load_bytes();
+  void multiply_bytes(const Problem& problem, const ByteRows& x, Epilogue<T> epilogue);
   void load_features();
   template <class Load>
   void load_rows(Load&& load_row);
@@ -106,7 +107,7 @@ class Backend {
   Range rows_{};       // this thread's slab, or all rows where threads share columns
   Range loss_rows_{};  // this thread's rows wherever rows are shared
   bool by_columns_ = false;
-  bool images_ = false;  // features were loaded as images alone
+  bool bytes_ = false;  // features go through the first layer as bytes
 };
 
 }  // namespace mlpfast::cpu

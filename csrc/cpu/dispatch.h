@@ -153,16 +153,50 @@ struct TileProduct {
   bool accumulate;
 };
 
+inline constexpr int64_t byte_k = 64;  // of a product of two tiles of bytes
+inline constexpr int max_digits = 4;
+
+/// How a strip of b became integers of `digits` bytes (0 where they cannot hold it): column j times 2^exponent[j],
+/// rounded, in two's complement. `sum`: of each column's integers.
+struct DigitStrip {
+  std::int32_t exponent[strip];
+  double sum[strip];
+  std::int32_t digits;
+};
+
+/// The image of a strip: for each digit, the lowest first, and block of byte_k numbers two tiles of 16 columns, whose
+/// rows are 4 numbers along k of each. What lies beyond the matrix is 0.
+struct DigitArgs {
+  int64_t count, k;
+  Matrix<const float> x;
+  float spread;  // of a column's largest number and its mean magnitude, for three digits; 256 times that for one more
+  bool sums;     // wanted
+  DigitStrip* strip;
+  std::uint8_t* image;
+};
+
+/// c[digit][strip][strip] = a b, where row i of a is at a + i * ld, and a block of byte_k numbers is a_block further.
+struct ByteProduct {
+  int64_t blocks;
+  const std::uint8_t* a;
+  int64_t ld, a_block;
+  const std::uint8_t* b;
+  int digits;
+  std::int32_t* c;
+};
+
 struct TileTable {
   void (*begin)();  // a thread may multiply from here
   void (*end)();
   void (*split)(const SplitArgs&);
-  /// Row i of the image of a strip of a, exact in one part: x - shift, integers of at most 256.
-  void (*split_uint8)(int64_t k, const std::uint8_t* x, float shift, int64_t i, std::uint16_t* image);
-  /// A block of one part of the image of a, transposed.
-  void (*turn)(const std::uint16_t* block, std::uint16_t* turned);
   void (*multiply)(const TileProduct&);
   void (*unscale)(const Strip& a, const Strip& b, const float* c, Matrix<float> y);  // y[i][j] = c[i][j] * 2^-(a, b)
+  void (*split_digits)(const DigitArgs&);
+  void (*multiply_bytes)(const ByteProduct&);
+  /// y = (a - shift) b, from the digits' products.
+  void (*join_digits)(const DigitStrip& b, double shift, const std::int32_t* c, Matrix<float> y);
+  /// turned[j] = x[:, j] of a block of strip x strip bytes.
+  void (*turn_bytes)(Matrix<const std::uint8_t> x, Matrix<std::uint8_t> turned);
 };
 
 /// A machine with tiles alone takes its other kernels from the best set that has them.

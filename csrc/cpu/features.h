@@ -12,9 +12,6 @@ struct Features {
   void (*load)(const KernelTable<T>&, int64_t n, const char* row, T shift, T* y);
   bool bytes;  // 0 .. 255
 
-  /// Whether x - shift, an integer of at most 256, is exact in bf16.
-  bool exact(T shift) const { return bytes && shift >= -1 && shift <= 256 && shift == static_cast<T>(int(shift)); }
-
   /// The beginning of a row that will be read soon; the machine itself fetches the rest of a long one.
   void prefetch_row(int64_t i) const {
     constexpr int64_t line = 64, most = 512;  // bytes

@@ -38,10 +38,10 @@ class Team {
   Range share(int64_t n, int64_t unit = 1) const { return cpu::share(n, unit, size_, rank_); }
   /// Spins, then yields, so that more threads than CPUs go on.
   void barrier();
-  /// Calls f(unit) for each unit of every member's own, once, and ends with a barrier. Who has done its own takes over
-  /// from the end of what others have left, but not from who has not arrived yet.
+  /// Calls f(unit) for each unit of every member's own, once, and ends with a barrier. Who has done its own takes over,
+  /// if it helps, from the end of what others have left, but not from who has not arrived yet.
   template <class F>
-  void each(Range own, const F& f) {
+  void each(Range own, const F& f, bool helps = true) {
     if (size_ == 1) {
       for (int64_t unit = own.begin; unit < own.end; ++unit) f(unit);
       return;
@@ -49,7 +49,7 @@ class Team {
     begin_round(own);
     int64_t unit;
     while (take_own(unit)) f(unit);
-    for (unsigned turn = 0; take_over(unit, turn);) f(unit);
+    for (unsigned turn = 0; helps && take_over(unit, turn);) f(unit);
     barrier();
   }
 

@@ -6,11 +6,11 @@
 #include <cstdlib>
 #include <new>
 
+#include "cpu/panels.h"
+
 namespace mlpfast::cpu {
 namespace {
 
-constexpr int64_t group_bytes = 1 << 20;    // of a's image in L2 while panels of b pass by
-constexpr int64_t most_group = 64;          // strips
 constexpr int64_t slice_bytes = 400 << 10;  // of a panel of b while strips of a pass by
 constexpr int64_t image_bytes = 16 << 20;   // of each operand at a time
 constexpr int64_t huge_page = 2 << 20;
@@ -75,46 +75,41 @@ struct Product {
     }
     tiles.end();
     for (int64_t i = strips.begin; i < strips.end; ++i)
-      if (!fits(a.strips[i], right)) fall_back(i, j);
-  }
-
-  Tile<float> tile(int64_t i, int64_t j, float* sum) const {
-    return {i * strip,
-            j * strip,
-            std::min(strip, problem.m - i * strip),
-            std::min(strip, problem.n - j * strip),
-            {sum, strip}};
+      if (!fits(a.strips[i], right)) fall_back(table, problem, i, j, epilogue);
   }
 
   void finish(int64_t i, int64_t j, float* sum) const {
-    const Tile<float> done = tile(i, j, sum);
-    const bool direct = !epilogue.call && done.rows == strip && done.cols == strip;
-    tiles.unscale(a.strips[i], b.strips[j], sum, direct ? problem.c.at(done.i, done.j) : done.sum);
-    if (epilogue.call) {
-      epilogue.call(epilogue.context, done);
-    } else if (!direct) {
-      table.pack(done.rows, done.cols, {sum, strip}, problem.c.at(done.i, done.j));
-    }
-  }
-
-  void fall_back(int64_t i, int64_t j) const {
-    const Tile<float> block = tile(i, j, nullptr);
-    Gemm<float> by_fma = problem;
-    by_fma.parts = 0;
-    fallbacks.fetch_add(1, std::memory_order_relaxed);
-    gemm_part(table, by_fma, {block.i, block.i + block.rows}, {block.j, block.j + block.cols}, epilogue);
+    finish_block(table, problem, i, j, sum, epilogue,
+                 [&](Matrix<float> y) { tiles.unscale(a.strips[i], b.strips[j], sum, y); });
   }
 };
 
 }  // namespace
 
-int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision, bool exact) {
+Tile<float> block_of(const Gemm<float>& problem, int64_t i, int64_t j, float* sum) {
+  return {i * strip,
+          j * strip,
+          std::min(strip, problem.m - i * strip),
+          std::min(strip, problem.n - j * strip),
+          {sum, strip}};
+}
+
+void fall_back(const KernelTable<float>& table, const Gemm<float>& problem, int64_t i, int64_t j,
+               Epilogue<float> epilogue) {
+  const Tile<float> block = block_of(problem, i, j, nullptr);
+  Gemm<float> by_fma = problem;
+  by_fma.parts = 0;
+  fallbacks.fetch_add(1, std::memory_order_relaxed);
+  gemm_part(table, by_fma, {block.i, block.i + block.rows}, {block.j, block.j + block.cols}, epilogue);
+}
+
+int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision) {
   // Splitting takes some (m + n) k operations, which m n k must outweigh. Six products leave little to gain: below 1024
   // they are slower than FMAs even on an idle core, above where a neighbour shares the unit (Emerald Rapids).
   constexpr int64_t least_k = 64, most_k = 1 << 15;  // 2^110 is the largest product of two scaled numbers
   constexpr int parts_of[] = {0, 3, 2, 1};
   const int parts = parts_of[static_cast<int>(precision)];
-  const int64_t least = parts == 3 && !exact ? 1024 : 128;
+  const int64_t least = parts == 3 ? 1024 : 128;
   return active_isa().tiles && k >= least_k && k <= most_k && m >= least && n >= least ? parts : 0;
 }
 
@@ -131,17 +126,6 @@ SplitImage::SplitImage(int64_t outer_, int64_t k_, int parts_, void* memory)
   halves = reinterpret_cast<std::uint16_t*>((end + 63) / 64 * 64);
 }
 
-bool fits(const SplitImage& image) {
-  return std::all_of(image.strips, image.strips + image.count(), [](const Strip& s) { return fits(s, whole_numbers); });
-}
-
-void clear_rest(const SplitImage& image, int64_t s) {
-  constexpr int64_t rows = strip / 2;  // of a tile, of tile_k numbers
-  for (int64_t i = image.outer - s * strip; i < strip; ++i)
-    for (int64_t tile = i / rows; tile < 2 * image.blocks() * image.strips[s].parts; tile += 2)
-      std::fill_n(image.image(s) + (tile * rows + i % rows) * tile_k, tile_k, std::uint16_t{0});
-}
-
 void split_a(const TileTable& tiles, const SplitImage& image, Matrix<const float> a, bool transposed, Range strips) {
   split(tiles, image, a, !transposed, transposed, strips);
 }
@@ -153,21 +137,8 @@ void split_b(const TileTable& tiles, const SplitImage& image, Matrix<const float
 void multiply_tiles(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
                     const SplitImage& a, const SplitImage& b, bool by_rows, Epilogue<float> epilogue) {
   const Product product{table, tiles, problem, a, b, epilogue};
-  const int size = team.size();
-  const auto strips_of = [&](int rank) { return by_rows ? share(a.count(), 1, size, rank) : Range{0, a.count()}; };
-  const auto panels_of = [&](int rank) { return by_rows ? Range{0, b.count()} : share(b.count(), 1, size, rank); };
-  // A unit is a panel times a group of strips, which stay in L2 while the member's panels pass by.
-  const int64_t height = strips_of(0).size(), width = panels_of(0).size(), least_groups = by_rows ? 1 : 4;
-  const int64_t fitting = group_bytes / (a.blocks() * a.parts * strip * tile_k * 2);
-  const int64_t group =
-      std::clamp<int64_t>(std::min(fitting, (height + least_groups - 1) / least_groups), 1, most_group);
-  const int64_t units = (height + group - 1) / group * width;
-  team.each({team.rank() * units, (team.rank() + 1) * units}, [&](int64_t unit) {
-    const int owner = static_cast<int>(unit / units);
-    const Range strips = strips_of(owner), panels = panels_of(owner);
-    const int64_t first = strips.begin + unit % units / width * group, j = panels.begin + unit % width;
-    if (first < strips.end && j < panels.end) product.panel({first, std::min(strips.end, first + group)}, j);
-  });
+  for_panels(team, a.count(), b.count(), a.blocks() * a.parts * strip * tile_k * 2, by_rows,
+             [&](Range strips, int64_t j) { product.panel(strips, j); });
 }
 
 void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<float> epilogue) {

@@ -9,8 +9,8 @@
 namespace mlpfast::cpu {
 
 /// Parts that the numbers of a float32 product are split into; 0 where FMAs compute it. A rule of the shape: splitting
-/// must pay, and sums stay within float32. `exact` where a is known to be exact in one part.
-int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision, bool exact = false);
+/// must pay, and sums stay within float32.
+int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision);
 
 /// Strips of a (of 32 rows) or of b (of 32 columns), in memory of the caller.
 struct SplitImage {
@@ -28,12 +28,6 @@ struct SplitImage {
   std::uint16_t* image(int64_t s) const { return halves + s * blocks() * parts * strip * tile_k; }
 };
 
-/// Whether tiles can hold all numbers of an operand, beside one of whole_numbers.
-bool fits(const SplitImage& image);
-inline constexpr Strip whole_numbers{{}, 0, 1};
-/// Zeros in the image of strip s where the operand has ended.
-void clear_rest(const SplitImage& image, int64_t s);
-
 /// Strips of an operand as the problem stores it.
 void split_a(const TileTable& tiles, const SplitImage& image, Matrix<const float> a, bool transposed, Range strips);
 void split_b(const TileTable& tiles, const SplitImage& image, Matrix<const float> b, bool transposed, Range strips);
@@ -46,6 +40,26 @@ void multiply_tiles(Team& team, const KernelTable<float>& table, const TileTable
 /// The whole product by a team.
 void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<float> epilogue);
 
+/// Block (i, j), of 32 x 32, of a product.
+Tile<float> block_of(const Gemm<float>& problem, int64_t i, int64_t j, float* sum);
+
+/// Ends a block: write(y) puts its sums into the problem's c, or into `sum`, 32 x 32 numbers, for the epilogue.
+template <class Write>
+void finish_block(const KernelTable<float>& table, const Gemm<float>& problem, int64_t i, int64_t j, float* sum,
+                  Epilogue<float> epilogue, const Write& write) {
+  const Tile<float> done = block_of(problem, i, j, sum);
+  const bool direct = !epilogue.call && done.rows == strip && done.cols == strip;
+  write(direct ? problem.c.at(done.i, done.j) : done.sum);
+  if (epilogue.call) {
+    epilogue.call(epilogue.context, done);
+  } else if (!direct) {
+    table.pack(done.rows, done.cols, {sum, strip}, problem.c.at(done.i, done.j));
+  }
+}
+
+/// A block by FMAs, counted.
+void fall_back(const KernelTable<float>& table, const Gemm<float>& problem, int64_t i, int64_t j,
+               Epilogue<float> epilogue);
 /// Blocks that FMAs computed in place of tiles since the process began.
 int64_t tile_fallbacks();
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "cpu/bytes.h"
 #include "cpu/tiles.h"
 
 namespace mlpfast::cpu {
@@ -56,14 +57,19 @@ int64_t carve(const network::Spec& spec, int64_t batch, Purpose purpose, T* bloc
   work.correct = carver.template take<std::uint8_t>(batch);
   for (int l = 0; l < spec.layers(); ++l) {
     const int64_t m = spec.inputs(l), n = spec.outputs(l);
-    const bool exact = l == 0;  // as features may be
-    const int forward = parts_of<T>(spec, batch, n, m, exact),
-              turned = training && l > 0 ? parts_of<T>(spec, batch, m, n) : 0,
-              gradient = training ? parts_of<T>(spec, m, n, batch, exact) : 0;
-    const auto take = [&](int64_t bytes) -> void* { return bytes ? carver.template take<char>(bytes) : nullptr; };
+    const int forward = parts_of<T>(spec, batch, n, m), turned = training && l > 0 ? parts_of<T>(spec, batch, m, n) : 0,
+              gradient = training ? parts_of<T>(spec, m, n, batch) : 0;
+    const auto take = [&](int64_t size) -> void* { return size ? carver.template take<char>(size) : nullptr; };
     LayerImages images{};
-    images.x = take(image_bytes(batch, m, forward));
-    images.x_turned = take(image_bytes(m, batch, gradient));
+    if (l == 0 && takes_bytes<T>(spec, batch, training)) {
+      images.x = take(std::max(image_bytes(batch, m, forward), ByteRows::plain_bytes(batch, m)));
+      if (training) images.x_turned = take(std::max(image_bytes(m, batch, gradient), ByteRows::turned_bytes(m, batch)));
+      const int64_t threads = training ? max_threads : 1;
+      images.digits = take(std::max(digit_bytes(n, m, threads), digit_bytes(n, batch, threads)));
+    } else {
+      images.x = take(image_bytes(batch, m, forward));
+      images.x_turned = take(image_bytes(m, batch, gradient));
+    }
     images.dy = take(std::max(image_bytes(batch, n, turned), image_bytes(n, batch, gradient)));
     images.weights = shares ? nullptr : take(image_bytes(n, m, forward));
     images.weights_turned = take(image_bytes(m, n, turned));
@@ -75,8 +81,15 @@ int64_t carve(const network::Spec& spec, int64_t batch, Purpose purpose, T* bloc
 }  // namespace
 
 template <class T>
-int parts_of(const network::Spec& spec, int64_t m, int64_t n, int64_t k, bool exact) {
-  return sizeof(T) == sizeof(float) ? tile_parts(m, n, k, spec.precision, exact) : 0;
+int parts_of(const network::Spec& spec, int64_t m, int64_t n, int64_t k) {
+  return sizeof(T) == sizeof(float) ? tile_parts(m, n, k, spec.precision) : 0;
+}
+
+template <class T>
+bool takes_bytes(const network::Spec& spec, int64_t rows, bool training) {
+  const int64_t k = spec.inputs(0), n = spec.outputs(0);
+  return sizeof(T) == sizeof(float) && takes_bytes(rows, n, k, spec.precision) &&
+         (!training || takes_bytes(k, n, rows, spec.precision));
 }
 
 /// A large block starts on a huge page.
@@ -102,9 +115,11 @@ Workspace<T>::Workspace(const network::Spec& spec, int64_t batch, Purpose purpos
   carve(spec, batch, purpose, start, *this);
 }
 
-template int parts_of<float>(const network::Spec&, int64_t, int64_t, int64_t, bool);
+template int parts_of<float>(const network::Spec&, int64_t, int64_t, int64_t);
+template bool takes_bytes<float>(const network::Spec&, int64_t, bool);
 template class Workspace<float>;
-template int parts_of<double>(const network::Spec&, int64_t, int64_t, int64_t, bool);
+template int parts_of<double>(const network::Spec&, int64_t, int64_t, int64_t);
+template bool takes_bytes<double>(const network::Spec&, int64_t, bool);
 template class Workspace<double>;
 
 }  // namespace mlpfast::cpu

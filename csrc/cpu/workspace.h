@@ -9,13 +9,18 @@ namespace mlpfast::cpu {
 
 /// Parts that a product's operands are split into, 0 where FMAs compute it.
 template <class T>
-int parts_of(const network::Spec& spec, int64_t m, int64_t n, int64_t k, bool exact = false);
+int parts_of(const network::Spec& spec, int64_t m, int64_t n, int64_t k);
+
+/// Whether uint8 features go through the first layer as bytes.
+template <class T>
+bool takes_bytes(const network::Spec& spec, int64_t rows, bool training);
 
 /// Memory for the split operands of a layer's products, none where FMAs compute them.
 struct LayerImages {
-  void *x, *x_turned;              // for the outputs, for the gradient of the weights
+  void *x, *x_turned;              // for the outputs, for the gradient of the weights; features may be bytes
   void* dy;                        // for the gradient of the inputs, then for that of the weights
   void *weights, *weights_turned;  // for the outputs, for the gradient of the inputs
+  void* digits;                    // of the numbers that bytes are multiplied by
 };
 
 /// Training needs gradients of activations; the members of a team that evaluates share the split weights of one.

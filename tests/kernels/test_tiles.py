@@ -95,6 +95,67 @@ def test_not_less_accurate_than_fmas(kind, k, tiles, rng):
     assert _cpu.tile_fallbacks() == before
 
 
+@pytest.mark.parametrize("transposed", [False, True], ids=["x", "x.T"])
+@pytest.mark.parametrize("shift", [0.0, 128.0, 0.3])
+@pytest.mark.parametrize("k", [64, 100, 256, 784, 4096])
+@pytest.mark.parametrize("kind", ["normal", "uniform", "log-normal", "2^-62", "2^-130"])
+def test_bytes_are_not_less_accurate_than_fmas(kind, k, shift, transposed, tiles, rng):
+    """Integers of two to four bytes, in one rounding."""
+    if k > 64 and tiles == "amx_emulated" and "amx" in TILE_ISAS:
+        pytest.skip("the same bits as amx, which is faster")
+    x, b = rng.integers(0, 256, (130, k), np.uint8), data(kind, k, rng)[1][:, :140]
+    a = x.astype(np.float32) - np.float32(shift)
+    stored = np.ascontiguousarray(x.T) if transposed else x
+    before = _cpu.tile_fallbacks()
+    frobenius, worst = errors(kernels.gemm(a, b, precision="ieee"), a, b)
+    exact = errors(_cpu.byte_multiply(stored, b, shift, "highest", transposed), a, b)
+    assert exact[0] <= frobenius and exact[1] <= worst
+    medium = errors(_cpu.byte_multiply(stored, b, shift, "medium", transposed), a, b)
+    assert medium[0] <= 4e-3
+    assert _cpu.tile_fallbacks() == before
+
+
+def test_what_digits_lose(tiles, rng):
+    """Rows that are 0 where a column's large number is see what the others lose: 2^-29 of it."""
+    x = rng.integers(0, 256, (64, 256), np.uint8)
+    b = rng.standard_normal((256, 128), np.float32) * np.float32(1e-6)
+    x[:32, 7], b[7] = 0, 1
+    got = _cpu.byte_multiply(x, b, 0.0, "highest", False)
+    error = np.abs(got - x.astype(np.float64) @ b)
+    assert (error <= 2.0**-22 * np.abs(got) + 2.0**-29 * x.sum(axis=1, keepdims=True)).all()
+
+
+@needs_amx
+@pytest.mark.parametrize("shape", [(1, 1, 1), (31, 33, 63), (97, 130, 129)], ids=str)
+def test_all_of_a_product_of_bytes_emulated(shape, use_isa, rng):
+    m, k, n = shape
+    x, b = rng.integers(0, 256, (m, k), np.uint8), rng.standard_normal((k, n), np.float32)
+    b[:, : n // 2] *= np.exp(5 * rng.standard_normal((k, n // 2)))  # more digits
+    for shift in (0.0, 3.5):
+        for precision in ("highest", "medium"):
+            with use_isa("amx"):
+                want = _cpu.byte_multiply(x, b, shift, precision, False)
+            with use_isa("amx_emulated"):
+                assert same_bits(_cpu.byte_multiply(x, b, shift, precision, False), want)
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["x", "x.T"])
+def test_strips_that_digits_cannot_hold(transposed, tiles, threads, rng):
+    x, b = rng.integers(0, 256, (70, 90), np.uint8), rng.standard_normal((90, 200), np.float32)
+    stored = np.ascontiguousarray(x.T) if transposed else x
+    untouched = _cpu.byte_multiply(stored, b, 2.0, "highest", transposed)
+    b[3, 5], b[4, 40], b[:, 71] = np.inf, np.nan, 3e38
+    with np.errstate(all="ignore"):
+        want = kernels.gemm(x.astype(np.float32) - 2, b, precision="ieee")
+    for n in (1, 3, 16):
+        with threads(n):
+            before = _cpu.tile_fallbacks()
+            got = _cpu.byte_multiply(stored, b, 2.0, "highest", transposed)
+            assert _cpu.tile_fallbacks() - before == 3 * 3  # strips of columns, of rows
+        assert same_bits(got[:, :96], want[:, :96])
+        assert same_bits(got[:, 96:], untouched[:, 96:])
+
+
 @pytest.mark.parametrize("precision", [p for p in OPERANDS if p != "ieee"])
 def test_same_bits_for_any_number_of_threads(precision, tiles, threads, rng):
     a, b = rng.standard_normal((1032, 100), np.float32), rng.standard_normal((100, 1042), np.float32)

@@ -47,9 +47,11 @@ def test_same_bits_for_any_number_of_threads(kind, precision, tiles, threads, rn
 def test_bytes_are_the_numbers_they_stand_for(shift, tiles, rng):
     x, y = examples(rng)
     options = dict(sizes=(150, 160, 10), input_shift=shift)
-    for precision in ("high", "medium"):  # at "highest" floats of these shapes take FMAs
+    for precision, bound in (("highest", 1e-5), ("medium", 1e-2)):
         got = trained(x, y, precision=precision, **options)
-        assert_same(got, trained(x.astype(np.float32), y, precision=precision, **options))
+        want = trained(x.astype(np.float32), y, precision="ieee", **options)
+        assert not same_bits(got[-1], want[-1])
+        assert max(np.abs(a - b).max() for a, b in zip(got, want, strict=True)) < bound
 
 
 def test_the_tiles_of_this_machine_are_those_emulated(use_isa, rng):
@@ -78,8 +80,6 @@ def test_predictions(tiles, rng):
     ieee = mlpfast.MLP(SIZES, input_scale=1 / 255, precision="ieee")
     outputs, want = model.forward(x), ieee.forward(x)
     assert not same_bits(outputs, want) and np.abs(outputs - want).max() < 1e-5
-    high = mlpfast.MLP(SIZES, input_scale=1 / 255, precision="high")
-    assert same_bits(high.forward(x), high.forward(x.astype(np.float32)))
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
@@ -97,25 +97,19 @@ def test_weights_that_are_not_finite(kind, tiles, rng):
         mlpfast.Trainer(model, mlpfast.SGD(0.1)).fit(x, y, epochs=1, batch_size=BATCH)
 
 
-def test_gradients_of_too_wide_a_range(tiles, rng):
-    """Their blocks are computed by FMAs, which need the features as floats."""
-    x, _ = examples(rng)
-    options = dict(sizes=(150, 160, 10), activation="leaky_relu", precision="high")
-
-    def steep(model):
-        model.parameters[2] *= np.float32(1e8)
-
-    model = mlpfast.MLP(input_scale=1 / 255, seed=3, **options)
-    steep(model)
-    wrong = model.forward(x).argmin(axis=1)
-    # The first gradient is 2^149 times the others, and 100 times more where their units are inactive.
-    weight = np.full(ROWS, 1e-45, np.float32)
-    weight[0] = 1
-    options |= dict(first=steep, sample_weight=weight, batch_size=ROWS)
+def test_gradients_too_far_apart(tiles, rng):
+    """One example in 20,000 counts: FMAs multiply by gradients that digits do not hold."""
+    if tiles == "amx_emulated" and "amx" in [name for name, _ in _cpu.available_isas()]:
+        pytest.skip("the same bits as amx, which is faster")
+    x, y = rng.integers(0, 256, (20_000, 130), np.uint8), rng.integers(0, 10, 20_000)
+    weight = np.zeros(len(x), np.float32)
+    weight[77] = 1
+    options = dict(sizes=(130, 128, 10), activation="leaky_relu", sample_weight=weight, batch_size=len(x))
     before = _cpu.tile_fallbacks()
-    got = trained(x, wrong, **options)
+    got = trained(x, y, **options)
     assert _cpu.tile_fallbacks() > before
-    assert_same(got, trained(x.astype(np.float32), wrong, **options))
+    want = trained(x, y, precision="ieee", **options)
+    assert all(np.abs(a - b).max() < 1e-5 for a, b in zip(got, want, strict=True))
 
 
 def test_a_batch_too_large_for_tiles_and_a_smaller_last_one(tiles, rng):

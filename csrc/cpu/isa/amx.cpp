@@ -1,8 +1,8 @@
-// AMX: eight tiles of 16 rows of 64 bytes; one instruction adds to a tile the product of two tiles of bf16. Four hold
-// 32 x 32 sums, two each the parts of a and of b at hand.
+// AMX: eight tiles of 16 rows of 64 bytes; one instruction adds to a tile the product of two tiles of bf16, or
+// of bytes. Four hold 32 x 32 sums, two each the parts of a and of b at hand.
 #include <immintrin.h>
 
-#include "cpu/isa/tiles.inl.h"
+#include "cpu/isa/bytes.inl.h"
 
 namespace {
 
@@ -30,12 +30,24 @@ template <int Sum, int A, int B>
 MLPFAST_INLINE void tile_multiply() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(A), "i"(B));
 }
+/// Of bytes; the highest digit of b is signed.
+template <bool Signed, int Sum, int A, int B>
+MLPFAST_INLINE void tile_multiply_bytes() {
+  if constexpr (Signed) {
+    asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(A), "i"(B));
+  } else {
+    asm volatile("tdpbuud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(A), "i"(B));
+  }
+}
 
 struct Amx {
   static void begin() { asm volatile("ldtilecfg %0" ::"m"(configuration) : "memory"); }
   static void end() { asm volatile("tilerelease" ::: "memory"); }
-  static MLPFAST_INLINE Floats load_uint8(const std::uint8_t* p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  static MLPFAST_INLINE Words widen(const std::uint8_t* p) {
+    return reinterpret_cast<Words>(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
+  static MLPFAST_INLINE Exponents integer(Floats v) {
+    return reinterpret_cast<Exponents>(_mm512_cvt_roundps_epi32(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
   static MLPFAST_INLINE Floats scale(Floats v, Exponents e) {
     return _mm512_scalef_ps(v, __builtin_convertvector(e, Floats));
@@ -80,6 +92,41 @@ struct Amx {
     tile_store<1>(c + 16, ld);
     tile_store<2>(c + 16 * strip, ld);
     tile_store<3>(c + 16 * strip + 16, ld);
+  }
+
+  template <bool Signed>
+  static MLPFAST_INLINE void multiply_digit(const ByteProduct& t, const std::uint8_t* b, std::int32_t* c) {
+    constexpr int64_t ld = strip * sizeof(std::int32_t);
+    tile_zero<0>();
+    tile_zero<1>();
+    tile_zero<2>();
+    tile_zero<3>();
+    const std::uint8_t* a = t.a;
+    for (int64_t p = 0; p < t.blocks; ++p, a += t.a_block, b += digit_block) {
+      tile_load<4>(a, t.ld);
+      tile_load<6>(b, 64);
+      tile_multiply_bytes<Signed, 0, 4, 6>();
+      tile_load<7>(b + tile_bytes, 64);
+      tile_multiply_bytes<Signed, 1, 4, 7>();
+      tile_load<5>(a + 16 * t.ld, t.ld);
+      tile_multiply_bytes<Signed, 2, 5, 6>();
+      tile_multiply_bytes<Signed, 3, 5, 7>();
+    }
+    tile_store<0>(c, ld);
+    tile_store<1>(c + 16, ld);
+    tile_store<2>(c + 16 * strip, ld);
+    tile_store<3>(c + 16 * strip + 16, ld);
+  }
+  static void multiply_bytes(const ByteProduct& t) {
+    for (int d = 0; d < t.digits; ++d) {
+      const std::uint8_t* b = t.b + d * t.blocks * digit_block;
+      std::int32_t* c = t.c + d * strip * strip;
+      if (d + 1 < t.digits) {
+        multiply_digit<false>(t, b, c);
+      } else {
+        multiply_digit<true>(t, b, c);
+      }
+    }
   }
 };
 

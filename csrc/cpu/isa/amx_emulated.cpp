@@ -1,11 +1,10 @@
-// The arithmetic of AMX's bf16 product without AMX, bit for bit: even and odd k are two chains of FMAs that start at 0;
-// their sum is added to c; subnormal operands and results are 0; ties to even (Intel's Software Developer's Manual,
-// TDPBF16PS). In double the product of two bf16 is exact, and its sum with a float32, rounded twice, is that of an FMA.
-#include "cpu/isa/tiles.inl.h"
+// The arithmetic of AMX's products without AMX, bit for bit. Of bf16: even and odd k are two chains of FMAs that start
+// at 0; their sum is added to c; subnormal operands and results are 0; ties to even (Intel's Software Developer's
+// Manual, TDPBF16PS). In double the product of two bf16 is exact, and its sum with a float32, rounded twice, is that of
+// an FMA.
+#include "cpu/isa/bytes.inl.h"
 
 namespace {
-
-using Doubles = double __attribute__((vector_size(128)));
 
 MLPFAST_INLINE Floats flush(Floats x) {
   return reinterpret_cast<Floats>((bits(x) & 0x7f800000) == 0 ? bits(x) & 0x80000000 : bits(x));
@@ -41,10 +40,15 @@ void tile_multiply(float* c, const std::uint16_t* a, const std::uint16_t* b) {
 struct Emulated {
   static void begin() {}
   static void end() {}
-  static MLPFAST_INLINE Floats load_uint8(const std::uint8_t* p) {
-    Floats v;
+  static MLPFAST_INLINE Words widen(const std::uint8_t* p) {
+    Words v;
     for (int j = 0; j < 16; ++j) v[j] = p[j];
     return v;
+  }
+  static MLPFAST_INLINE Exponents integer(Floats v) {
+    constexpr std::uint32_t whole = 150U << 23;  // 2^23: from here on floats are integers
+    const Floats number = reinterpret_cast<Floats>((bits(v) & 0x80000000) | whole), rounded = (v + number) - number;
+    return __builtin_convertvector((bits(v) & 0x7fffffff) >= whole ? v : rounded, Exponents);
   }
   /// In two steps, because one factor may be too large or too small for a float32.
   static MLPFAST_INLINE Floats scale(Floats v, Exponents e) {
@@ -62,6 +66,21 @@ struct Emulated {
           tile_multiply(t.c + (h / 2) * 16 * strip + (h % 2) * 16, a + (2 * i + h / 2) * tile_halves,
                         b + (2 * j + h % 2) * tile_halves);
       });
+    }
+  }
+
+  static void multiply_bytes(const ByteProduct& t) {
+    __builtin_memset(t.c, 0, static_cast<std::size_t>(t.digits) * strip * strip * sizeof(std::int32_t));
+    for (int64_t step = 0; step < t.digits * t.blocks * strip; ++step) {
+      const int64_t i = step % strip, p = step / strip % t.blocks, d = step / strip / t.blocks;
+      const std::uint8_t *a = t.a + i * t.ld + p * t.a_block, *b = t.b + (d * t.blocks + p) * digit_block;
+      std::int32_t* c = t.c + (d * strip + i) * strip;
+      for (int64_t k = 0; k < byte_k; ++k) {
+        for (int64_t j = 0; j < strip; ++j) {
+          const std::uint8_t byte = b[j / 16 * tile_bytes + k / 4 * 64 + j % 16 * 4 + k % 4];
+          c[j] += a[k] * (d + 1 < t.digits ? byte : static_cast<std::int8_t>(byte));
+        }
+      }
     }
   }
 };

@@ -2,7 +2,7 @@
 // compiler, which become those of the including file's machine. A float32 is the sum of three bf16 numbers, each the
 // nearest to what the ones before left; of the nine products of parts the six largest are summed, smallest first
 // (Henry, Tang, Heinecke, arXiv 1904.06376). The including file supplies the unit: begin, end,
-// multiply, scale(v, e), v * 2^e, and load_uint8(p).
+// multiply, and scale(v, e), v * 2^e.
 #pragma once
 #include "cpu/dispatch.h"
 
@@ -214,42 +214,6 @@ void split(const SplitArgs& t) {
 }
 
 using Exponents = std::int32_t __attribute__((vector_size(64)));
-using Halves = std::uint16_t __attribute__((vector_size(32)));
-
-template <class Unit>
-void split_uint8(int64_t k, const std::uint8_t* x, float shift, int64_t i, std::uint16_t* image) {
-  const auto put = [&](int64_t p, Floats v) __attribute__((always_inline)) {
-    const int64_t tile = 2 * (p / tile_k) + i / tile_rows;
-    store(__builtin_convertvector(bits(v) >> 16, Halves),
-          image + tile * tile_halves + i % tile_rows * row_halves + p % tile_k);
-  };
-  int64_t p = 0;
-  for (; p + 16 <= k; p += 16) put(p, Unit::load_uint8(x + p) - shift);
-  for (; p < (k + tile_k - 1) / tile_k * tile_k; p += 16) {
-    Floats v = {};
-    for (int64_t j = 0; j < 16 && p + j < k; ++j) v[j] = static_cast<float>(x[p + j]) - shift;
-    put(p, v);
-  }
-}
-
-void turn(const std::uint16_t* block, std::uint16_t* turned) {
-  Words even[16], odd[16];  // columns, pairs of rows
-  MLPFAST_UNROLL
-  for (int t = 0; t < 16; ++t) {
-    Words first, second;
-    __builtin_memcpy(&first, block + 2 * t * row_halves, sizeof first);
-    __builtin_memcpy(&second, block + (2 * t + 1) * row_halves, sizeof second);
-    even[t] = (first & 0xffff) | (second << 16);
-    odd[t] = (first >> 16) | (second & 0xffff0000);
-  }
-  transpose(even);
-  transpose(odd);
-  MLPFAST_UNROLL
-  for (int j = 0; j < 16; ++j) {
-    store(even[j], turned + 2 * j * row_halves);
-    store(odd[j], turned + (2 * j + 1) * row_halves);
-  }
-}
 
 template <class Unit>
 void unscale(const Strip& a, const Strip& b, const float* c, Matrix<float> y) {
@@ -285,8 +249,5 @@ void multiply(const TileProduct& t) {
   if (t.parts == 1) return multiply_parts<Unit, 1>(t);
   return t.parts == 2 ? multiply_parts<Unit, 2>(t) : multiply_parts<Unit, 3>(t);
 }
-
-template <class Unit>
-constexpr TileTable tile_table{Unit::begin, Unit::end, split, split_uint8<Unit>, turn, multiply<Unit>, unscale<Unit>};
 
 }  // namespace

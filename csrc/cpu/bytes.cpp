@@ -1,0 +1,126 @@
+#include "cpu/bytes.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "cpu/tiles.h"
+
+namespace mlpfast::cpu {
+namespace {
+
+constexpr int64_t line = 64, digit_block = strip * byte_k;
+constexpr int64_t groups = 4;  // of strips: a panel is worked off in so many units, for others to take over
+
+alignas(64) thread_local std::int32_t products[max_digits * strip * strip];
+alignas(64) thread_local float joined[strip * strip];
+
+int64_t blocks_of(int64_t k) { return (k + byte_k - 1) / byte_k; }
+int64_t strips_of(int64_t m) { return (m + strip - 1) / strip; }
+int64_t panel_bytes_of(int64_t k) { return max_digits * blocks_of(k) * digit_block; }
+
+/// The spread of a column (see DigitArgs) up to which three digits are enough.
+float spread_for(int64_t k, network::Precision precision) {
+  // Half a unit is up to 2^-23 of the largest. In a sum of k these errors grow as the sum does, by sqrt(k), and a chain
+  // of FMAs, which rounds 2^-24 of every partial sum, loses sqrt(k) times more: measured, they meet at 0.5 sqrt(k).
+  constexpr float medium = 1 << 18;  // two digits up to 1024, where half a unit is 2^-6 of the mean
+  return precision == network::Precision::medium ? medium : 0.4F * std::sqrt(static_cast<float>(k));
+}
+
+/// A panel of b as digits, or, where they cannot hold it, a strip of a as numbers; in memory of a member.
+struct Panel {
+  const TileTable& tiles;
+  const Gemm<float>& problem;
+  void* memory;
+  int64_t j = -1;
+  DigitStrip strip_{};
+
+  void split(int64_t panel, float spread, bool sums) {
+    if (panel == j) return;
+    j = panel;
+    tiles.split_digits({std::min(strip, problem.n - j * strip), problem.k, problem.b.at(0, j * strip), spread, sums,
+                        &strip_, digits()});
+  }
+  std::uint8_t* digits() const { return static_cast<std::uint8_t*>(memory); }
+
+  /// Block (i, j) by FMAs.
+  void fall_back(const KernelTable<float>& table, const ByteRows& a, float shift, int64_t i,
+                 Epilogue<float> epilogue) const {
+    const int64_t first = i * strip, rows = std::min(strip, problem.m - first), k = problem.k;
+    float* const numbers = static_cast<float*>(memory);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t p = 0; p < k; p += byte_k)
+        table.load_uint8(std::min(byte_k, k - p), a.data + i * a.strip_step + r * a.ld + p / byte_k * a.block, shift,
+                         numbers + r * k + p);
+    Gemm<float> block = problem;
+    block.m = rows;
+    block.a = {numbers, k};
+    block.transpose_a = false;
+    if (block.c.data) block.c = block.c.at(first, 0);
+    const auto finish = [&](const Tile<float>& t) {
+      epilogue.call(epilogue.context, {t.i + first, t.j, t.rows, t.cols, t.sum});
+    };
+    cpu::fall_back(table, block, 0, j, epilogue.call ? Epilogue<float>(finish) : epilogue);
+  }
+};
+
+}  // namespace
+
+bool takes_bytes(int64_t m, int64_t n, int64_t k, network::Precision precision) {
+  constexpr int64_t least = 128, least_k = 64, most_k = 1 << 15;  // sums of k products of bytes are an int32
+  return active_isa().tiles && precision != network::Precision::ieee && m >= least && n >= least && k >= least_k &&
+         k <= most_k;
+}
+
+/// Rows start at odd multiples of a cache line: 16 at a time, they would crowd into a few cache sets otherwise.
+ByteRows ByteRows::plain(int64_t k, void* memory) {
+  const int64_t ld = (blocks_of(k) | 1) * line;
+  return {static_cast<std::uint8_t*>(memory), ld, byte_k, strip * ld};
+}
+
+ByteRows ByteRows::turned(int64_t k, void* memory) {
+  return {static_cast<std::uint8_t*>(memory), byte_k, digit_block, blocks_of(k) * digit_block};
+}
+
+int64_t ByteRows::plain_bytes(int64_t m, int64_t k) { return strips_of(m) * plain(k, nullptr).strip_step; }
+int64_t ByteRows::turned_bytes(int64_t m, int64_t k) { return strips_of(m) * turned(k, nullptr).strip_step; }
+
+void turn_strip(const TileTable& tiles, const ByteRows& x, int64_t features, int64_t s, const ByteRows& turned) {
+  std::uint8_t* to = turned.data + s * strip / byte_k * turned.block + s * strip % byte_k;
+  for (int64_t f = 0; f < strips_of(features); ++f)
+    tiles.turn_bytes({x.data + s * x.strip_step + f * strip, x.ld}, {to + f * turned.strip_step, turned.ld});
+}
+
+int64_t digit_bytes(int64_t n, int64_t k, int64_t threads) {
+  return std::min(threads, strips_of(n) * groups) * panel_bytes_of(k);
+}
+
+void multiply_bytes(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
+                    const ByteRows& a, float shift, network::Precision precision, void* digits,
+                    Epilogue<float> epilogue) {
+  const float spread = spread_for(problem.k, precision);
+  const int64_t blocks = blocks_of(problem.k), strips = strips_of(problem.m), group = (strips + groups - 1) / groups;
+  const int workers = static_cast<int>(std::min<int64_t>(team.size(), strips_of(problem.n) * groups));
+  const bool works = team.rank() < workers;
+  const Range own = works ? share(strips_of(problem.n) * groups, 1, workers, team.rank()) : Range{0, 0};
+  Panel panel{tiles, problem, static_cast<char*>(digits) + team.rank() * panel_bytes_of(problem.k)};
+  const auto unit = [&](int64_t u) {
+    const Range mine{u % groups * group, std::min(strips, (u % groups + 1) * group)};
+    if (mine.size() <= 0) return;
+    panel.split(u / groups, spread, shift != 0);
+    if (panel.strip_.digits == 0) {
+      for (int64_t i = mine.begin; i < mine.end; ++i) panel.fall_back(table, a, shift, i, epilogue);
+      return;
+    }
+    tiles.begin();
+    for (int64_t i = mine.begin; i < mine.end; ++i) {
+      tiles.multiply_bytes(
+          {blocks, a.data + i * a.strip_step, a.ld, a.block, panel.digits(), panel.strip_.digits, products});
+      finish_block(table, problem, i, panel.j, joined, epilogue,
+                   [&](Matrix<float> y) { tiles.join_digits(panel.strip_, shift, products, y); });
+    }
+    tiles.end();
+  };
+  team.each(own, unit, works);
+}
+
+}  // namespace mlpfast::cpu

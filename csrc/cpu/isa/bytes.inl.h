@@ -1,0 +1,190 @@
+// Products of bytes by float32 numbers on a unit that multiplies tiles of bytes. The columns of b become integers of
+// two to four bytes, their digits; products with each are exact, and joined in one rounding or three. What is lost is
+// half a unit of each integer, which is a fraction of the column's largest number: how much larger that may be than the
+// mean decides how many digits there are. The including file supplies the unit: multiply_bytes, widen(p), 16 bytes as
+// integers, integer(v), the nearest, ties to even, and what tiles.inl.h asks for.
+#pragma once
+#include "cpu/isa/tiles.inl.h"
+
+namespace {
+
+using Doubles = double __attribute__((vector_size(128)));
+constexpr int64_t tile_bytes = 1024, digit_block = 2 * tile_bytes;
+
+/// floor(log2(x)), of the bits of a positive finite number.
+MLPFAST_INLINE std::int32_t magnitude_of(std::uint32_t x) {
+  const std::int32_t exponent = static_cast<std::int32_t>(x >> 23);
+  return exponent > 0 ? exponent - 127 : 31 - __builtin_clz(x) - 149;
+}
+
+/// Digits for a column whose largest number is so many times its mean magnitude; 0 where there are not enough.
+MLPFAST_INLINE std::int32_t digits_for(float most, float mean, float spread) {
+  spread *= 1.0F / 256;  // of two digits
+  for (std::int32_t digits = 2; digits <= max_digits; ++digits, spread *= 256)
+    if (most <= mean * spread) return digits;
+  return 0;
+}
+
+MLPFAST_INLINE void survey_columns(const DigitArgs& t) {
+  Words most[2] = {};
+  Floats sum[2] = {};
+  alignas(64) float spare[strip * strip];
+  for (int64_t p = 0; p < t.k; p += strip) {
+    const Matrix<const float> x = block_of(t.x, t.k, t.count, p, 0, spare);
+    for (int64_t r = 0; r < strip; ++r) {
+      for (int h = 0; h < 2; ++h) {
+        __builtin_prefetch(x.row(r + strip) + 16 * h);
+        const Words magnitude = bits(load(x.row(r) + 16 * h)) & 0x7fffffff;
+        most[h] = larger(most[h], magnitude);
+        sum[h] += reinterpret_cast<Floats>(magnitude);
+      }
+    }
+  }
+  DigitStrip& s = *t.strip;
+  std::int32_t top[strip];
+  s.digits = 2;
+  for (int j = 0; j < strip; ++j) {
+    constexpr std::uint32_t infinite = 0x7f800000;
+    const std::uint32_t largest = most[j / 16][j % 16];
+    top[j] = 0;
+    if (largest == 0) continue;
+    float number;
+    __builtin_memcpy(&number, &largest, sizeof number);
+    const float total = sum[j / 16][j % 16];
+    const bool finite = largest < infinite && total <= __FLT_MAX__;
+    const std::int32_t digits = finite ? digits_for(number, total / static_cast<float>(t.k), t.spread) : 0;
+    if (digits == 0) {
+      s.digits = 0;
+      return;
+    }
+    s.digits = s.digits > digits ? s.digits : digits;
+    top[j] = magnitude_of(largest);
+  }
+  for (int j = 0; j < strip; ++j) s.exponent[j] = 8 * s.digits - 2 - top[j];
+}
+
+/// d[digit] holds that byte of v[0], v[1], v[2], v[3] in each lane.
+MLPFAST_INLINE void digits_of(const Words (&v)[4], Words (&d)[max_digits]) {
+  constexpr std::uint32_t even = 0x00ff00ff, odd = 0xff00ff00, low = 0xffff, high = 0xffff0000;
+  const Words a = (v[0] & even) | ((v[1] & even) << 8), b = ((v[0] & odd) >> 8) | (v[1] & odd),
+              c = (v[2] & even) | ((v[3] & even) << 8), e = ((v[2] & odd) >> 8) | (v[3] & odd);
+  d[0] = (a & low) | (c << 16);
+  d[1] = (b & low) | (e << 16);
+  d[2] = (a >> 16) | (c & high);
+  d[3] = (b >> 16) | (e & high);
+}
+
+/// The integers of a strip, and their sums where Sums.
+template <class Unit, int Digits, bool Sums>
+void write_digits(const DigitArgs& t) {
+  constexpr std::int32_t most = static_cast<std::int32_t>((1U << (8 * Digits - 1)) - 1);
+  DigitStrip& s = *t.strip;
+  const int64_t blocks = (t.k + byte_k - 1) / byte_k;
+  alignas(64) float spare[strip * strip];
+  Exponents lower[2] = {}, upper[2] = {};  // sums of the integers' halves
+  for (int64_t p = 0; p < blocks * byte_k; p += strip) {
+    std::uint8_t* image = t.image + p / byte_k * digit_block + p % byte_k * 16;
+    const Matrix<const float> x = block_of(t.x, t.k, t.count, p, 0, spare);
+    for (int h = 0; h < 2; ++h) {
+      Exponents exponent;
+      __builtin_memcpy(&exponent, s.exponent + 16 * h, sizeof exponent);
+      const Words half = reinterpret_cast<Words>(exponent >> 1), rest = reinterpret_cast<Words>(exponent) - half;
+      const Floats scale[] = {power_of_two(half), power_of_two(rest)};  // of tiny columns, more than a float32
+      for (int64_t r = 0; r < strip; r += 4) {
+        Words v[4], d[max_digits];
+        MLPFAST_UNROLL
+        for (int i = 0; i < 4; ++i) {
+          const Exponents nearest = Unit::integer(load(x.row(r + i) + 16 * h) * scale[0] * scale[1]);
+          const Exponents kept = nearest < most ? nearest : most - Exponents{};
+          if constexpr (Sums) {
+            lower[h] += kept & 0xffff;
+            upper[h] += kept >> 16;
+          }
+          v[i] = reinterpret_cast<Words>(kept);
+        }
+        digits_of(v, d);
+        MLPFAST_UNROLL
+        for (int q = 0; q < Digits; ++q) store(d[q], image + q * blocks * digit_block + h * tile_bytes + r * 16);
+      }
+    }
+  }
+  for (int j = 0; Sums && j < strip; ++j)
+    s.sum[j] = static_cast<double>(upper[j / 16][j % 16]) * 65536 + lower[j / 16][j % 16];
+}
+
+template <class Unit, int Digits>
+void write_digits(const DigitArgs& t) {
+  return t.sums ? write_digits<Unit, Digits, true>(t) : write_digits<Unit, Digits, false>(t);
+}
+
+template <class Unit>
+void split_digits(const DigitArgs& t) {
+  survey_columns(t);
+  if (t.strip->digits == 2) return write_digits<Unit, 2>(t);
+  if (t.strip->digits == 3) return write_digits<Unit, 3>(t);
+  if (t.strip->digits == 4) return write_digits<Unit, 4>(t);
+}
+
+/// Fewest roundings first: the sum of the lower digits is small.
+template <class Unit, int Digits>
+void join(const DigitStrip& b, double shift, const std::int32_t* c, Matrix<float> y) {
+  for (int64_t i = 0; i < strip; ++i) {
+    for (int64_t j = 0; j < strip; j += 16) {
+      Exponents e, digit[Digits];
+      __builtin_memcpy(&e, b.exponent + j, sizeof e);
+      MLPFAST_UNROLL
+      for (int q = 0; q < Digits; ++q) __builtin_memcpy(&digit[q], c + (q * strip + i) * strip + j, sizeof e);
+      Floats sum;
+      if (shift == 0) {
+        sum = __builtin_convertvector(digit[0], Floats);
+        MLPFAST_UNROLL
+        for (int q = 1; q < Digits; ++q)
+          sum += __builtin_convertvector(digit[q], Floats) * static_cast<float>(1 << 8 * q);
+      } else {
+        Doubles exact, columns;
+        __builtin_memcpy(&columns, b.sum + j, sizeof columns);
+        exact = __builtin_convertvector(digit[0], Doubles);
+        MLPFAST_UNROLL
+        for (int q = 1; q < Digits; ++q)
+          exact += __builtin_convertvector(digit[q], Doubles) * static_cast<double>(1 << 8 * q);
+        sum = __builtin_convertvector(exact - shift * columns, Floats);
+      }
+      store(Unit::scale(sum, -e), y.row(i) + j);
+    }
+  }
+}
+
+template <class Unit>
+void join_digits(const DigitStrip& b, double shift, const std::int32_t* c, Matrix<float> y) {
+  if (b.digits == 2) return join<Unit, 2>(b, shift, c, y);
+  return b.digits == 3 ? join<Unit, 3>(b, shift, c, y) : join<Unit, 4>(b, shift, c, y);
+}
+
+template <class Unit>
+void turn_bytes(Matrix<const std::uint8_t> x, Matrix<std::uint8_t> turned) {
+  Words r[16];  // four rows of 16 columns each, the first columns' before the others'
+  MLPFAST_UNROLL
+  for (int g = 0; g < 16; ++g) {
+    Words four = {};
+    MLPFAST_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      four |= Unit::widen(x.row(g % 8 * 4 + i) + g / 8 * 16) << (8 * i);
+    }
+    r[g] = four;
+  }
+  transpose(r);
+  MLPFAST_UNROLL
+  for (int j = 0; j < 16; ++j) {
+    std::uint8_t both[64];
+    store(r[j], both);
+    __builtin_memcpy(turned.row(j), both, 32);
+    __builtin_memcpy(turned.row(j + 16), both + 32, 32);
+  }
+}
+
+template <class Unit>
+constexpr TileTable tile_table{Unit::begin,          Unit::end,         split,
+                               multiply<Unit>,       unscale<Unit>,     split_digits<Unit>,
+                               Unit::multiply_bytes, join_digits<Unit>, turn_bytes<Unit>};
+
+}  // namespace
