@@ -187,18 +187,24 @@ std::vector<std::int32_t> label_input(py::handle value, int64_t rows, int64_t cl
   const bool is_unsigned = array.dtype().kind() == 'u';  // beyond int64 it wraps to a negative number
   const py::array_t<int64_t, py::array::c_style | py::array::forcecast | aligned_flag> wide(array);
   std::vector<std::int32_t> result(static_cast<std::size_t>(rows));
+  const int64_t* const labels = wide.data();
+  std::int32_t* const narrow = result.data();
+  bool outside = false;
   for (int64_t i = 0; i < rows; ++i) {
-    const int64_t label = wide.data()[i];
+    narrow[i] = static_cast<std::int32_t>(labels[i]);
+    outside |= static_cast<std::uint64_t>(labels[i]) >= static_cast<std::uint64_t>(classes);
+  }
+  if (!outside && !ignoring) return result;
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t label = labels[i];
     if (ignoring && label == ignored && !(is_unsigned && label < 0)) {
-      result[static_cast<std::size_t>(i)] = -1;
+      narrow[i] = -1;
     } else if (label < 0 || label >= classes) {
       throw value_error(function,
                         std::string(name) + "[" + std::to_string(i) + "] is " +
                             (is_unsigned ? std::to_string(static_cast<std::uint64_t>(label)) : std::to_string(label)) +
                             ", outside 0 .. " + std::to_string(classes - 1) + " of the " + std::to_string(classes) +
                             " classes");
-    } else {
-      result[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(label);
     }
   }
   return result;

@@ -80,8 +80,7 @@ py::tuple softmax_cross_entropy(py::handle logits_value, py::handle labels_value
   args.loss = losses.mutable_data();
   without_gil(work_per_logit * static_cast<double>(logits.size()), [&] { cpu::cross_entropy(args); });
   if (reduction == none) return py::make_tuple(losses, out);
-  double total = 0;
-  for (int64_t i = 0; i < rows; ++i) total += static_cast<double>(args.loss[i]);
+  const double total = cpu::lane_sum(rows, args.loss);
   return py::make_tuple(divisor > 0 ? total / divisor : 0.0, out);
 }
 

@@ -1,4 +1,4 @@
-// softmax and softmax cross-entropy over whole arrays; threads share rows, the total loss is summed in row order.
+// softmax and softmax cross-entropy over whole arrays; threads share rows.
 #pragma once
 #include "cpu/dispatch.h"
 
@@ -24,9 +24,26 @@ CrossEntropyArgs<T> rows_of(CrossEntropyArgs<T> args, int64_t first, int64_t row
   return args;
 }
 
+/// Sum of so many numbers in eight fixed lanes.
+template <class T>
+double lane_sum(int64_t n, const T* x) {
+  constexpr int64_t lanes = 8;
+  double sum[lanes] = {};
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    for (int64_t l = 0; l < lanes; ++l) sum[l] += static_cast<double>(x[i + l]);
+  for (; i < n; ++i) sum[i % lanes] += static_cast<double>(x[i]);
+  return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+}
+
 /// Sum over rows with a label of class weight times row weight: what a mean divides by.
 template <class T>
 double weight_sum(int64_t rows, const std::int32_t* labels, const T* class_weight, const T* row_weight) {
+  if (!class_weight && !row_weight) {
+    int64_t labelled = 0;
+    for (int64_t i = 0; i < rows; ++i) labelled += labels[i] >= 0;
+    return static_cast<double>(labelled);
+  }
   double sum = 0;
   for (int64_t i = 0; i < rows; ++i) {
     if (labels[i] < 0) continue;

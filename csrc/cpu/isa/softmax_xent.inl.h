@@ -206,21 +206,31 @@ MLPFAST_INLINE void cross_entropy_row(const CrossEntropyArgs<typename V::T>& t, 
 template <class V>
 struct Group {
   using T = typename V::T;
-  V label, target, row_weight, scale;  // label -1: no loss, no gradient
+  V label, target, row_weight, scale;  // label below 0: no loss, no gradient
 
   MLPFAST_INLINE Group(const CrossEntropyArgs<T>& t, int64_t first, int64_t rows) {
-    T lane[4][V::lanes];
-    for (int i = 0; i < V::lanes; ++i) {
-      const std::int32_t y = i < rows ? t.labels[first + i] : -1;
-      lane[0][i] = y < 0 ? T(-1) : static_cast<T>(y);
-      lane[1][i] = (1 - t.label_smoothing) * (t.class_weight && y >= 0 ? t.class_weight[y] : T(1));
-      lane[2][i] = t.row_weight && i < rows ? t.row_weight[first + i] : T(1);
-      lane[3][i] = static_cast<T>(static_cast<double>(lane[2][i]) * t.gradient_scale);
+    T lane[V::lanes];
+    for (int64_t i = 0; i < V::lanes; ++i) lane[i] = static_cast<T>(i < rows ? t.labels[first + i] : -1);
+    label = V::load(lane);
+    target = V::all(1 - t.label_smoothing);
+    row_weight = V::all(1);
+    scale = V::all(static_cast<T>(t.gradient_scale));
+    if (t.class_weight) {
+      for (int64_t i = 0; i < V::lanes; ++i) lane[i] = i < rows ? weight_of(t, first + i) : T(0);
+      target = V::load(lane);
     }
-    label = V::load(lane[0]);
-    target = V::load(lane[1]);
-    row_weight = V::load(lane[2]);
-    scale = V::load(lane[3]);
+    if (t.row_weight) {
+      T scales[V::lanes];
+      for (int64_t i = 0; i < V::lanes; ++i) {
+        lane[i] = i < rows ? t.row_weight[first + i] : T(0);
+        scales[i] = static_cast<T>(static_cast<double>(lane[i]) * t.gradient_scale);
+      }
+      row_weight = V::load(lane);
+      scale = V::load(scales);
+    }
+  }
+  static MLPFAST_INLINE T weight_of(const CrossEntropyArgs<T>& t, int64_t i) {
+    return (1 - t.label_smoothing) * t.class_weight[t.labels[i] < 0 ? 0 : t.labels[i]];
   }
 };
 
@@ -247,12 +257,16 @@ MLPFAST_INLINE void cross_entropy_group(const CrossEntropyArgs<typename V::T>& t
       sum_columns<V>(t.cols, [&](int64_t j) MLPFAST_LAMBDA { return column.at(j) = ops::exp(column.at(j)); });
   const V loss = group.row_weight * ops::cross_entropy(weights, ops::log(total), z_label, weighted_z);
   const auto ignored = less(group.label, V::all(0));
-  T losses[V::lanes], correct[V::lanes];
-  select(ignored, V::all(0), loss).store(losses);
-  select(equal(largest, group.label), select(ignored, V::all(0), V::all(1)), V::all(0)).store(correct);
-  for (int64_t i = 0; i < rows; ++i) {
-    t.loss[first + i] = losses[i];
-    if (t.correct) t.correct[first + i] = correct[i] != 0;
+  const V losses = select(ignored, V::all(0), loss);
+  if (rows < V::lanes) {
+    losses.store(t.loss + first, rows);
+  } else {
+    losses.store(t.loss + first);
+  }
+  if (t.correct) {
+    T correct[V::lanes];
+    select(equal(largest, group.label), select(ignored, V::all(0), V::all(1)), V::all(0)).store(correct);
+    for (int64_t i = 0; i < rows; ++i) t.correct[first + i] = correct[i] != 0;
   }
   if (!t.d_logits.data) return;
 
