@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cases, environment, report, timing
+from benchmarks import cases, charts, environment, report, timing
 from benchmarks.compare import compare
 from benchmarks.contenders import NAMES, PEAKS
 
@@ -43,13 +43,16 @@ def measure(arguments: argparse.Namespace) -> int:
         results["versions"] |= _versions(entries)
         if arguments.json:
             arguments.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    return _publish([results], arguments.write)
+    pictures = [arguments.json.with_suffix(".png")] if arguments.json else []
+    return _publish([results], arguments.write, pictures)
 
 
 def show(arguments: argparse.Namespace) -> int:
-    return _publish(
-        [json.loads(path.read_text(encoding="utf-8")) for path in arguments.files], arguments.write
-    )
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.files]
+    if arguments.charts:
+        for path, run in zip(arguments.files, results, strict=True):
+            charts.draw(run, path.with_suffix(".png"))
+    return _publish(results, arguments.write, [path.with_suffix(".png") for path in arguments.files])
 
 
 def judge(arguments: argparse.Namespace) -> int:
@@ -58,10 +61,10 @@ def judge(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _publish(results: list[Any], write: bool) -> int:
+def _publish(results: list[Any], write: bool, pictures: list[Path]) -> int:
     print(report.markdown(results), end="")
     if write:
-        print(f"wrote {', '.join(report.write(results, timing.ROOT))}", file=sys.stderr)
+        print(f"wrote {', '.join(report.write(results, timing.ROOT, pictures))}", file=sys.stderr)
     return 0
 
 
@@ -97,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     again.set_defaults(command=show)
     again.add_argument("files", type=Path, nargs="+")
     again.add_argument("--write", action="store_true", help="write BENCHMARKS.md and README's table")
+    again.add_argument("--charts", action="store_true", help="draw each file's picture beside it")
     against = commands.add_parser("compare", help="two results, case by case")
     against.set_defaults(command=judge)
     against.add_argument("a", type=Path)

@@ -1,6 +1,7 @@
 """Markdown from results: BENCHMARKS.md, and README's table between its markers."""
 
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from math import prod
 from pathlib import Path
 from statistics import median
@@ -23,11 +24,13 @@ PyTorch without autograd, by hand; torch_compile compiles the whole step into on
 epoch inside jit."""
 
 
-def markdown(results: Iterable[Results]) -> str:
-    """All tables of one or more runs."""
+def markdown(results: Iterable[Results], pictures: Iterable[str] = ()) -> str:
+    """All tables of one or more runs; their pictures before them."""
     parts = ["# Benchmarks", "", "Written by `python -m benchmarks`.", "", HOW]
-    for run in results:
+    for run, picture in zip_longest(results, pictures):
         parts += ["", *_environment(run)]
+        if picture:
+            parts += ["", f"![Ratios to the best peer, and the roofline]({picture})"]
         for group in dict.fromkeys(row["case"]["group"] for row in run["rows"]):
             rows = [row for row in run["rows"] if row["case"]["group"] == group]
             parts += ["", f"## {group}", "", *table(rows), "", *_notes(rows)]
@@ -58,9 +61,11 @@ def short_table(results: Iterable[Results]) -> list[str]:
     return lines
 
 
-def write(results: list[Results], root: Path) -> list[str]:
+def write(results: list[Results], root: Path, pictures: Iterable[Path] = ()) -> list[str]:
     """Write BENCHMARKS.md, and README's table if it has the markers; names of the files written."""
-    (root / "BENCHMARKS.md").write_text(markdown(results), encoding="utf-8")
+    inside = [p.resolve() for p in pictures if p.resolve().is_relative_to(root) and p.exists()]
+    links = [str(path.relative_to(root)) for path in inside]
+    (root / "BENCHMARKS.md").write_text(markdown(results, links), encoding="utf-8")
     readme = root / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     before, opened, rest = text.partition(OPEN)

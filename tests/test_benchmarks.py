@@ -51,6 +51,14 @@ def test_report_has_a_row_with_the_ratio_to_the_best_peer(run):
     assert again.stdout == printed
 
 
+def test_charts(run, tmp_path):
+    pytest.importorskip("matplotlib", reason="charts need matplotlib")
+    copy = tmp_path / "run.json"
+    copy.write_text(run[0].read_text())
+    assert command("report", "--charts", copy).returncode == 0
+    assert copy.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_missing_contender_keeps_its_cell(run, tmp_path):
     path, results, _ = run
     results = json.loads(path.read_text())
