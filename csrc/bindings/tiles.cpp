@@ -1,10 +1,10 @@
 // What computes a product, and the tile unit by itself, for tests.
 #include "cpu/tiles.h"
-#include "cpu/bytes.h"
 
 #include "bindings/checks.h"
 #include "bindings/register.h"
 #include "bindings/scalars.h"
+#include "cpu/bytes.h"
 
 namespace mlpfast::bindings {
 namespace {
@@ -41,6 +41,7 @@ py::array byte_multiply(const py::array_t<std::uint8_t, py::array::c_style>& x,
                         bool transposed) {
   const network::Precision level = precision_argument(precision, "byte_multiply");
   const cpu::TileTable* tiles = cpu::active_isa().tiles;
+  if (x.ndim() != 2 || b.ndim() != 2) throw value_error("byte_multiply", "x and b are matrices");
   const int64_t rows = x.shape(0), cols = x.shape(1), n = b.shape(1);
   const int64_t m = transposed ? cols : rows, k = transposed ? rows : cols;
   if (!tiles || b.shape(0) != k) throw value_error("byte_multiply", "no tiles, or shapes that do not match");
@@ -57,7 +58,7 @@ py::array byte_multiply(const py::array_t<std::uint8_t, py::array::c_style>& x,
   const cpu::Gemm<float> problem{m, n, k, {}, {b.data(), n}, false, false, {c.mutable_data(), n}};
   cpu::run_team(cpu::num_threads(), [&](cpu::Team& team) {
     cpu::multiply_bytes(team, cpu::active_table<float>(), *tiles, problem, transposed ? at : a, shift, level,
-                        digits.data(), {});
+                        !transposed, digits.data(), {});
   });
   return c;
 }

@@ -96,8 +96,9 @@ template <class T>
 bool Backend<T>::takes_bytes(int64_t rows) const {
   const LayerImages& images = work_.images[0];  // a larger batch may have left no room
   const bool training = job_.optimization || job_.parameter_gradient;
-  return job_.examples.features.bytes && cpu::takes_bytes<T>(spec_, rows, training) && images.x &&
-         (!training || images.x_turned);
+  constexpr double most_shift = 1 << 16;  // sums of shifted bytes stay within float32
+  return job_.examples.features.bytes && std::abs(spec_.input_shift) <= most_shift &&
+         cpu::takes_bytes<T>(spec_, rows, training) && images.x && (!training || images.x_turned);
 }
 
 template <class T>
@@ -195,10 +196,10 @@ void Backend<T>::load_bytes() {
 }
 
 template <class T>
-void Backend<T>::multiply_bytes(const Problem& problem, const ByteRows& x, Epilogue<T> epilogue) {
+void Backend<T>::multiply_bytes(const Problem& problem, const ByteRows& x, bool weights, Epilogue<T> epilogue) {
   if constexpr (sizeof(T) == sizeof(float))
     cpu::multiply_bytes(team_, table_, *job_.tiles, problem, x, static_cast<float>(spec_.input_shift), spec_.precision,
-                        work_.images[0].digits, epilogue);
+                        weights, work_.images[0].digits, epilogue);
 }
 
 template <class T>
@@ -216,7 +217,7 @@ void Backend<T>::forward(int l) {
   const LayerImages& images = work_.images[in];
   if (l > 0 || !bytes_) return multiply_rows(problem, images.x, images.weights, Epilogue<T>(finish));
   team_.barrier();  // others loaded some of its rows
-  multiply_bytes(problem, ByteRows::plain(problem.k, images.x), Epilogue<T>(finish));
+  multiply_bytes(problem, ByteRows::plain(problem.k, images.x), true, Epilogue<T>(finish));
 }
 
 /// What the batch's mean divides by; every thread finds the same number.
@@ -322,7 +323,7 @@ void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
   const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
   const auto finish = [&](const Tile<T>& t) { finish_weights(l, t, mode); };
   if (l == 0 && bytes_) {
-    multiply_bytes(problem, ByteRows::turned(problem.k, images.x_turned), Epilogue<T>(finish));
+    multiply_bytes(problem, ByteRows::turned(problem.k, images.x_turned), false, Epilogue<T>(finish));
     return bias_gradient(l, mode);
   }
   if constexpr (sizeof(T) == sizeof(float)) {

@@ -87,7 +87,7 @@ class Backend {
   bool multiplies_tiles(int64_t rows) const;
   bool takes_bytes(int64_t rows) const;
   void load_bytes();
-  void multiply_bytes(const Problem& problem, const ByteRows& x, Epilogue<T> epilogue);
+  void multiply_bytes(const Problem& problem, const ByteRows& x, bool weights, Epilogue<T> epilogue);
   void load_features();
   template <class Load>
   void load_rows(Load&& load_row);

@@ -1,7 +1,6 @@
 #include "cpu/bytes.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "cpu/tiles.h"
 
@@ -11,6 +10,8 @@ namespace {
 constexpr int64_t line = 64, digit_block = strip * byte_k;
 constexpr int64_t groups = 4;  // of strips: a panel is worked off in so many units, for others to take over
 
+constexpr int64_t most_workers = 64;  // of a team
+
 alignas(64) thread_local std::int32_t products[max_digits * strip * strip];
 alignas(64) thread_local float joined[strip * strip];
 
@@ -18,13 +19,14 @@ int64_t blocks_of(int64_t k) { return (k + byte_k - 1) / byte_k; }
 int64_t strips_of(int64_t m) { return (m + strip - 1) / strip; }
 int64_t panel_bytes_of(int64_t k) { return max_digits * blocks_of(k) * digit_block; }
 
-/// The spread of a column (see DigitArgs) up to which three digits are enough.
-float spread_for(int64_t k, network::Precision precision) {
-  // Half a unit is up to 2^-23 of the largest. In a sum of k these errors grow as the sum does, by sqrt(k), and a chain
-  // of FMAs, which rounds 2^-24 of every partial sum, loses sqrt(k) times more: measured, they meet at 0.5 sqrt(k).
-  constexpr float medium = 1 << 18;  // two digits up to 1024, where half a unit is 2^-6 of the mean
-  return precision == network::Precision::medium ? medium : 0.4F * std::sqrt(static_cast<float>(k));
-}
+struct Digits {
+  std::int32_t least;
+  float spread;
+};
+/// Of each level. Half a unit of four digits is at most 2^-31 of a column's largest number, 2^-21 of the mean: less
+/// than a chain of FMAs loses in a sum of some hundred products, and in any where the largest is no more than 128 times
+/// the mean.
+constexpr Digits digits_of[] = {{}, {4, 1024}, {3, 32}, {2, 64}};
 
 /// A panel of b as digits, or, where they cannot hold it, a strip of a as numbers; in memory of a member.
 struct Panel {
@@ -34,11 +36,11 @@ struct Panel {
   int64_t j = -1;
   DigitStrip strip_{};
 
-  void split(int64_t panel, float spread, bool sums) {
+  void split(int64_t panel, Digits level, bool weights, bool sums) {
     if (panel == j) return;
     j = panel;
-    tiles.split_digits({std::min(strip, problem.n - j * strip), problem.k, problem.b.at(0, j * strip), spread, sums,
-                        &strip_, digits()});
+    tiles.split_digits({std::min(strip, problem.n - j * strip), problem.k, problem.b.at(0, j * strip), level.least,
+                        level.spread, weights, sums, &strip_, digits()});
   }
   std::uint8_t* digits() const { return static_cast<std::uint8_t*>(memory); }
 
@@ -54,7 +56,7 @@ struct Panel {
     Gemm<float> block = problem;
     block.m = rows;
     block.a = {numbers, k};
-    block.transpose_a = false;
+    block.transpose_a = false;  // whatever the problem says of its own, which is not filled
     if (block.c.data) block.c = block.c.at(first, 0);
     const auto finish = [&](const Tile<float>& t) {
       epilogue.call(epilogue.context, {t.i + first, t.j, t.rows, t.cols, t.sum});
@@ -91,22 +93,22 @@ void turn_strip(const TileTable& tiles, const ByteRows& x, int64_t features, int
 }
 
 int64_t digit_bytes(int64_t n, int64_t k, int64_t threads) {
-  return std::min(threads, strips_of(n) * groups) * panel_bytes_of(k);
+  return std::min({threads, most_workers, strips_of(n) * groups}) * panel_bytes_of(k);
 }
 
 void multiply_bytes(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
-                    const ByteRows& a, float shift, network::Precision precision, void* digits,
+                    const ByteRows& a, float shift, network::Precision precision, bool weights, void* digits,
                     Epilogue<float> epilogue) {
-  const float spread = spread_for(problem.k, precision);
+  const Digits level = digits_of[static_cast<int>(precision)];
   const int64_t blocks = blocks_of(problem.k), strips = strips_of(problem.m), group = (strips + groups - 1) / groups;
-  const int workers = static_cast<int>(std::min<int64_t>(team.size(), strips_of(problem.n) * groups));
+  const int workers = static_cast<int>(std::min<int64_t>({team.size(), most_workers, strips_of(problem.n) * groups}));
   const bool works = team.rank() < workers;
   const Range own = works ? share(strips_of(problem.n) * groups, 1, workers, team.rank()) : Range{0, 0};
   Panel panel{tiles, problem, static_cast<char*>(digits) + team.rank() * panel_bytes_of(problem.k)};
   const auto unit = [&](int64_t u) {
     const Range mine{u % groups * group, std::min(strips, (u % groups + 1) * group)};
     if (mine.size() <= 0) return;
-    panel.split(u / groups, spread, shift != 0);
+    panel.split(u / groups, level, weights, shift != 0);
     if (panel.strip_.digits == 0) {
       for (int64_t i = mine.begin; i < mine.end; ++i) panel.fall_back(table, a, shift, i, epilogue);
       return;

@@ -29,9 +29,11 @@ void turn_strip(const TileTable& tiles, const ByteRows& x, int64_t features, int
 int64_t digit_bytes(int64_t n, int64_t k, int64_t threads);
 
 /// problem's a - shift, of which the bytes are given, times its b by a team, all of whose members come here; then a
-/// barrier. Blocks of a strip that fell back are counted by tile_fallbacks().
+/// barrier. Where b is `weights`, a panel falls back if one number is far larger than the others: an input that is
+/// always 0 may have such. Gradients do not: one example of a batch may be all that is left to learn. Blocks of a strip
+/// that fell back are counted by tile_fallbacks().
 void multiply_bytes(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
-                    const ByteRows& a, float shift, network::Precision precision, void* digits,
+                    const ByteRows& a, float shift, network::Precision precision, bool weights, void* digits,
                     Epilogue<float> epilogue);
 
 }  // namespace mlpfast::cpu

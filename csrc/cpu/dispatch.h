@@ -156,8 +156,8 @@ struct TileProduct {
 inline constexpr int64_t byte_k = 64;  // of a product of two tiles of bytes
 inline constexpr int max_digits = 4;
 
-/// How a strip of b became integers of `digits` bytes (0 where they cannot hold it): column j times 2^exponent[j],
-/// rounded, in two's complement. `sum`: of each column's integers.
+/// How a strip of b became integers of so many digits (0 where they cannot hold it): column j times 2^exponent[j],
+/// rounded. `sum`: of each column's integers.
 struct DigitStrip {
   std::int32_t exponent[strip];
   double sum[strip];
@@ -169,8 +169,11 @@ struct DigitStrip {
 struct DigitArgs {
   int64_t count, k;
   Matrix<const float> x;
-  float spread;  // of a column's largest number and its mean magnitude, for three digits; 256 times that for one more
-  bool sums;     // wanted
+  std::int32_t digits;  // at least
+  float spread;         // what they hold: a column's largest number over the mean magnitude of those that are not 0;
+                        // 256 times that for one more
+  bool weighs_all;      // the mean is without the largest, and what even four digits do not hold is not split
+  bool sums;            // wanted
   DigitStrip* strip;
   std::uint8_t* image;
 };

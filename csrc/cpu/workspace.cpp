@@ -64,8 +64,8 @@ int64_t carve(const network::Spec& spec, int64_t batch, Purpose purpose, T* bloc
     if (l == 0 && takes_bytes<T>(spec, batch, training)) {
       images.x = take(std::max(image_bytes(batch, m, forward), ByteRows::plain_bytes(batch, m)));
       if (training) images.x_turned = take(std::max(image_bytes(m, batch, gradient), ByteRows::turned_bytes(m, batch)));
-      const int64_t threads = training ? max_threads : 1;
-      images.digits = take(std::max(digit_bytes(n, m, threads), digit_bytes(n, batch, threads)));
+      images.digits = take(training ? std::max(digit_bytes(n, m, max_threads), digit_bytes(n, batch, max_threads))
+                                    : digit_bytes(n, m, 1));
     } else {
       images.x = take(image_bytes(batch, m, forward));
       images.x_turned = take(image_bytes(m, batch, gradient));

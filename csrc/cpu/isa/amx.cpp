@@ -30,14 +30,10 @@ template <int Sum, int A, int B>
 MLPFAST_INLINE void tile_multiply() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(A), "i"(B));
 }
-/// Of bytes; the highest digit of b is signed.
-template <bool Signed, int Sum, int A, int B>
+/// Of bytes, those of b signed.
+template <int Sum, int A, int B>
 MLPFAST_INLINE void tile_multiply_bytes() {
-  if constexpr (Signed) {
-    asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(A), "i"(B));
-  } else {
-    asm volatile("tdpbuud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(A), "i"(B));
-  }
+  asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(A), "i"(B));
 }
 
 struct Amx {
@@ -94,38 +90,30 @@ struct Amx {
     tile_store<3>(c + 16 * strip + 16, ld);
   }
 
-  template <bool Signed>
-  static MLPFAST_INLINE void multiply_digit(const ByteProduct& t, const std::uint8_t* b, std::int32_t* c) {
-    constexpr int64_t ld = strip * sizeof(std::int32_t);
-    tile_zero<0>();
-    tile_zero<1>();
-    tile_zero<2>();
-    tile_zero<3>();
-    const std::uint8_t* a = t.a;
-    for (int64_t p = 0; p < t.blocks; ++p, a += t.a_block, b += digit_block) {
-      tile_load<4>(a, t.ld);
-      tile_load<6>(b, 64);
-      tile_multiply_bytes<Signed, 0, 4, 6>();
-      tile_load<7>(b + tile_bytes, 64);
-      tile_multiply_bytes<Signed, 1, 4, 7>();
-      tile_load<5>(a + 16 * t.ld, t.ld);
-      tile_multiply_bytes<Signed, 2, 5, 6>();
-      tile_multiply_bytes<Signed, 3, 5, 7>();
-    }
-    tile_store<0>(c, ld);
-    tile_store<1>(c + 16, ld);
-    tile_store<2>(c + 16 * strip, ld);
-    tile_store<3>(c + 16 * strip + 16, ld);
-  }
   static void multiply_bytes(const ByteProduct& t) {
-    for (int d = 0; d < t.digits; ++d) {
-      const std::uint8_t* b = t.b + d * t.blocks * digit_block;
-      std::int32_t* c = t.c + d * strip * strip;
-      if (d + 1 < t.digits) {
-        multiply_digit<false>(t, b, c);
-      } else {
-        multiply_digit<true>(t, b, c);
+    constexpr int64_t ld = strip * sizeof(std::int32_t);
+    const std::uint8_t* b = t.b;
+    std::int32_t* c = t.c;
+    for (int d = 0; d < t.digits; ++d, c += strip * strip) {
+      tile_zero<0>();
+      tile_zero<1>();
+      tile_zero<2>();
+      tile_zero<3>();
+      const std::uint8_t* a = t.a;
+      for (int64_t p = 0; p < t.blocks; ++p, a += t.a_block, b += digit_block) {
+        tile_load<4>(a, t.ld);
+        tile_load<6>(b, 64);
+        tile_multiply_bytes<0, 4, 6>();
+        tile_load<7>(b + tile_bytes, 64);
+        tile_multiply_bytes<1, 4, 7>();
+        tile_load<5>(a + 16 * t.ld, t.ld);
+        tile_multiply_bytes<2, 5, 6>();
+        tile_multiply_bytes<3, 5, 7>();
       }
+      tile_store<0>(c, ld);
+      tile_store<1>(c + 16, ld);
+      tile_store<2>(c + 16 * strip, ld);
+      tile_store<3>(c + 16 * strip + 16, ld);
     }
   }
 };

@@ -77,8 +77,7 @@ struct Emulated {
       std::int32_t* c = t.c + (d * strip + i) * strip;
       for (int64_t k = 0; k < byte_k; ++k) {
         for (int64_t j = 0; j < strip; ++j) {
-          const std::uint8_t byte = b[j / 16 * tile_bytes + k / 4 * 64 + j % 16 * 4 + k % 4];
-          c[j] += a[k] * (d + 1 < t.digits ? byte : static_cast<std::int8_t>(byte));
+          c[j] += a[k] * static_cast<std::int8_t>(b[j / 16 * tile_bytes + k / 4 * 64 + j % 16 * 4 + k % 4]);
         }
       }
     }

@@ -1,8 +1,8 @@
 // Products of bytes by float32 numbers on a unit that multiplies tiles of bytes. The columns of b become integers of
-// two to four bytes, their digits; products with each are exact, and joined in one rounding or three. What is lost is
-// half a unit of each integer, which is a fraction of the column's largest number: how much larger that may be than the
-// mean decides how many digits there are. The including file supplies the unit: multiply_bytes, widen(p), 16 bytes as
-// integers, integer(v), the nearest, ties to even, and what tiles.inl.h asks for.
+// two to four digits, each a signed byte; products with each are exact, and joined in one rounding or three. What is
+// lost is half a unit of each integer, which is a fraction of the column's largest number: how much larger that may be
+// than the others decides how many digits there are. The including file supplies the unit: multiply_bytes, widen(p),
+// 16 bytes as integers, integer(v), the nearest, ties to even, and what tiles.inl.h asks for.
 #pragma once
 #include "cpu/isa/tiles.inl.h"
 
@@ -11,38 +11,42 @@ namespace {
 using Doubles = double __attribute__((vector_size(128)));
 constexpr int64_t tile_bytes = 1024, digit_block = 2 * tile_bytes;
 
-/// floor(log2(x)), of the bits of a positive finite number.
+/// The least e such that x <= 2^(e + 1) less a bit more than its 256th, of the bits of a positive finite number: so
+/// much hold signed digits.
 MLPFAST_INLINE std::int32_t magnitude_of(std::uint32_t x) {
+  constexpr std::uint32_t fraction = 0x7fffff, full = 0x7e0000;
   const std::int32_t exponent = static_cast<std::int32_t>(x >> 23);
-  return exponent > 0 ? exponent - 127 : 31 - __builtin_clz(x) - 149;
+  if (exponent == 0) return 32 - __builtin_clz(x) - 149;
+  return exponent - 127 + ((x & fraction) >= full);
 }
 
-/// Digits for a column whose largest number is so many times its mean magnitude; 0 where there are not enough.
-MLPFAST_INLINE std::int32_t digits_for(float most, float mean, float spread) {
-  spread *= 1.0F / 256;  // of two digits
-  for (std::int32_t digits = 2; digits <= max_digits; ++digits, spread *= 256)
-    if (most <= mean * spread) return digits;
+/// Digits that hold a column whose largest number is so many times the mean magnitude; 0 where there are not enough.
+MLPFAST_INLINE std::int32_t digits_for(float ratio, std::int32_t digits, float spread) {
+  for (; digits <= max_digits; ++digits, spread *= 256)
+    if (ratio <= spread) return digits;
   return 0;
 }
 
 MLPFAST_INLINE void survey_columns(const DigitArgs& t) {
-  Words most[2] = {};
+  Words most[2] = {}, zeros[2] = {};
   Floats sum[2] = {};
   alignas(64) float spare[strip * strip];
-  for (int64_t p = 0; p < t.k; p += strip) {
+  int64_t rows = 0;
+  for (int64_t p = 0; p < t.k; p += strip, rows += strip) {
     const Matrix<const float> x = block_of(t.x, t.k, t.count, p, 0, spare);
     for (int64_t r = 0; r < strip; ++r) {
       for (int h = 0; h < 2; ++h) {
         __builtin_prefetch(x.row(r + strip) + 16 * h);
         const Words magnitude = bits(load(x.row(r) + 16 * h)) & 0x7fffffff;
         most[h] = larger(most[h], magnitude);
+        zeros[h] -= reinterpret_cast<Words>(magnitude == 0);
         sum[h] += reinterpret_cast<Floats>(magnitude);
       }
     }
   }
   DigitStrip& s = *t.strip;
   std::int32_t top[strip];
-  s.digits = 2;
+  s.digits = t.digits;
   for (int j = 0; j < strip; ++j) {
     constexpr std::uint32_t infinite = 0x7f800000;
     const std::uint32_t largest = most[j / 16][j % 16];
@@ -51,8 +55,12 @@ MLPFAST_INLINE void survey_columns(const DigitArgs& t) {
     float number;
     __builtin_memcpy(&number, &largest, sizeof number);
     const float total = sum[j / 16][j % 16];
+    const auto count = static_cast<float>(rows - zeros[j / 16][j % 16]);
+    const float others = t.weighs_all ? (total - number) / (count - 1) : total / count;
     const bool finite = largest < infinite && total <= __FLT_MAX__;
-    const std::int32_t digits = finite ? digits_for(number, total / static_cast<float>(t.k), t.spread) : 0;
+    std::int32_t digits = count == 1 ? t.digits : digits_for(number / others, t.digits, t.spread);
+    if (digits == 0 && !t.weighs_all) digits = max_digits;
+    if (!finite) digits = 0;
     if (digits == 0) {
       s.digits = 0;
       return;
@@ -77,7 +85,7 @@ MLPFAST_INLINE void digits_of(const Words (&v)[4], Words (&d)[max_digits]) {
 /// The integers of a strip, and their sums where Sums.
 template <class Unit, int Digits, bool Sums>
 void write_digits(const DigitArgs& t) {
-  constexpr std::int32_t most = static_cast<std::int32_t>((1U << (8 * Digits - 1)) - 1);
+  constexpr std::uint32_t lower_digits = 0x808080U >> (8 * (max_digits - Digits));  // those that borrow: 0x80 = -128
   DigitStrip& s = *t.strip;
   const int64_t blocks = (t.k + byte_k - 1) / byte_k;
   alignas(64) float spare[strip * strip];
@@ -95,12 +103,11 @@ void write_digits(const DigitArgs& t) {
         MLPFAST_UNROLL
         for (int i = 0; i < 4; ++i) {
           const Exponents nearest = Unit::integer(load(x.row(r + i) + 16 * h) * scale[0] * scale[1]);
-          const Exponents kept = nearest < most ? nearest : most - Exponents{};
           if constexpr (Sums) {
-            lower[h] += kept & 0xffff;
-            upper[h] += kept >> 16;
+            lower[h] += nearest & 0xffff;
+            upper[h] += nearest >> 16;
           }
-          v[i] = reinterpret_cast<Words>(kept);
+          v[i] = (reinterpret_cast<Words>(nearest) + lower_digits) ^ lower_digits;
         }
         digits_of(v, d);
         MLPFAST_UNROLL
@@ -125,7 +132,6 @@ void split_digits(const DigitArgs& t) {
   if (t.strip->digits == 4) return write_digits<Unit, 4>(t);
 }
 
-/// Fewest roundings first: the sum of the lower digits is small.
 template <class Unit, int Digits>
 void join(const DigitStrip& b, double shift, const std::int32_t* c, Matrix<float> y) {
   for (int64_t i = 0; i < strip; ++i) {
