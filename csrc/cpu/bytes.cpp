@@ -7,7 +7,7 @@
 namespace mlpfast::cpu {
 namespace {
 
-constexpr int64_t line = 64, digit_block = strip * byte_k;
+constexpr int64_t line = 64;
 constexpr int64_t groups = 4;  // of strips: a panel is worked off in so many units, for others to take over
 
 constexpr int64_t most_workers = 64;  // of a team

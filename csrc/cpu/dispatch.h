@@ -153,7 +153,8 @@ struct TileProduct {
   bool accumulate;
 };
 
-inline constexpr int64_t byte_k = 64;  // of a product of two tiles of bytes
+inline constexpr int64_t byte_k = 64;                   // of a product of two tiles of bytes
+inline constexpr int64_t digit_block = strip * byte_k;  // bytes of two tiles
 inline constexpr int max_digits = 4;
 
 /// How a strip of b became integers of so many digits (0 where they cannot hold it): column j times 2^exponent[j],
@@ -172,7 +173,7 @@ struct DigitArgs {
   std::int32_t digits;  // at least
   float spread;         // what they hold: a column's largest number over the mean magnitude of those that are not 0;
                         // 256 times that for one more
-  bool weighs_all;      // the mean is without the largest, and what even four digits do not hold is not split
+  bool bounded;         // the mean is without the largest, and what even four digits do not hold is not split
   bool sums;            // wanted
   DigitStrip* strip;
   std::uint8_t* image;

@@ -51,22 +51,28 @@ struct Amx {
 
   template <int AParts, int BParts, int Parts>
   static void multiply(const TileProduct& t) {
-    constexpr int64_t ld = strip * sizeof(float);
     float* c = t.c;
     if (t.accumulate) {
-      tile_load<0>(c, ld);
-      tile_load<1>(c + 16, ld);
-      tile_load<2>(c + 16 * strip, ld);
-      tile_load<3>(c + 16 * strip + 16, ld);
+      tile_load<0>(c, sum_bytes);
+      tile_load<1>(c + 16, sum_bytes);
+      tile_load<2>(c + 16 * strip, sum_bytes);
+      tile_load<3>(c + 16 * strip + 16, sum_bytes);
     } else {
-      tile_zero<0>();
-      tile_zero<1>();
-      tile_zero<2>();
-      tile_zero<3>();
+      zero_sums();
     }
     const std::uint16_t *a = t.a, *b = t.b;
-    for (int64_t p = 0; p < t.blocks; ++p, a += 2 * AParts * tile_halves, b += 2 * BParts * tile_halves) {
+    for (int64_t p = 0; p < t.blocks; ++p) {
+      const std::uint16_t *next_a = a + 2 * AParts * tile_halves, *next_b = b + 2 * BParts * tile_halves;
       int a_part = -1, b_part = -1;  // those in tiles 4 and 5, and in 6 and 7
+      int fetched = 0;
+      const auto prefetch_more = [&]() __attribute__((always_inline)) {
+        constexpr int products = count_products<AParts, BParts, Parts>();
+        constexpr int a_lines = 32 * AParts, lines = a_lines + 32 * BParts, gaps = 4 * products;
+        MLPFAST_UNROLL
+        for (int n = 0; n < (lines + gaps - 1) / gaps; ++n, ++fetched) {
+          __builtin_prefetch(fetched < a_lines ? next_a + fetched * row_halves : next_b + (fetched - a_lines) * row_halves);
+        }
+      };
       for_products<AParts, BParts, Parts>([&](int i, int j) __attribute__((always_inline)) {
         if (i != a_part) {
           tile_load<4>(a + 2 * i * tile_halves, 64);
@@ -79,41 +85,70 @@ struct Amx {
           b_part = j;
         }
         tile_multiply<0, 4, 6>();
+        prefetch_more();
         tile_multiply<1, 4, 7>();
+        prefetch_more();
         tile_multiply<2, 5, 6>();
+        prefetch_more();
         tile_multiply<3, 5, 7>();
+        prefetch_more();
       });
+      a = next_a;
+      b = next_b;
     }
-    tile_store<0>(c, ld);
-    tile_store<1>(c + 16, ld);
-    tile_store<2>(c + 16 * strip, ld);
-    tile_store<3>(c + 16 * strip + 16, ld);
+    store_sums(c);
   }
 
   static void multiply_bytes(const ByteProduct& t) {
-    constexpr int64_t ld = strip * sizeof(std::int32_t);
     const std::uint8_t* b = t.b;
     std::int32_t* c = t.c;
     for (int d = 0; d < t.digits; ++d, c += strip * strip) {
-      tile_zero<0>();
-      tile_zero<1>();
-      tile_zero<2>();
-      tile_zero<3>();
+      zero_sums();
       const std::uint8_t* a = t.a;
-      for (int64_t p = 0; p < t.blocks; ++p, a += t.a_block, b += digit_block) {
+      for (int64_t p = 0; p < t.blocks; ++p) {
         tile_load<4>(a, t.ld);
         tile_load<6>(b, 64);
-        tile_multiply_bytes<0, 4, 6>();
         tile_load<7>(b + tile_bytes, 64);
-        tile_multiply_bytes<1, 4, 7>();
         tile_load<5>(a + 16 * t.ld, t.ld);
+        a += t.a_block;
+        b += digit_block;
+        tile_multiply_bytes<0, 4, 6>();
+        prefetch(a, t.ld, b);
+        tile_multiply_bytes<1, 4, 7>();
+        prefetch(a + 8 * t.ld, t.ld, b + 512);
         tile_multiply_bytes<2, 5, 6>();
+        prefetch(a + 16 * t.ld, t.ld, b + 1024);
         tile_multiply_bytes<3, 5, 7>();
+        prefetch(a + 24 * t.ld, t.ld, b + 1536);
       }
-      tile_store<0>(c, ld);
-      tile_store<1>(c + 16, ld);
-      tile_store<2>(c + 16 * strip, ld);
-      tile_store<3>(c + 16 * strip + 16, ld);
+      store_sums(c);
+    }
+  }
+
+ private:
+  static constexpr int64_t sum_bytes = strip * 4;  // of a row of sums
+
+  static MLPFAST_INLINE void zero_sums() {
+    tile_zero<0>();
+    tile_zero<1>();
+    tile_zero<2>();
+    tile_zero<3>();
+  }
+  template <class T>
+  static MLPFAST_INLINE void store_sums(T* c) {
+    tile_store<0>(c, sum_bytes);
+    tile_store<1>(c + 16, sum_bytes);
+    tile_store<2>(c + 16 * strip, sum_bytes);
+    tile_store<3>(c + 16 * strip + 16, sum_bytes);
+  }
+  /// Eight rows of each of the next tiles. They come from L2, which a core shared with another's thread takes its time
+  /// for: with prefetches between the products, and loads before them, a block takes 48 cycles a product there instead
+  /// of 78, and 23 instead of 22 on a core of its own (Sapphire Rapids).
+  static MLPFAST_INLINE void prefetch(const std::uint8_t* a, int64_t ld, const std::uint8_t* b) {
+    MLPFAST_UNROLL
+    for (int r = 0; r < 8; ++r) {
+      __builtin_prefetch(a + r * ld);
+      __builtin_prefetch(b + r * 64);
     }
   }
 };

@@ -9,10 +9,10 @@
 namespace {
 
 using Doubles = double __attribute__((vector_size(128)));
-constexpr int64_t tile_bytes = 1024, digit_block = 2 * tile_bytes;
+constexpr int64_t tile_bytes = digit_block / 2;
 
-/// The least e such that x <= 2^(e + 1) less a bit more than its 256th, of the bits of a positive finite number: so
-/// much hold signed digits.
+/// Of the bits of a positive finite number, the least e such that signed digits scaled to 2^e hold it: the largest is
+/// 2^(e + 1) less a bit more than its 256th.
 MLPFAST_INLINE std::int32_t magnitude_of(std::uint32_t x) {
   constexpr std::uint32_t fraction = 0x7fffff, full = 0x7e0000;
   const std::int32_t exponent = static_cast<std::int32_t>(x >> 23);
@@ -56,10 +56,10 @@ MLPFAST_INLINE void survey_columns(const DigitArgs& t) {
     __builtin_memcpy(&number, &largest, sizeof number);
     const float total = sum[j / 16][j % 16];
     const auto count = static_cast<float>(rows - zeros[j / 16][j % 16]);
-    const float others = t.weighs_all ? (total - number) / (count - 1) : total / count;
+    const float others = t.bounded ? (total - number) / (count - 1) : total / count;
     const bool finite = largest < infinite && total <= __FLT_MAX__;
     std::int32_t digits = count == 1 ? t.digits : digits_for(number / others, t.digits, t.spread);
-    if (digits == 0 && !t.weighs_all) digits = max_digits;
+    if (digits == 0 && !t.bounded) digits = max_digits;
     if (!finite) digits = 0;
     if (digits == 0) {
       s.digits = 0;

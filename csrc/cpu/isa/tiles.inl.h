@@ -228,11 +228,18 @@ void unscale(const Strip& a, const Strip& b, const float* c, Matrix<float> y) {
 
 /// Calls pair(i, j) for the products of part i of a and part j of b, in the order in which they are summed.
 template <int AParts, int BParts, int Parts, class F>
-MLPFAST_INLINE void for_products(F&& pair) {
+MLPFAST_INLINE constexpr void for_products(F&& pair) {
   constexpr int order[][2] = {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}};
   MLPFAST_UNROLL
   for (const auto& [i, j] : order)
     if (i < AParts && j < BParts && i + j < Parts) pair(i, j);
+}
+
+template <int AParts, int BParts, int Parts>
+constexpr int count_products() {
+  int count = 0;
+  for_products<AParts, BParts, Parts>([&](int, int) { ++count; });
+  return count;
 }
 
 /// multiply<Unit, a's parts, b's parts, parts> by numbers known at run time.
