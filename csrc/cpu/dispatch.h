@@ -121,6 +121,7 @@ struct KernelTable {
 
 inline constexpr int64_t strip = 32;   // rows of a, or columns of b, that share an image; two tiles
 inline constexpr int64_t tile_k = 32;  // of a tile product
+inline constexpr int64_t most_strips = 8;
 inline constexpr int max_parts = 3;    // bf16 numbers that sum up to a float32
 inline constexpr int scaled_top = 55;  // largest numbers are scaled to this exponent
 inline constexpr int least_low = -99;  // of scaled numbers: smaller ones, or products, lose bits to flushing
@@ -132,16 +133,17 @@ struct Strip {
   std::int32_t low, parts;
 };
 
-/// The bf16 image of a strip: for each block of tile_k and part two tiles of 16 rows of 64 bytes. A tile of a holds 16
-/// rows; one of b pairs of numbers along k, times 16 columns. What lies beyond the matrix is 0.
+/// The bf16 images of strips: for each block of tile_k and part two tiles of 16 rows of 64 bytes. A tile of a holds 16
+/// rows; one of b pairs of numbers along k, times 16 columns. A pair are numbers i and i + 16 of a block. What lies
+/// beyond the matrix is 0.
 struct SplitArgs {
-  int64_t count, k;  // count <= strip
+  int64_t count, k;  // of columns up to most_strips at once, whose rows are then read in longer runs; else one strip
   Matrix<const float> x;
   bool along;      // the rows of x run along k
   bool transpose;  // its tiles do not
   int parts;       // fewer are written where the numbers are exact in one
-  Strip* strip;
-  std::uint16_t* image;
+  Strip* strips;
+  std::uint16_t* image;  // of the first; each has room for all parts
 };
 
 /// c[strip, strip] (+)= a b over some blocks of k, products of smaller parts first.

@@ -21,9 +21,13 @@ bool fits(const Strip& a, const Strip& b) { return std::min({a.low, b.low, a.low
 
 void split(const TileTable& tiles, const SplitImage& image, Matrix<const float> x, bool along, bool transpose,
            Range strips) {
-  for (int64_t s = strips.begin; s < strips.end; ++s)
-    tiles.split({std::min(strip, image.outer - s * strip), image.k, along ? x.at(s * strip, 0) : x.at(0, s * strip),
-                 along, transpose, image.parts, image.strips + s, image.image(s)});
+  const int64_t at_once = along ? 1 : most_strips;
+  for (int64_t s = strips.begin; s < strips.end; s += at_once) {
+    const int64_t first = s * strip,
+                  count = std::min({at_once * strip, strips.end * strip - first, image.outer - first});
+    tiles.split({count, image.k, along ? x.at(first, 0) : x.at(0, first), along, transpose, image.parts,
+                 image.strips + s, image.image(s)});
+  }
 }
 
 /// Memory of a thread, kept for its next call.
@@ -123,12 +127,12 @@ void fall_back(const KernelTable<float>& table, const Gemm<float>& problem, int6
 }
 
 int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision) {
-  // Splitting takes some (m + n) k operations, which m n k must outweigh. Six products leave little to gain: below 1024
-  // they are slower than FMAs even on an idle core, above where a neighbour shares the unit (Emerald Rapids).
+  // Splitting takes some (m + n) k operations, which m n k must outweigh. Six products leave least to gain: below 512
+  // nothing on a core whose other thread is a neighbour's (Sapphire Rapids).
   constexpr int64_t least_k = 64, most_k = 1 << 15;  // 2^110 is the largest product of two scaled numbers
   constexpr int parts_of[] = {0, 3, 2, 1};
   const int parts = parts_of[static_cast<int>(precision)];
-  const int64_t least = parts == 3 ? 1024 : 128;
+  const int64_t least = parts == 3 ? 512 : 128;
   return active_isa().tiles && k >= least_k && k <= most_k && m >= least && n >= least ? parts : 0;
 }
 

@@ -39,6 +39,12 @@ MLPFAST_INLINE void tile_multiply_bytes() {
 struct Amx {
   static void begin() { asm volatile("ldtilecfg %0" ::"m"(configuration) : "memory"); }
   static void end() { asm volatile("tilerelease" ::: "memory"); }
+  static MLPFAST_INLINE Words halves(Floats x, Floats y) {
+    constexpr Words interleaved = {0x100000, 0x110001, 0x120002, 0x130003, 0x140004, 0x150005, 0x160006, 0x170007,
+                                   0x180008, 0x190009, 0x1a000a, 0x1b000b, 0x1c000c, 0x1d000d, 0x1e000e, 0x1f000f};
+    return reinterpret_cast<Words>(_mm512_permutexvar_epi16(reinterpret_cast<__m512i>(interleaved),
+                                                            reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(y, x))));
+  }
   static MLPFAST_INLINE Words widen(const std::uint8_t* p) {
     return reinterpret_cast<Words>(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
   }
@@ -70,7 +76,8 @@ struct Amx {
         constexpr int a_lines = 32 * AParts, lines = a_lines + 32 * BParts, gaps = 4 * products;
         MLPFAST_UNROLL
         for (int n = 0; n < (lines + gaps - 1) / gaps; ++n, ++fetched) {
-          __builtin_prefetch(fetched < a_lines ? next_a + fetched * row_halves : next_b + (fetched - a_lines) * row_halves);
+          __builtin_prefetch(fetched < a_lines ? next_a + fetched * row_halves
+                                               : next_b + (fetched - a_lines) * row_halves);
         }
       };
       for_products<AParts, BParts, Parts>([&](int i, int j) __attribute__((always_inline)) {

@@ -19,6 +19,12 @@ MLPFAST_INLINE void pair(const std::uint16_t* row, Floats& even, Floats& odd) {
   odd = flush(reinterpret_cast<Floats>(d & 0xffff0000));
 }
 
+/// In the upper half of the bits.
+MLPFAST_INLINE Words nearest_half(Floats x) {
+  const Words u = bits(x);
+  return (u + 0x7fff + ((u >> 16) & 1)) & 0xffff0000;
+}
+
 MLPFAST_INLINE Floats number(std::uint16_t half) { return flush(reinterpret_cast<Floats>(all(half << 16U))); }
 
 void tile_multiply(float* c, const std::uint16_t* a, const std::uint16_t* b) {
@@ -40,6 +46,7 @@ void tile_multiply(float* c, const std::uint16_t* a, const std::uint16_t* b) {
 struct Emulated {
   static void begin() {}
   static void end() {}
+  static MLPFAST_INLINE Words halves(Floats x, Floats y) { return (nearest_half(x) >> 16) | nearest_half(y); }
   static MLPFAST_INLINE Words widen(const std::uint8_t* p) {
     Words v;
     for (int j = 0; j < 16; ++j) v[j] = p[j];

@@ -189,7 +189,7 @@ void turn_bytes(Matrix<const std::uint8_t> x, Matrix<std::uint8_t> turned) {
 }
 
 template <class Unit>
-constexpr TileTable tile_table{Unit::begin,          Unit::end,         split,
+constexpr TileTable tile_table{Unit::begin,          Unit::end,         split<Unit>,
                                multiply<Unit>,       unscale<Unit>,     split_digits<Unit>,
                                Unit::multiply_bytes, join_digits<Unit>, turn_bytes<Unit>};
 
