@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import cases, charts, environment, report, timing
 from benchmarks.compare import compare
-from benchmarks.contenders import NAMES, PEAKS
+from benchmarks.contenders import CONTROLS, NAMES, PEAKS
 
 GROUPS = list(dict.fromkeys(case.group for case in cases.CASES))
 
@@ -116,9 +116,10 @@ def _positive(text: str) -> int:
 
 def _contenders(text: str) -> list[str]:
     names = [name for name in text.split(",") if name]
-    if unknown := set(names) - {*NAMES, *PEAKS}:
+    known = (*NAMES, *CONTROLS, *PEAKS)
+    if unknown := set(names) - set(known):
         raise argparse.ArgumentTypeError(
-            f"unknown {', '.join(sorted(unknown))}; known are {', '.join((*NAMES, *PEAKS))}"
+            f"unknown {', '.join(sorted(unknown))}; known are {', '.join(known)}"
         )
     return names
 

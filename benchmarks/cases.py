@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Case:
     """One row of a table.
 
-    shape is m, n, k for gemm; the layers' sizes for step and predict; rows, classes for softmax.
+    shape is m, n, k for gemm; the layers' sizes for step, fit and predict; rows, classes for softmax.
     floor is the least ratio to the best peer that we ask of ourselves, remark says why where it is missed.
     """
 
@@ -17,10 +18,12 @@ class Case:
     shape: tuple[int, ...]
     form: str = "NN"  # gemm: which operands are transposed
     batch: int = 1
-    batches: int = 1  # steps of an epoch, which is what one run does
+    batches: int = 1  # steps of an epoch, which is what one run of a step does
+    epochs: int = 1  # fit
     lr: float = 0.005
     dtype: str = "float32"
     features: str = ""  # step: of another dtype, resident so, and converted by each contender in its loop
+    precision: str = "highest"  # of float32 products: ours; peers compute in float32, in bf16 for "medium"
     quick: bool = False  # of the small set: --quick and README's table
     floor: float = 0.0
     remark: str = field(default="", compare=False)
@@ -29,24 +32,34 @@ class Case:
     def name(self) -> str:
         """Unique over all groups."""
         sizes = ("x" if self.group in ("gemm", "softmax") else "-").join(map(str, self.shape))
-        tail = {"gemm": self.form, "step": f"batch {self.batch}", "predict": f"rows {self.batch}"}
-        return " ".join(filter(None, (self.group, sizes, tail.get(self.group), self.features, self.dtype)))
+        tail = {
+            "gemm": self.form,
+            "step": f"batch {self.batch}",
+            "fit": f"batch {self.batch} {self.epochs} epochs",
+            "predict": f"rows {self.batch}",
+        }
+        level = "" if self.precision == "highest" else self.precision
+        words = (self.group, sizes, tail.get(self.group), self.features, self.dtype, level)
+        return " ".join(filter(None, words))
 
     @property
     def flops(self) -> float:
         """Of the matrix products in one call or step; a step needs no gradient of its input."""
         if self.group == "gemm":
             return 2.0 * prod(self.shape)
-        if self.group not in ("step", "predict"):
-            return 0.0
         layers = [a * b for a, b in pairwise(self.shape)]
-        passes = 3 * sum(layers) - layers[0] if self.group == "step" else sum(layers)
-        return 2.0 * passes * self.batch
+        forward, step = 2.0 * sum(layers) * self.batch, 2.0 * (3 * sum(layers) - layers[0]) * self.batch
+        return {"step": step, "fit": self.epochs * self.batches * step, "predict": forward}.get(
+            self.group, 0.0
+        )
 
 
 LARGE = (
     "FMAs read rows of a unpacked, MKL packs both operands; "
     "AMX takes six products, and on this shared machine gave between a quarter and all of its rate."
+)
+AMX = (
+    "Without AMX float32 serves this level; with it, a neighbour on the core's other thread costs two thirds."
 )
 TWO = "Two threads reach half of the FMA peak: cores of unequal speed, weights on their way between caches."
 ONE = "One thread; the sweep over the weights runs at the speed of a copy within L2."
@@ -54,12 +67,8 @@ TURNED = "Each thread transposes the weights again for the gradient of its rows.
 DOUBLE = "Rows of a reach the tiles unpacked, and lie far apart."
 
 
-def _gemm(
-    m: int, n: int, k: int, *forms: str, quick: bool = False, floor: float = 0.95, remark: str = ""
-) -> list[Case]:
-    return [
-        Case("gemm", (m, n, k), form, quick=quick, floor=floor, remark=remark) for form in forms or ("NN",)
-    ]
+def _gemm(m: int, n: int, k: int, *forms: str, floor: float = 0.95, **fields: Any) -> list[Case]:
+    return [Case("gemm", (m, n, k), form, floor=floor, **fields) for form in forms or ("NN",)]
 
 
 CASES: list[Case] = [
@@ -78,6 +87,13 @@ CASES: list[Case] = [
     *_gemm(2048, 2048, 2048, remark=LARGE),
     *_gemm(4096, 4096, 4096, remark=LARGE),
     *_gemm(1024, 2048, 2048, "NN", "TN", "NT", remark=LARGE),
+    *_gemm(1024, 1024, 1024, precision="high", quick=True, floor=2.5, remark=AMX),
+    *_gemm(2048, 2048, 2048, precision="high", floor=2.5, remark=AMX),
+    *_gemm(4096, 4096, 4096, precision="high", floor=2.5, remark=AMX),
+    *_gemm(256, 256, 784, precision="medium", floor=1.2, remark=AMX),
+    *_gemm(1024, 1024, 1024, precision="medium", quick=True, floor=1.2, remark=AMX),
+    *_gemm(2048, 2048, 2048, precision="medium", floor=1.2, remark=AMX),
+    *_gemm(4096, 4096, 4096, precision="medium", floor=1.2, remark=AMX),
     Case("gemm", (256, 256, 784), dtype="float64", floor=0.9, remark=DOUBLE),
     Case("gemm", (1024, 1024, 1024), dtype="float64", floor=0.9, remark=DOUBLE),
     Case("step", (784, 256, 10), batch=256, batches=60, quick=True, floor=1.4, remark=TWO),
@@ -89,6 +105,20 @@ CASES: list[Case] = [
     Case("step", (32, 512, 512, 2), batch=4096, batches=8, floor=1.2, remark=TWO),
     Case("step", (784, *[512] * 6, 10), batch=256, batches=20, floor=1.25, remark=TURNED),
     Case("step", (64, 48, 48, 48, 4), batch=512, batches=100, floor=1.5),
+    Case("step", (784, 256, 10), batch=256, batches=60, precision="medium", floor=5.0, remark=AMX),
+    Case(
+        *("step", (784, 256, 10)),
+        **dict(
+            batch=256, batches=60, features="uint8", precision="medium", quick=True, floor=5.0, remark=AMX
+        ),
+    ),
+    Case("step", (784, 2048, 2048, 10), batch=1024, batches=4, precision="medium", floor=1.5, remark=AMX),
+    Case("step", (32, 512, 512, 2), batch=4096, batches=8, precision="medium", floor=1.6, remark=AMX),
+    Case("step", (784, *[512] * 6, 10), batch=256, batches=20, precision="medium", floor=1.8, remark=AMX),
+    Case(
+        *("fit", (784, 256, 10)),
+        **dict(batch=256, batches=234, epochs=10, features="uint8", quick=True, floor=2.0),
+    ),
     Case("softmax", (65536, 10), quick=True),
     Case("softmax", (4096, 32768)),
     Case("predict", (784, 256, 10), quick=True, floor=1.0),

@@ -9,7 +9,9 @@ from benchmarks import data as inputs
 from benchmarks.cases import Case
 from benchmarks.contenders import numpy as reference
 
-GEMM_ERROR = 1e-5  # Frobenius, relative: float32 chains of 4096 stay below 2e-6, bf16 and tf32 do not
+# Frobenius, relative: float32 chains of 4096 stay below 2e-6, bf16 and tf32 do not
+GEMM_ERROR = {"highest": 1e-5, "high": 1e-5, "medium": 4e-3}
+FLOAT_ERROR = 1e-5
 DROP_ERROR = 0.05  # of the loss's fall in an epoch: contenders shuffle differently, which makes 1.5 %
 SAMPLE = 2048  # rows that a loss is taken over
 
@@ -23,7 +25,7 @@ def gemm(case: Case, data: inputs.Product, out: Any) -> str:
     a, b = data.operands(case.form)
     rows = np.r_[: min(8, len(a)), max(0, len(a) - 8) : len(a)]
     expected = a[rows].astype(np.float64) @ b.astype(np.float64)
-    return _close("product", np.asarray(out)[rows], expected)
+    return _close("product", np.asarray(out)[rows], expected, GEMM_ERROR[case.precision])
 
 
 def softmax(case: Case, data: inputs.Logits, result: tuple[float, Any]) -> str:
@@ -40,9 +42,10 @@ def softmax(case: Case, data: inputs.Logits, result: tuple[float, Any]) -> str:
 
 
 def step(case: Case, data: inputs.Examples, weights: list[Any]) -> str:
-    """The loss after one epoch: the fall is that of NumPy's epoch, though the order of examples differs."""
+    """The loss after the epochs: the fall is that of NumPy's, though the order of examples differs."""
     job = reference.step(case, data, 1)
-    job.run()
+    for _ in range(case.epochs):
+        job.run()
     before, expected, got = (_loss(data, w) for w in (data.weights, job.result(), weights))
     if not abs(got - expected) <= DROP_ERROR * abs(before - expected):
         return f"loss {got:.5g} after an epoch from {before:.5g}, NumPy's {expected:.5g}"
@@ -58,13 +61,14 @@ CHECKS: dict[str, Callable[[Case, Any, Any], str]] = {
     "gemm": gemm,
     "softmax": softmax,
     "step": step,
+    "fit": step,
     "predict": predict,
 }
 
 
-def _close(what: str, got: Any, expected: Any) -> str:
+def _close(what: str, got: Any, expected: Any, most: float = FLOAT_ERROR) -> str:
     error = np.linalg.norm(got - expected) / np.linalg.norm(expected)
-    return "" if error <= GEMM_ERROR else f"{what}: relative error {error:.2g} over {GEMM_ERROR}"
+    return "" if error <= most else f"{what}: relative error {error:.2g} over {most}"
 
 
 def _forward(x: Any, weights: list[Any]) -> Any:

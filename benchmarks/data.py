@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from benchmarks.cases import Case
 
 Floats = NDArray[Any]
+VALIDATION = 10_000  # rows that fit evaluates after each epoch
 
 
 @dataclass
@@ -33,6 +34,10 @@ class Examples:
     y: NDArray[np.int64]
     weights: list[Floats]
     scale: float = 1.0
+
+    @property
+    def validation(self) -> tuple[Floats, NDArray[np.int64]]:
+        return self.x[:VALIDATION], self.y[:VALIDATION]
 
     @property
     def floats(self) -> Floats:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median, quantiles
 from typing import Any, NamedTuple
 
-from benchmarks.contenders import PEAKS
+from benchmarks.contenders import CONTROLS, PEAKS
 
 OURS = "mlpfast"
 Entry = Mapping[str, Any]  # what timing.race says of one contender
@@ -40,7 +40,8 @@ def ratio(entry: Entry, base: Entry) -> Spread:
 
 def best_peer(entries: Mapping[str, Entry]) -> str | None:
     """The peer of the lowest median time."""
-    peers = [name for name, e in entries.items() if name != OURS and name not in PEAKS and timed(e)]
+    others = (OURS, *PEAKS, *CONTROLS)
+    peers = [name for name, e in entries.items() if name not in others and timed(e)]
     return min(peers, key=lambda name: median(entries[name]["seconds"]), default=None)
 
 

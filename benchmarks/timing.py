@@ -164,5 +164,9 @@ def _closing(worker: Worker) -> Iterator[Worker]:
 
 def entrants(case: Case, wanted: Sequence[str]) -> list[str]:
     """Contenders of a case in the list's order: those wanted, or all and the peak."""
-    names = [n for n in (*contenders.NAMES, *contenders.PEAKS) if contenders.offers(n, case.group)]
+    names = [
+        n
+        for n in (*contenders.NAMES, *contenders.CONTROLS, *contenders.PEAKS)
+        if contenders.offers(n, case.group)
+    ]
     return [n for n in names if n in wanted] if wanted else names

@@ -51,12 +51,17 @@ def prepare(request: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
     job = contenders.build(request["contender"], case, inputs, request["threads"])
     job.run()
     peak = request["contender"] in contenders.PEAKS
-    wrong = "" if peak else check.verify(case, inputs, job.result())
+    unchecked = peak or request["contender"] in contenders.CONTROLS
+    wrong = "" if unchecked else check.verify(case, inputs, job.result())
     gc.collect()
     gc.disable()
     repeats = calibrate(job.run)
     facts = {"version": job.version, "note": job.note, "check": wrong, "flops": job.flops or case.flops}
-    return job, {**facts, "repeats": repeats, "steps": 1 if peak else case.batches}
+    return job, {
+        **facts,
+        "repeats": repeats,
+        "steps": case.batches if case.group == "step" and not peak else 1,
+    }
 
 
 def serve(lines: TextIO, answer: Callable[[dict[str, Any]], None]) -> None:

@@ -1,6 +1,6 @@
 """The competitors: one module each, with a function for each group it takes part in.
 
-``gemm``, ``step``, ``softmax``, ``predict``: (case, data, threads) -> Job. A module imports its library
+``gemm``, ``step``, ``fit``, ``softmax``, ``predict``: (case, data, threads) -> Job. A module imports its library
 inside these functions, so that a missing one is a cell that says so.
 """
 
@@ -21,6 +21,13 @@ NAMES = (
     "onnxruntime",
 )
 PEAKS = ("peak_fma", "peak_copy")
+CONTROLS = ("torch_six_bf16",)  # other work, whose time is a measure: not checked, nobody's peer
+BF16 = (
+    "mlpfast",
+    "torch_eager",
+    "torch_manual",
+    "torch_compile",
+)  # compute float32 products in bf16 if asked
 
 
 class NotAvailable(Exception):
@@ -31,7 +38,7 @@ class NotAvailable(Exception):
 class Job:
     """run() does the work once and returns when it is done; result() is what check.py looks at, after a run.
 
-    gemm: the product. softmax: (loss, gradient). step: weights as in data.Examples. predict: classes.
+    gemm: the product. softmax: (loss, gradient). step, fit: weights as in data.Examples. predict: classes.
     """
 
     run: Callable[[], object]
@@ -48,6 +55,8 @@ def offers(name: str, group: str) -> bool:
 
 def build(name: str, *arguments: Any) -> Job:
     """The job of a contender for (case, data, threads)."""
+    if arguments[0].precision == "medium" and name not in BF16:
+        raise NotAvailable("computes in float32")
     job: Job = getattr(import_module(f"benchmarks.contenders.{name}"), arguments[0].group)(*arguments)
     return job
 

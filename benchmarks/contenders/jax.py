@@ -40,30 +40,11 @@ def softmax(case: Case, data: Any, threads: int) -> Job:
 
 
 def step(case: Case, data: Any, threads: int) -> Job:
-    jax, jnp = _library(case)
-    x, y = jnp.asarray(data.x), jnp.asarray(data.y, jnp.int32)
-    state, rng = [[jnp.array(w) for w in data.weights]], np.random.default_rng(0)
+    return _training(case, data, validate=False)
 
-    def loss(params: Any, x: Any, y: Any) -> Any:
-        return _cross_entropy(_forward(params, x), y)
 
-    @partial(jax.jit, donate_argnums=0)
-    def epoch(params: Any, order: Any, x: Any, y: Any) -> Any:
-        def update(params: Any, rows: Any) -> Any:
-            features, labels = (v.at[rows].get(mode="promise_in_bounds") for v in (x, y))
-            if case.features:
-                features = features.astype(params[0].dtype) * data.scale
-            value, gradients = jax.value_and_grad(loss)(params, features, labels)
-            return [p - case.lr * g for p, g in zip(params, gradients, strict=True)], value
-
-        return jax.lax.scan(update, params, order)
-
-    def run() -> float:
-        order = rng.permutation(len(x)).astype(np.int32).reshape(case.batches, case.batch)
-        state[0], losses = jax.block_until_ready(epoch(state[0], order, x, y))
-        return float(losses.mean())
-
-    return Job(run, lambda: [np.asarray(p).copy() for p in state[0]], jax.__version__)
+def fit(case: Case, data: Any, threads: int) -> Job:
+    return _training(case, data, validate=True)
 
 
 def predict(case: Case, data: Any, threads: int) -> Job:
@@ -75,6 +56,41 @@ def predict(case: Case, data: Any, threads: int) -> Job:
         lambda: np.asarray(classes(params, x)),
         jax.__version__,
     )
+
+
+def _training(case: Case, data: Any, validate: bool) -> Job:
+    jax, jnp = _library(case)
+    x, y = jnp.asarray(data.x), jnp.asarray(data.y, jnp.int32)
+    validation = tuple(map(jnp.asarray, data.validation)) if validate else ()
+    state, rng = [[jnp.array(w) for w in data.weights]], np.random.default_rng(0)
+
+    def loss(params: Any, features: Any, labels: Any) -> Any:
+        if case.features:
+            features = features.astype(params[0].dtype) * data.scale
+        return _cross_entropy(_forward(params, features), labels)
+
+    @partial(jax.jit, donate_argnums=0)
+    def epoch(params: Any, order: Any, x: Any, y: Any) -> Any:
+        def update(params: Any, rows: Any) -> Any:
+            batch = (v.at[rows].get(mode="promise_in_bounds") for v in (x, y))
+            value, gradients = jax.value_and_grad(loss)(params, *batch)
+            return [p - case.lr * g for p, g in zip(params, gradients, strict=True)], value
+
+        return jax.lax.scan(update, params, order)
+
+    evaluate = jax.jit(loss)
+
+    def run() -> float:
+        total = 0.0
+        for _ in range(case.epochs):
+            order = rng.permutation(len(x)).astype(np.int32).reshape(case.batches, case.batch)
+            state[0], losses = jax.block_until_ready(epoch(state[0], order, x, y))
+            total += float(losses.mean())
+            if validate:
+                total += float(evaluate(state[0], *validation))
+        return total
+
+    return Job(run, lambda: [np.asarray(p).copy() for p in state[0]], jax.__version__)
 
 
 def _forward(params: Any, h: Any) -> Any:

@@ -10,8 +10,12 @@ def gemm(case: Case, data: Any, threads: int) -> Job:
     from mlpfast.kernels import gemm
 
     ta, tb = case.form[0] == "T", case.form[1] == "T"
-    a, b, out = data.a, data.b, data.out
-    return _job(threads, lambda: gemm(a, b, transpose_a=ta, transpose_b=tb, out=out), lambda: out)
+    a, b, out, precision = data.a, data.b, data.out, case.precision
+    return _job(
+        threads,
+        lambda: gemm(a, b, transpose_a=ta, transpose_b=tb, out=out, precision=precision),
+        lambda: out,
+    )
 
 
 def softmax(case: Case, data: Any, threads: int) -> Job:
@@ -26,14 +30,22 @@ def softmax(case: Case, data: Any, threads: int) -> Job:
 
 
 def step(case: Case, data: Any, threads: int) -> Job:
+    return _fit(case, data, threads)
+
+
+def fit(case: Case, data: Any, threads: int) -> Job:
+    return _fit(case, data, threads, validation_data=data.validation)
+
+
+def _fit(case: Case, data: Any, threads: int, **options: Any) -> Job:
     import mlpfast
 
     model = _model(case, data)
     trainer = mlpfast.Trainer(model, mlpfast.SGD(case.lr))
-    x, y, batch = data.x, data.y, case.batch
+    options |= {"epochs": case.epochs, "batch_size": case.batch}
     return _job(
         threads,
-        lambda: trainer.fit(x, y, epochs=1, batch_size=batch, shuffle=True),
+        lambda: trainer.fit(data.x, data.y, **options),
         lambda: [w.copy() for w in model.parameters],
     )
 
@@ -46,8 +58,8 @@ def predict(case: Case, data: Any, threads: int) -> Job:
 def _model(case: Case, data: Any) -> Any:
     import mlpfast
 
-    options: dict[str, Any] = {} if case.dtype == "float32" else {"dtype": case.dtype}
-    model = mlpfast.MLP(case.shape, init="zeros", input_scale=data.scale, **options)
+    options = {"dtype": case.dtype, "precision": case.precision, "input_scale": data.scale}
+    model = mlpfast.MLP(case.shape, init="zeros", **options)
     for parameter, w in zip(model.parameters, data.weights, strict=True):
         parameter[...] = w
     return model

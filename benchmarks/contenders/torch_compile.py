@@ -8,7 +8,7 @@ from benchmarks.contenders.torch_eager import library, module
 
 
 def softmax(case: Case, data: Any, threads: int) -> Job:
-    torch = library(threads)
+    torch = library(threads, case)
     logits, labels, out = map(torch.from_numpy, (data.logits, data.labels, data.out))
     loss = [0.0]
 
@@ -27,7 +27,7 @@ def softmax(case: Case, data: Any, threads: int) -> Job:
 
 
 def step(case: Case, data: Any, threads: int) -> Job:
-    torch = library(threads)
+    torch = library(threads, case)
     x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
     params = [torch.from_numpy(w.copy()) for w in data.weights]
 
@@ -58,7 +58,7 @@ def step(case: Case, data: Any, threads: int) -> Job:
 
 
 def predict(case: Case, data: Any, threads: int) -> Job:
-    torch = library(threads)
+    torch = library(threads, case)
     model, x = module(torch, data), torch.from_numpy(data.x)
     classes = torch.compile(lambda x: model(x).argmax(1), fullgraph=True)
 

@@ -8,7 +8,7 @@ from benchmarks.contenders.torch_eager import library
 
 
 def softmax(case: Case, data: Any, threads: int) -> Job:
-    torch = library(threads)
+    torch = library(threads, case)
     logits, labels, out = map(torch.from_numpy, (data.logits, data.labels, data.out))
     picked, loss = labels[:, None], [0.0]
     minus_one = torch.full(picked.shape, -1.0, dtype=out.dtype)
@@ -23,7 +23,7 @@ def softmax(case: Case, data: Any, threads: int) -> Job:
 
 
 def step(case: Case, data: Any, threads: int) -> Job:
-    torch = library(threads)
+    torch = library(threads, case)
     x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
     net = _Net(torch, data.weights, case.batch)
 
@@ -42,7 +42,7 @@ def step(case: Case, data: Any, threads: int) -> Job:
 
 
 def predict(case: Case, data: Any, threads: int) -> Job:
-    torch = library(threads)
+    torch = library(threads, case)
     net, x = _Net(torch, data.weights, case.batch), torch.from_numpy(data.x)
 
     @torch.inference_mode()
