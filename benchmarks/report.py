@@ -21,8 +21,9 @@ time is its ratio to ours: the median over rounds of the ratio within a round; "
 enclose 1. All contenders of a row have the same data, float type and threads; their first result is checked
 against NumPy's. `step` is a shuffled epoch of `Trainer.fit` with plain SGD, from memory. torch_manual is
 PyTorch without autograd, by hand; torch_compile compiles the whole step into one graph; jax scans over the
-epoch inside jit. `fit` is ten such epochs, each with a validation. A level after the dtype is our `precision`;
-for medium, PyTorch computes in bf16 too. torch_six_bf16 is no peer but a measure: six bf16 products."""
+epoch inside jit. `fit` is ten such epochs, each with a validation. A level after the dtype is our
+`precision`; for medium, PyTorch computes in bf16 too. torch_six_bf16 is no peer but a measure: six bf16
+products."""
 
 
 def markdown(results: Iterable[Results], pictures: Iterable[str] = ()) -> str:

@@ -1,7 +1,7 @@
 """The competitors: one module each, with a function for each group it takes part in.
 
-``gemm``, ``step``, ``fit``, ``softmax``, ``predict``: (case, data, threads) -> Job. A module imports its library
-inside these functions, so that a missing one is a cell that says so.
+``gemm``, ``step``, ``fit``, ``softmax``, ``predict``: (case, data, threads) -> Job. A module imports its
+library inside these functions, so that a missing one is a cell that says so.
 """
 
 import time
@@ -22,12 +22,7 @@ NAMES = (
 )
 PEAKS = ("peak_fma", "peak_copy")
 CONTROLS = ("torch_six_bf16",)  # other work, whose time is a measure: not checked, nobody's peer
-BF16 = (
-    "mlpfast",
-    "torch_eager",
-    "torch_manual",
-    "torch_compile",
-)  # compute float32 products in bf16 if asked
+FLOAT32 = ("numpy", "jax", "sklearn")  # compute in nothing less
 
 
 class NotAvailable(Exception):
@@ -55,7 +50,7 @@ def offers(name: str, group: str) -> bool:
 
 def build(name: str, *arguments: Any) -> Job:
     """The job of a contender for (case, data, threads)."""
-    if arguments[0].precision == "medium" and name not in BF16:
+    if arguments[0].precision == "medium" and name in FLOAT32:
         raise NotAvailable("computes in float32")
     job: Job = getattr(import_module(f"benchmarks.contenders.{name}"), arguments[0].group)(*arguments)
     return job
