@@ -63,7 +63,10 @@ class Backend {
 
   int layers() const { return spec_.layers(); }
   void split_weights(const Batch& batch);
-  void load(const Batch& batch);
+  void begin(const Batch& batch);
+  /// A thread works its rows off in slabs whose activations stay in its cache.
+  int slabs() const { return slabs_; }
+  void load(int slab);
   void forward(int l);
   void loss();
   void backward_input(int l);
@@ -104,8 +107,10 @@ class Backend {
   Workspace<T>& work_;
   const KernelTable<T>& table_;
   Batch batch_{};
-  Range rows_{};       // this thread's slab, or all rows where threads share columns
-  Range loss_rows_{};  // this thread's rows wherever rows are shared
+  int slabs_ = 1;
+  Range own_rows_{};   // this thread's
+  Range loss_rows_{};  // of them, the slab's
+  Range rows_{};       // the same, or all rows where threads share columns
   bool by_columns_ = false;
   bool bytes_ = false;  // features go through the first layer as bytes
 };

@@ -107,7 +107,7 @@ void forward(const ForwardRun<T>& run) {
       if (run.loss) {
         network::evaluate(backend, batch);
       } else {
-        network::forward_pass(backend, batch);
+        network::predict(backend, batch);
       }
       keep(run, job.workspace, rows);
     }

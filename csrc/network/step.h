@@ -1,5 +1,5 @@
 // The training step, evaluation and prediction, written once for every machine. A backend B is one thread's view of a
-// CPU team, or a CUDA stream; on the CPU each call works on this thread's share of rows. Where rows are too few,
+// CPU team, or a CUDA stream; on the CPU each call works on a slab of this thread's rows. Where rows are too few,
 // threads share columns instead and layer_sync() is a barrier. Where a product takes its operands in another form,
 // split_weights() and split_gradients() make it, and meet.
 #pragma once
@@ -9,26 +9,32 @@ namespace mlpfast::network {
 /// Whether gradients are applied tile by tile as they are computed, or stored first. Both give the same bits.
 enum class UpdateMode { fused, store };
 
-template <class B>
-void forward_pass(B& b, const typename B::Batch& batch) {
-  b.load(batch);
-  for (int l = 0; l < b.layers(); ++l) {
+/// Takes a batch through all layers, slab by slab; finish() follows each.
+template <class B, class Finish>
+void forward_pass(B& b, const typename B::Batch& batch, const Finish& finish) {
+  b.begin(batch);
+  for (int s = 0; s < b.slabs(); ++s) {
+    b.load(s);
+    for (int l = 0; l < b.layers(); ++l) {
+      b.layer_sync();
+      b.forward(l);
+    }
     b.layer_sync();
-    b.forward(l);
+    finish();
   }
-  b.layer_sync();
 }
 
 /// Loss, and its gradient with respect to every layer's outputs.
 template <class B>
 void loss_pass(B& b, const typename B::Batch& batch) {
   b.split_weights(batch);
-  forward_pass(b, batch);
-  b.loss();
-  for (int l = b.layers() - 1; l > 0; --l) {
-    b.layer_sync();
-    b.backward_input(l);
-  }
+  forward_pass(b, batch, [&] {
+    b.loss();
+    for (int l = b.layers() - 1; l > 0; --l) {
+      b.layer_sync();
+      b.backward_input(l);
+    }
+  });
   b.sync();
 }
 
@@ -62,9 +68,13 @@ void gradients(B& b, const typename B::Batch& batch) {
 
 template <class B>
 void evaluate(B& b, const typename B::Batch& batch) {
-  forward_pass(b, batch);
-  b.loss();
+  forward_pass(b, batch, [&] { b.loss(); });
   b.sync();
+}
+
+template <class B>
+void predict(B& b, const typename B::Batch& batch) {
+  forward_pass(b, batch, [] {});
 }
 
 }  // namespace mlpfast::network

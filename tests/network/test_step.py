@@ -36,6 +36,7 @@ LARGE = {
     "columns": Problem((1100, 250, 50, 10), 50, 20, ("tanh", "leaky_relu")),
     "fewer columns than threads": Problem((5000, 3, 40), 130, 60),
     "one row": Problem((1030, 700, 10), 3, 1),
+    "slabs": Problem((20, 512, 5), 4200, 2100, sgd=MOMENTUM),  # five of one thread, one of each of eight
     "several passes": Problem((64, 33, 10), 2300, 1100, fit=dict(class_weight=np.linspace(0.5, 2, 10))),
 }
 EVERY = pytest.mark.parametrize("problem", SMALL.values(), ids=SMALL)
