@@ -76,10 +76,11 @@ void Backend<T>::multiply_rows(const Problem& problem, void* a, void* b, Epilogu
   if constexpr (sizeof(T) == sizeof(float)) {
     if (problem.parts > 0) {
       const SplitImage left(problem.m, problem.k, problem.parts, a), right(problem.n, problem.k, problem.parts, b);
-      split_a(*job_.tiles, left, problem.a, false, team_.share(left.count()));
+      const Range strips{slab_.begin / strip, (slab_.end + strip - 1) / strip};
+      split_a(*job_.tiles, left, problem.a, false, team_.share(strips));
       const bool by_rows = problem.m >= problem.n;
       if (!by_rows) team_.barrier();
-      return multiply_tiles(team_, table_, *job_.tiles, problem, left, right, by_rows, epilogue);
+      return multiply_tiles(team_, table_, *job_.tiles, problem, left, right, strips, by_rows, epilogue);
     }
   }
   gemm_part(table_, problem, rows_, columns(problem.n), epilogue);
@@ -143,22 +144,21 @@ void Backend<T>::begin(const Batch& batch) {
   constexpr int64_t least_rows = 256, slab_bytes = 1 << 20;
   batch_ = batch;
   bytes_ = takes_bytes(batch.rows);
-  const bool tiles = bytes_ || multiplies_tiles(batch.rows);
-  by_columns_ = !tiles && batch.rows < rows_per_thread * team_.size() && team_.size() > 1;
-  own_rows_ = team_.share(batch.rows, tiles ? strip : 1);
+  tiles_ = bytes_ || multiplies_tiles(batch.rows);
+  by_columns_ = !tiles_ && batch.rows < rows_per_thread * team_.size() && team_.size() > 1;
   job_.finite[static_cast<std::size_t>(team_.rank())] = true;
   int64_t width = 0;
   for (int l = 0; l < layers(); ++l) width = std::max(width, spec_.inputs(l) + spec_.outputs(l));
-  const int64_t height = std::max(least_rows, slab_bytes / (width * int64_t(sizeof(T))));
-  const bool together = tiles || by_columns_;  // threads meet in the middle of the pass
-  slabs_ = together ? 1 : static_cast<int>(std::max<int64_t>(1, (own_rows_.size() + height - 1) / height));
+  const int64_t height = std::max(least_rows, slab_bytes / (width * int64_t(sizeof(T)))) * team_.size();
+  slabs_ = bytes_ || by_columns_ ? 1 : static_cast<int>(std::max<int64_t>(1, (batch.rows + height - 1) / height));
 }
 
 template <class T>
 void Backend<T>::load(int slab) {
-  const Range part = share(own_rows_.size(), 1, slabs_, slab);
-  loss_rows_ = {own_rows_.begin + part.begin, own_rows_.begin + part.end};
-  rows_ = by_columns_ ? Range{0, batch_.rows} : loss_rows_;
+  const int64_t unit = tiles_ ? strip : 1;
+  slab_ = share(batch_.rows, unit, slabs_, slab);
+  loss_rows_ = team_.share(slab_, unit);
+  rows_ = by_columns_ ? slab_ : loss_rows_;
   if (bytes_) {
     load_bytes();
   } else {
@@ -344,7 +344,7 @@ void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
     if (problem.parts > 0) {
       const SplitImage x(problem.m, problem.k, problem.parts, images.x_turned),
           dy(problem.n, problem.k, problem.parts, images.dy);
-      multiply_tiles(team_, table_, *job_.tiles, problem, x, dy, false, Epilogue<T>(finish));
+      multiply_tiles(team_, table_, *job_.tiles, problem, x, dy, {0, x.count()}, false, Epilogue<T>(finish));
       return bias_gradient(l, mode);
     }
   }

@@ -64,7 +64,7 @@ class Backend {
   int layers() const { return spec_.layers(); }
   void split_weights(const Batch& batch);
   void begin(const Batch& batch);
-  /// A thread works its rows off in slabs whose activations stay in its cache.
+  /// A batch goes through the layers in slabs of rows whose activations stay in the threads' caches.
   int slabs() const { return slabs_; }
   void load(int slab);
   void forward(int l);
@@ -108,9 +108,10 @@ class Backend {
   const KernelTable<T>& table_;
   Batch batch_{};
   int slabs_ = 1;
-  Range own_rows_{};   // this thread's
-  Range loss_rows_{};  // of them, the slab's
-  Range rows_{};       // the same, or all rows where threads share columns
+  Range slab_{};       // the team's rows at a time
+  Range loss_rows_{};  // this thread's of them
+  Range rows_{};       // the same, or all where threads share columns
+  bool tiles_ = false;
   bool by_columns_ = false;
   bool bytes_ = false;  // features go through the first layer as bytes
 };

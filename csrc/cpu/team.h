@@ -17,6 +17,10 @@ struct Range {
 
 /// Part `rank` of [0, n) cut into `parts` at multiples of `unit`, sizes differing by one unit at most.
 Range share(int64_t n, int64_t unit, int parts, int rank);
+inline Range share(Range all, int64_t unit, int parts, int rank) {
+  const Range part = share(all.size(), unit, parts, rank);
+  return {all.begin + part.begin, all.begin + part.end};
+}
 
 /// One member's view of the running team.
 class Team {
@@ -36,6 +40,7 @@ class Team {
   int rank() const { return rank_; }
   int size() const { return size_; }
   Range share(int64_t n, int64_t unit = 1) const { return cpu::share(n, unit, size_, rank_); }
+  Range share(Range all, int64_t unit = 1) const { return cpu::share(all, unit, size_, rank_); }
   /// Spins, then yields, so that more threads than CPUs go on.
   void barrier();
   /// Calls f(unit) for each unit of every member's own, once, and ends with a barrier. Who has done its own takes over,

@@ -55,10 +55,10 @@ thread_local Buffer buffer;
 /// Calls panel(strips, j) for groups of strips of a and panels j of b that cover the product; members first do their
 /// own strips (by_rows) or panels; then a barrier. A group stays in L2 while a member's panels pass by.
 template <class F>
-void for_panels(Team& team, int64_t a_count, int64_t b_count, int64_t strip_bytes, bool by_rows, const F& panel) {
+void for_panels(Team& team, Range strips_of_a, int64_t b_count, int64_t strip_bytes, bool by_rows, const F& panel) {
   constexpr int64_t group_bytes = 1 << 20;
   const int size = team.size();
-  const auto strips_of = [&](int rank) { return by_rows ? share(a_count, 1, size, rank) : Range{0, a_count}; };
+  const auto strips_of = [&](int rank) { return by_rows ? share(strips_of_a, 1, size, rank) : strips_of_a; };
   const auto panels_of = [&](int rank) { return by_rows ? Range{0, b_count} : share(b_count, 1, size, rank); };
   const int64_t height = strips_of(0).size(), width = panels_of(0).size(), least_groups = by_rows ? 1 : 4;
   const int64_t group = std::clamp<int64_t>(
@@ -158,10 +158,10 @@ void split_b(const TileTable& tiles, const SplitImage& image, Matrix<const float
 }
 
 void multiply_tiles(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
-                    const SplitImage& a, const SplitImage& b, bool by_rows, Epilogue<float> epilogue) {
+                    const SplitImage& a, const SplitImage& b, Range strips, bool by_rows, Epilogue<float> epilogue) {
   const Product product{table, tiles, problem, a, b, epilogue};
-  for_panels(team, a.count(), b.count(), a.blocks() * a.parts * strip * tile_k * 2, by_rows,
-             [&](Range strips, int64_t j) { product.panel(strips, j); });
+  for_panels(team, strips, b.count(), a.blocks() * a.parts * strip * tile_k * 2, by_rows,
+             [&](Range group, int64_t j) { product.panel(group, j); });
 }
 
 void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<float> epilogue) {
@@ -192,7 +192,7 @@ void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<floa
         };
         split_a(tiles, a, part.a, problem.transpose_a, team.share(a.count()));
         team.barrier();
-        multiply_tiles(team, table, tiles, part, a, b, rows >= cols,
+        multiply_tiles(team, table, tiles, part, a, b, {0, a.count()}, rows >= cols,
                        epilogue.call ? Epilogue<float>(finish) : Epilogue<float>());
       }
     }

@@ -43,6 +43,21 @@ def test_same_bits_for_any_number_of_threads(kind, precision, tiles, threads, rn
             assert_same(trained(x, y, precision=precision), want)
 
 
+@pytest.mark.parametrize("sizes", [(140, 600, 150, 3), (150, 130, 600, 3)], ids=str)
+def test_same_bits_in_slabs(sizes, tiles, threads, rng):
+    """Three slabs of one thread, two of two, one of three."""
+    if tiles == "amx_emulated" and "amx" in [name for name, _ in _cpu.available_isas()]:
+        pytest.skip("the same bits as amx, which is faster")
+    rows = 1000
+    x, y = rng.standard_normal((rows, sizes[0]), np.float32), rng.integers(0, sizes[-1], rows)
+    options = dict(sizes=sizes, batch_size=rows, precision="medium")
+    with threads(1):
+        want = trained(x, y, **options)
+    for n in (2, 3):
+        with threads(n):
+            assert_same(trained(x, y, **options), want)
+
+
 @pytest.mark.parametrize("shift", [0.0, 128.0, 0.5])
 def test_bytes_are_the_numbers_they_stand_for(shift, tiles, rng):
     x, y = examples(rng)
