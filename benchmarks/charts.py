@@ -80,7 +80,8 @@ def _roofline(axes: Any, rows: list[Row]) -> None:
 def _work(case: Mapping[str, Any]) -> tuple[float, float]:
     """Operations, and bytes of the arrays, of a row in float32; 0 operations for others."""
     shape = case["shape"]
-    if case["dtype"] != "float32" or case["group"] not in ("gemm", "step", "predict"):
+    exact = case["dtype"] == "float32" and case.get("precision", "highest") == "highest"
+    if not exact or case["group"] not in ("gemm", "step", "predict"):
         return 0, 1
     if case["group"] == "gemm":
         m, n, k = shape

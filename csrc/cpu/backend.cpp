@@ -89,7 +89,7 @@ void Backend<T>::multiply_rows(const Problem& problem, void* a, void* b, Epilogu
 template <class T>
 bool Backend<T>::multiplies_tiles(int64_t rows) const {
   for (int l = 0; l < layers(); ++l)
-    if (forward_problem(l, rows).parts > 0) return true;
+    if (forward_problem(l, rows).parts > 0 || (l > 0 && backward_problem(l, rows).parts > 0)) return true;
   return false;
 }
 
@@ -147,6 +147,7 @@ void Backend<T>::begin(const Batch& batch) {
   tiles_ = bytes_ || multiplies_tiles(batch.rows);
   by_columns_ = !tiles_ && batch.rows < rows_per_thread * team_.size() && team_.size() > 1;
   job_.finite[static_cast<std::size_t>(team_.rank())] = true;
+  weight_ = batch_weight();
   int64_t width = 0;
   for (int l = 0; l < layers(); ++l) width = std::max(width, spec_.inputs(l) + spec_.outputs(l));
   const int64_t height = std::max(least_rows, slab_bytes / (width * int64_t(sizeof(T)))) * team_.size();
@@ -250,7 +251,6 @@ double Backend<T>::batch_weight() const {
 
 template <class T>
 void Backend<T>::loss() {
-  const double weight = batch_weight();
   const Matrix<T> logits = work_.activation.back();
   const int64_t rows = loss_rows_.size();
   CrossEntropyArgs<T> args{};
@@ -259,7 +259,7 @@ void Backend<T>::loss() {
   args.labels = work_.label;
   args.class_weight = job_.examples.class_weight;
   args.row_weight = job_.examples.sample_weight ? work_.row_weight : nullptr;
-  args.gradient_scale = weight > 0 ? 1 / weight : 0;
+  args.gradient_scale = weight_ > 0 ? 1 / weight_ : 0;
   if (job_.optimization || job_.parameter_gradient) args.d_logits = work_.gradient.back();
   args.loss = work_.loss;
   args.correct = work_.correct;
@@ -292,7 +292,7 @@ bool Backend<T>::loss_is_finite() {
       job_.metrics.loss += static_cast<double>(work_.loss[i]);
       job_.metrics.correct += work_.correct[i];
     }
-    job_.metrics.weight += batch_weight();
+    job_.metrics.weight += weight_;
     job_.metrics.rows += batch_.rows;
   }
   return finite;

@@ -87,6 +87,7 @@ class Backend {
   Problem backward_problem(int l, int64_t rows) const;
   Problem weights_problem(int l) const;
   void multiply_rows(const Problem& problem, void* a, void* b, Epilogue<T> epilogue);
+  /// Whether threads own whole strips of rows, because some product of rows is computed by tiles.
   bool multiplies_tiles(int64_t rows) const;
   bool takes_bytes(int64_t rows) const;
   void load_bytes();
@@ -107,6 +108,7 @@ class Backend {
   Workspace<T>& work_;
   const KernelTable<T>& table_;
   Batch batch_{};
+  double weight_ = 0;  // of the batch
   int slabs_ = 1;
   Range slab_{};       // the team's rows at a time
   Range loss_rows_{};  // this thread's of them
