@@ -63,16 +63,18 @@ def _roofline(axes: Any, rows: list[Row]) -> None:
     copies = [rate for row in rows if (rate := _copy_rate(row))]
     for flops, size, entry in points:
         axes.plot(flops / size, entry["flops"] / median(entry["seconds"]) / 1e9, "o", color=AHEAD)
-    if peaks and copies and points:
-        ends = [min(f / s for f, s, _ in points) / 2, max(f / s for f, s, _ in points) * 2]
-        ends.insert(1, median(peaks) / max(copies))
-        ends.sort()
-        roof = [min(median(peaks), max(copies) * end) / 1e9 for end in ends]
-        axes.plot(ends, roof, color="black", linewidth=1)
-        axes.text(ends[-1], roof[-1], "multiply-adds in float32 ", ha="right", va="bottom", fontsize=8)
-        axes.text(ends[0], roof[0], " a copy in memory", va="bottom", fontsize=8)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    if peaks and points:
+        ends = [min(f / s for f, s, _ in points) / 2, max(f / s for f, s, _ in points) * 2]
+        copy = max(copies, default=float("inf"))  # bytes a second
+        ends = sorted([*ends, median(peaks) / copy] if copies else ends)
+        roof = [min(median(peaks), copy * end) / 1e9 for end in ends]
+        axes.plot(ends, roof, color="black", linewidth=1)
+        axes.text(ends[-1], roof[-1], "multiply-adds in float32 ", ha="right", va="bottom", fontsize=8)
+        if copies:
+            axes.text(ends[0], roof[0], " a copy in memory", va="bottom", fontsize=8)
+    axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("operations per byte")
     axes.set_ylabel("GFLOP/s")
 
