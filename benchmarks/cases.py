@@ -22,7 +22,7 @@ class Case:
     epochs: int = 1  # fit
     lr: float = 0.005
     dtype: str = "float32"
-    features: str = ""  # step: of another dtype, resident so, and converted by each contender in its loop
+    features: str = ""  # step, fit: of another dtype, resident so, converted by each contender in its loop
     precision: str = "highest"  # of float32 products: ours; peers compute in float32, in bf16 for "medium"
     quick: bool = False  # of the small set: --quick and README's table
     floor: float = 0.0

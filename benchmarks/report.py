@@ -23,7 +23,7 @@ against NumPy's. `step` is a shuffled epoch of `Trainer.fit` with plain SGD, fro
 PyTorch without autograd, by hand; torch_compile compiles the whole step into one graph; jax scans over the
 epoch inside jit. `fit` is ten such epochs, each with a validation. A level after the dtype is our
 `precision`; for medium, PyTorch computes in bf16 too. torch_six_bf16 is no peer but a measure: six bf16
-products."""
+products. "of peak" is of float32 multiply-adds, which AMX can exceed."""
 
 
 def markdown(results: Iterable[Results], pictures: Iterable[str] = ()) -> str:

@@ -119,12 +119,12 @@ struct KernelTable {
   void (*load_uint8)(int64_t n, const std::uint8_t* x, T shift, T* y);  // y = x - shift
 };
 
-inline constexpr int64_t strip = 32;   // rows of a, or columns of b, that share an image; two tiles
-inline constexpr int64_t tile_k = 32;  // of a tile product
-inline constexpr int64_t most_strips = 8;
-inline constexpr int max_parts = 3;    // bf16 numbers that sum up to a float32
-inline constexpr int scaled_top = 55;  // largest numbers are scaled to this exponent
-inline constexpr int least_low = -99;  // of scaled numbers: smaller ones, or products, lose bits to flushing
+inline constexpr int64_t strip = 32;       // rows of a, or columns of b, that share an image; two tiles
+inline constexpr int64_t tile_k = 32;      // of a tile product
+inline constexpr int64_t most_strips = 8;  // of columns, split at once
+inline constexpr int max_parts = 3;        // bf16 numbers that sum up to a float32
+inline constexpr int scaled_top = 55;      // largest numbers are scaled to this exponent
+inline constexpr int least_low = -99;      // of scaled numbers: smaller ones, or products, lose bits to flushing
 
 /// How a strip was split: row i times 2^exponent[i] became `parts` bf16 numbers; 2^low is the least magnitude among
 /// them, or below least_low where a number is not finite or the range too wide.

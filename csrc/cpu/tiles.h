@@ -32,9 +32,8 @@ struct SplitImage {
 void split_a(const TileTable& tiles, const SplitImage& image, Matrix<const float> a, bool transposed, Range strips);
 void split_b(const TileTable& tiles, const SplitImage& image, Matrix<const float> b, bool transposed, Range strips);
 
-/// Strips of the product of split operands by a team, whose members first do their own (by_rows) or panels, and a
-/// barrier.
-/// What a member split before, others may read.
+/// These strips of the product of split operands by a team, whose members first do their own strips (by_rows) or
+/// panels, and a barrier. What a member split before, others may read.
 void multiply_tiles(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
                     const SplitImage& a, const SplitImage& b, Range strips, bool by_rows, Epilogue<float> epilogue);
 

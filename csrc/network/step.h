@@ -1,5 +1,5 @@
 // The training step, evaluation and prediction, written once for every machine. A backend B is one thread's view of a
-// CPU team, or a CUDA stream; on the CPU each call works on a slab of this thread's rows. Where rows are too few,
+// CPU team, or a CUDA stream; on the CPU each call works on this thread's rows of a slab. Where rows are too few,
 // threads share columns instead and layer_sync() is a barrier. Where a product takes its operands in another form,
 // split_weights() and split_gradients() make it, and meet.
 #pragma once
