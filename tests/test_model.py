@@ -22,7 +22,7 @@ def test_no_rows_have_no_predictions():
     assert model.predict(x).shape == (0,)
 
 
-@pytest.mark.parametrize("rows", [1, 127, 128, 129, 300])
+@pytest.mark.parametrize("rows", [1, 300, 1023, 1024, 1025])
 @pytest.mark.parametrize("sizes", [(3, 2), (37, 50, 10), (5, 1, 4)], ids=str)
 def test_answers(rows, sizes, dtype, rng, isa):
     """predict, predict_proba and evaluate follow from forward, which is the float64 network's."""
@@ -43,14 +43,21 @@ def test_answers(rows, sizes, dtype, rng, isa):
 
 
 def test_a_row_is_answered_alike_in_any_company(rng, threads):
-    model, x = model_of(37, 200, 10), rng.standard_normal((300, 37), np.float32)
+    model, x = model_of(37, 200, 10), rng.standard_normal((1100, 37), np.float32)
     with threads(1):
         want = model.forward(x)
     for n in (2, 3, 7):
         with threads(n):
             assert same_bits(model.forward(x), want)
-    for i in (0, 1, 127, 128, 299):
+    for i in (0, 1, 549, 550, 1023, 1024, 1099):
         assert same_bits(model.forward(x[i : i + 1]), want[i : i + 1])
+
+
+def test_very_wide_rows(rng):
+    """Fewer at a time."""
+    model, x = model_of(40000, 3), rng.standard_normal((430, 40000), np.float32)
+    want = np.concatenate([model.forward(x[i : i + 1]) for i in range(len(x))])
+    assert same_bits(model.forward(x), want)
 
 
 def test_equal_outputs_give_the_first_class():
@@ -69,12 +76,12 @@ def test_nan_is_not_hidden():
 
 
 def test_predictions_from_several_python_threads(rng, threads):
-    model, x = model_of(50, 120, 10), rng.standard_normal((700, 50), np.float32)
-    want, judged = model.forward(x), model.evaluate(x, np.zeros(700, int))
+    model, x = model_of(50, 120, 10), rng.standard_normal((1500, 50), np.float32)
+    want, judged = model.forward(x), model.evaluate(x, np.zeros(1500, int))
     with threads(2), ThreadPoolExecutor(4) as pool:
         for outputs in pool.map(lambda _: model.forward(x), range(16)):
             assert same_bits(outputs, want)
-        assert all(r == judged for r in pool.map(lambda _: model.evaluate(x, np.zeros(700, int)), range(16)))
+        assert all(r == judged for r in pool.map(lambda _: model.evaluate(x, np.zeros(1500, int)), range(16)))
 
 
 COPIES = {

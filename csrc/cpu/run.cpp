@@ -10,29 +10,42 @@ namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-/// A chunk's outputs and metrics, copied to their place in the whole.
+/// Outputs and metrics of some rows of the chunk that begins with row `first`, copied to their place in the whole.
 template <class T>
-void keep(const ForwardRun<T>& run, const Workspace<T>& work, Range rows) {
-  const auto count = static_cast<std::size_t>(rows.size());
+void keep(const ForwardRun<T>& run, const Workspace<T>& work, int64_t first, Range rows) {
   const int64_t width = run.spec.sizes.back();
-  if (run.loss) {
-    std::memcpy(run.loss + rows.begin, work.loss, count * sizeof(T));
-    std::memcpy(run.correct + rows.begin, work.correct, count);
+  for (int64_t i = rows.begin; i < rows.end; ++i) {
+    if (run.loss) {
+      run.loss[first + i] = work.loss[i];
+      run.correct[first + i] = work.correct[i];
+    }
+    if (run.outputs)
+      std::memcpy(run.outputs + (first + i) * width, work.activation.back().row(i),
+                  static_cast<std::size_t>(width) * sizeof(T));
   }
-  for (int64_t i = 0; run.outputs && i < rows.size(); ++i)
-    std::memcpy(run.outputs + (rows.begin + i) * width, work.activation.back().row(i),
-                static_cast<std::size_t>(width) * sizeof(T));
+}
+
+/// Members of a team for a batch that goes through each weight `passes` times.
+int batch_threads(const network::Spec& spec, int64_t batch, double passes) {
+  // Weights that fit into a core's L2 stay there: with few rows, sending them and activations from cache to cache takes
+  // longer than the work (a step of 784-256-10 at batch 1: 60 us on one core, 120 on two).
+  constexpr int64_t cached_parameters = 1 << 18, few_rows = 2 * rows_per_thread;
+  if (batch < few_rows && spec.parameters() <= cached_parameters) return 1;
+  return threads_for(passes * static_cast<double>(spec.parameters()) * static_cast<double>(batch));
+}
+
+/// Rows that a team evaluates or predicts at a time: enough that splitting weights for them is little, in memory that
+/// very wide layers do not make large.
+int64_t chunk_rows(const network::Spec& spec) {
+  constexpr int64_t least = 128, most = 1024, most_numbers = 1 << 24;
+  int64_t width = 0;
+  for (const int64_t size : spec.sizes) width += size;
+  return std::clamp(most_numbers / width / strip * strip, least, most);
 }
 
 }  // namespace
 
-int step_threads(const network::Spec& spec, int64_t batch) {
-  // Weights that fit into a core's L2 stay there while one thread updates them: with few rows, sending them from cache
-  // to cache takes longer than the step (784-256-10 at batch 1: 60 us on one core, 120 on two).
-  constexpr int64_t cached_parameters = 1 << 18, few_rows = 2 * rows_per_thread;
-  if (batch < few_rows && spec.parameters() <= cached_parameters) return 1;
-  return threads_for(3.0 * static_cast<double>(spec.parameters()) * static_cast<double>(batch));
-}
+int step_threads(const network::Spec& spec, int64_t batch) { return batch_threads(spec, batch, 3); }
 
 template <class T>
 TrainingResult train(typename Backend<T>::Job& job, const TrainingRun& run) {
@@ -71,45 +84,33 @@ void gradients(typename Backend<T>::Job& job, int64_t rows) {
 template <class T>
 void forward(const ForwardRun<T>& run) {
   if (run.rows == 0) return;
-  const int64_t chunks = (run.rows + chunk_rows - 1) / chunk_rows, size = std::min(run.rows, chunk_rows);
-  const double work = static_cast<double>(run.spec.parameters()) * static_cast<double>(run.rows);
-  const int threads = static_cast<int>(std::min<int64_t>(chunks, threads_for(work)));
-  const int64_t first = Workspace<T>::size(run.spec, size, Purpose::evaluation),
-                other = Workspace<T>::size(run.spec, size, Purpose::member);
-  const std::unique_ptr<T[]> block(new T[static_cast<std::size_t>(first + other * (threads - 1))]);
-  std::vector<typename Backend<T>::Job> jobs;  // made here, because nothing may throw inside a team
-  for (int t = 0; t < threads; ++t) {
-    Workspace<T> workspace(run.spec, size, t == 0 ? Purpose::evaluation : Purpose::member,
-                           t == 0 ? block.get() : block.get() + first + other * (t - 1));
-    for (std::size_t l = 0; t > 0 && l < workspace.images.size(); ++l)
-      workspace.images[l].weights = jobs[0].workspace.images[l].weights;
-    jobs.push_back({run.spec,
-                    run.examples,
-                    std::move(workspace),
-                    const_cast<T*>(run.parameters),
-                    nullptr,
-                    nullptr,
-                    active_table<T>(),
-                    active_isa().tiles,
-                    {},
-                    {1}});
-  }
+  const int64_t chunk = chunk_rows(run.spec), size = std::min(run.rows, chunk);
+  const int threads = batch_threads(run.spec, size, 1);
+  const std::unique_ptr<T[]> block(
+      new T[static_cast<std::size_t>(Workspace<T>::size(run.spec, size, Purpose::evaluation))]);
+  typename Backend<T>::Job job{run.spec,
+                               run.examples,
+                               Workspace<T>(run.spec, size, Purpose::evaluation, block.get()),
+                               const_cast<T*>(run.parameters),
+                               nullptr,
+                               nullptr,
+                               active_table<T>(),
+                               active_isa().tiles,
+                               {},
+                               {}};
+  job.finite.assign(static_cast<std::size_t>(threads), 1);
   run_team(threads, [&](Team& team) {
-    Team::Meeting meeting;
-    Team alone(0, 1, meeting);
-    auto& job = jobs[static_cast<std::size_t>(team.rank())];
-    Backend<T>(team, job).split_weights({0, size});
-    Backend<T> backend(alone, job);
-    const Range share = team.share(chunks);
-    for (int64_t c = share.begin; c < share.end; ++c) {
-      const Range rows{c * chunk_rows, std::min(run.rows, (c + 1) * chunk_rows)};
-      const typename Backend<T>::Batch batch{rows.begin, rows.size()};
+    Backend<T> backend(team, job);
+    backend.split_weights({0, size});
+    for (int64_t first = 0; first < run.rows; first += chunk) {
+      const int64_t rows = std::min(run.rows - first, chunk);
       if (run.loss) {
-        network::evaluate(backend, batch);
+        network::evaluate(backend, {first, rows});
       } else {
-        network::predict(backend, batch);
+        network::predict(backend, {first, rows});
       }
-      keep(run, job.workspace, rows);
+      keep(run, job.workspace, first, team.share(rows));
+      team.barrier();
     }
   });
 }

@@ -22,9 +22,6 @@ TrainingResult train(typename Backend<T>::Job& job, const TrainingRun& run);
 template <class T>
 void gradients(typename Backend<T>::Job& job, int64_t rows);
 
-/// Rows handled at a time by evaluate and predict.
-inline constexpr int64_t chunk_rows = 128;
-
 /// The first `rows` examples: metrics of labelled examples, or outputs before the loss's link (either may be null).
 template <class T>
 struct ForwardRun {

@@ -41,7 +41,7 @@ int64_t image_bytes(int64_t outer, int64_t k, int parts) { return parts ? SplitI
 
 template <class T>
 int64_t carve(const network::Spec& spec, int64_t batch, Purpose purpose, T* block, Workspace<T>& work) {
-  const bool training = purpose == Purpose::training, shares = purpose == Purpose::member;
+  const bool training = purpose == Purpose::training;
   Carver<T> carver{block};
   for (int l = 0; l <= spec.layers(); ++l) {
     const int64_t width = spec.sizes[static_cast<std::size_t>(l)];
@@ -64,14 +64,14 @@ int64_t carve(const network::Spec& spec, int64_t batch, Purpose purpose, T* bloc
     if (l == 0 && takes_bytes<T>(spec, batch, training)) {
       images.x = take(std::max(image_bytes(batch, m, forward), ByteRows::plain_bytes(batch, m)));
       if (training) images.x_turned = take(std::max(image_bytes(m, batch, gradient), ByteRows::turned_bytes(m, batch)));
-      images.digits = take(training ? std::max(digit_bytes(n, m, max_threads), digit_bytes(n, batch, max_threads))
-                                    : digit_bytes(n, m, 1));
+      const int64_t backward = training ? digit_bytes(n, batch, max_threads) : 0;
+      images.digits = take(std::max(digit_bytes(n, m, max_threads), backward));
     } else {
       images.x = take(image_bytes(batch, m, forward));
       images.x_turned = take(image_bytes(m, batch, gradient));
     }
     images.dy = take(std::max(image_bytes(batch, n, turned), image_bytes(n, batch, gradient)));
-    images.weights = shares ? nullptr : take(image_bytes(n, m, forward));
+    images.weights = take(image_bytes(n, m, forward));
     images.weights_turned = take(image_bytes(m, n, turned));
     work.images.push_back(images);
   }

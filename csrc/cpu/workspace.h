@@ -23,8 +23,8 @@ struct LayerImages {
   void* digits;                    // of the numbers that bytes are multiplied by
 };
 
-/// Training needs gradients of activations; the members of a team that evaluates share the split weights of one.
-enum class Purpose { training, evaluation, member };
+/// Training needs gradients of activations.
+enum class Purpose { training, evaluation };
 
 /// Arrays for one batch, carved from a block of size() numbers.
 template <class T>

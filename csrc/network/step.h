@@ -75,6 +75,7 @@ void evaluate(B& b, const typename B::Batch& batch) {
 template <class B>
 void predict(B& b, const typename B::Batch& batch) {
   forward_pass(b, batch, [] {});
+  b.sync();
 }
 
 }  // namespace mlpfast::network

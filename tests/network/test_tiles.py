@@ -90,12 +90,17 @@ def test_near_ieee(tiles, rng):
         assert np.abs(losses[precision] - losses["ieee"]).max() < bound
 
 
-def test_predictions(tiles, rng):
-    x, _ = examples(rng)
+def test_predictions(tiles, threads, rng):
+    """A chunk of rows, and one of too few rows for tiles."""
+    x, y = rng.integers(0, 256, (1024 + 40, SIZES[0]), np.uint8), rng.integers(0, SIZES[-1], 1024 + 40)
     model = mlpfast.MLP(SIZES, input_scale=1 / 255)
     ieee = mlpfast.MLP(SIZES, input_scale=1 / 255, precision="ieee")
-    outputs, want = model.forward(x), ieee.forward(x)
-    assert not same_bits(outputs, want) and np.abs(outputs - want).max() < 1e-5
+    outputs, want, judged = model.forward(x), ieee.forward(x), model.evaluate(x, y)
+    assert not same_bits(outputs[:1024], want[:1024]) and np.abs(outputs - want).max() < 1e-5
+    assert same_bits(outputs[1024:], want[1024:])
+    for n in (1, 2, 3, 5):
+        with threads(n):
+            assert same_bits(model.forward(x), outputs) and model.evaluate(x, y) == judged
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])

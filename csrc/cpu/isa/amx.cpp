@@ -51,6 +51,9 @@ struct Amx {
   static MLPFAST_INLINE Exponents integer(Floats v) {
     return reinterpret_cast<Exponents>(_mm512_cvt_roundps_epi32(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
+  static MLPFAST_INLINE Floats add_product(Floats a, float b, Floats c) {
+    return _mm512_fmadd_ps(a, _mm512_set1_ps(b), c);
+  }
   static MLPFAST_INLINE Floats scale(Floats v, Exponents e) {
     return _mm512_scalef_ps(v, __builtin_convertvector(e, Floats));
   }

@@ -57,6 +57,8 @@ struct Emulated {
     const Floats number = reinterpret_cast<Floats>((bits(v) & 0x80000000) | whole), rounded = (v + number) - number;
     return __builtin_convertvector((bits(v) & 0x7fffffff) >= whole ? v : rounded, Exponents);
   }
+  /// Of integers and powers of two: the product is exact.
+  static MLPFAST_INLINE Floats add_product(Floats a, float b, Floats c) { return a * b + c; }
   /// In two steps, because one factor may be too large or too small for a float32.
   static MLPFAST_INLINE Floats scale(Floats v, Exponents e) {
     const Exponents half = e >> 1, rest = e - half;

@@ -1,8 +1,8 @@
 // Products of bytes by float32 numbers on a unit that multiplies tiles of bytes. The columns of b become integers of
 // two to four digits, each a signed byte; products with each are exact, and joined in one rounding or three. What is
 // lost is half a unit of each integer, which is a fraction of the column's largest number: how much larger that may be
-// than the others decides how many digits there are. The including file supplies the unit: multiply_bytes, widen(p),
-// 16 bytes as integers, integer(v), the nearest, ties to even, and what tiles.inl.h asks for.
+// than the others decides how many digits there are. The including file supplies the unit: multiply_bytes; 16 bytes
+// as integers, widen(p); integer(v), the nearest, ties to even; add_product(a, b, c), c + a b; tiles.inl.h's demands.
 #pragma once
 #include "cpu/isa/tiles.inl.h"
 
@@ -132,32 +132,38 @@ void split_digits(const DigitArgs& t) {
   if (t.strip->digits == 4) return write_digits<Unit, 4>(t);
 }
 
-template <class Unit, int Digits>
+template <class Unit, int Digits, bool Shift>
 void join(const DigitStrip& b, double shift, const std::int32_t* c, Matrix<float> y) {
-  for (int64_t i = 0; i < strip; ++i) {
-    for (int64_t j = 0; j < strip; j += 16) {
-      Exponents e, digit[Digits];
-      __builtin_memcpy(&e, b.exponent + j, sizeof e);
+  for (int64_t j = 0; j < strip; j += 16) {
+    Exponents e;
+    __builtin_memcpy(&e, b.exponent + j, sizeof e);
+    Doubles columns;
+    __builtin_memcpy(&columns, b.sum + j, sizeof columns);
+    for (int64_t i = 0; i < strip; ++i) {
+      Exponents digit[Digits];
       MLPFAST_UNROLL
       for (int q = 0; q < Digits; ++q) __builtin_memcpy(&digit[q], c + (q * strip + i) * strip + j, sizeof e);
       Floats sum;
-      if (shift == 0) {
-        sum = __builtin_convertvector(digit[0], Floats);
-        MLPFAST_UNROLL
-        for (int q = 1; q < Digits; ++q)
-          sum += __builtin_convertvector(digit[q], Floats) * static_cast<float>(1 << 8 * q);
-      } else {
-        Doubles exact, columns;
-        __builtin_memcpy(&columns, b.sum + j, sizeof columns);
-        exact = __builtin_convertvector(digit[0], Doubles);
+      if constexpr (Shift) {
+        Doubles exact = __builtin_convertvector(digit[0], Doubles);
         MLPFAST_UNROLL
         for (int q = 1; q < Digits; ++q)
           exact += __builtin_convertvector(digit[q], Doubles) * static_cast<double>(1 << 8 * q);
         sum = __builtin_convertvector(exact - shift * columns, Floats);
+      } else {
+        sum = __builtin_convertvector(digit[0], Floats);
+        MLPFAST_UNROLL
+        for (int q = 1; q < Digits; ++q)
+          sum = Unit::add_product(__builtin_convertvector(digit[q], Floats), 1 << 8 * q, sum);
       }
       store(Unit::scale(sum, -e), y.row(i) + j);
     }
   }
+}
+
+template <class Unit, int Digits>
+void join(const DigitStrip& b, double shift, const std::int32_t* c, Matrix<float> y) {
+  return shift == 0 ? join<Unit, Digits, false>(b, shift, c, y) : join<Unit, Digits, true>(b, shift, c, y);
 }
 
 template <class Unit>
