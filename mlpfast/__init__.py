@@ -13,6 +13,7 @@ except ImportError as error:
         "not import mlpfast from its source folder"
     ) from error
 
+from mlpfast import cuda as cuda
 from mlpfast import datasets as datasets
 from mlpfast import kernels as kernels
 from mlpfast.config import __version__ as __version__

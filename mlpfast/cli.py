@@ -149,6 +149,7 @@ def _network(args: argparse.Namespace, data: Dataset) -> mlpfast.MLP:
         input_scale=data.input_scale,
         seed=args.seed,
         dtype=args.dtype,
+        device=args.device,
         precision=args.precision,
     )
 
@@ -255,6 +256,7 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     add("--weight-decay", type=float, default=0.0, metavar="RATE")
     add("--seed", type=int, default=0, metavar="N", help="of the initial weights and the order of rows")
     add("--dtype", default="float32", metavar="DTYPE", help="float32 or float64")
+    add("--device", default="cpu", metavar="DEVICE", help="cpu or cuda")
     add("--precision", default="highest", metavar="LEVEL", help="ieee, highest, high or medium")
     add("--out", metavar="FILE", help="save the model, for example to model.safetensors")
     add("--plot", metavar="FILE", help="draw the curves of the training, for example to curves.png")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from mlpfast import _cpu, kernels
+from mlpfast import _cpu, cuda, kernels
 from mlpfast.arguments import integer
 
 __version__ = "0.1.0"
@@ -72,6 +72,7 @@ def configuration() -> dict[str, str]:
         "isa": f"{_cpu.isa()} (of {', '.join(isas)})",
         **{f"precision {name}": kernels.explain(1024, 1024, 1024, precision=name)[0] for name in precisions},
         "blocks not fit for tiles": str(_cpu.tile_fallbacks()),
+        "cuda": cuda.why_unavailable() or "available",
         "python": platform.python_version(),
         "numpy": np.__version__,
         "platform": platform.platform(),

@@ -9,14 +9,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlpfast import _cpu, checkpoint
+from mlpfast import _cpu, checkpoint, cuda
 from mlpfast.arguments import choice, integer, listed, numbers, real, unfit
-from mlpfast.errors import CheckpointError
+from mlpfast.errors import CheckpointError, DeviceError
 from mlpfast.init import Dtype, initializer
 from mlpfast.kernels import ACTIVATIONS, softmax
 
 Floats = NDArray[np.floating[Any]]
 DTYPES: dict[str, Dtype] = {"float32": np.float32, "float64": np.float64}
+DEVICES = ("cpu", "cuda")
 LOSSES = ("softmax_cross_entropy",)
 READ_AS_IS = frozenset(map(np.dtype, "?bBhHiIlLqQfd"))
 
@@ -33,6 +34,7 @@ class MLP:
     input_scale, input_shift : the network sees ``(x - input_shift) * input_scale``
     seed : of the initial weights
     dtype : "float32" or "float64", of the parameters and everything computed
+    device : "cpu" or "cuda", where to compute, there in float32; parameters and results are NumPy's anyway
     precision : "ieee", "highest", "high" or "medium", a floor of accuracy in float32
 
     Attributes
@@ -58,6 +60,7 @@ class MLP:
         input_shift: float = 0.0,
         seed: int = 0,
         dtype: str = "float32",
+        device: str = "cpu",
         precision: str = "highest",
     ) -> None:
         self._sizes = _checked_sizes(sizes)
@@ -68,6 +71,9 @@ class MLP:
         self.input_shift = real("MLP", "input_shift", input_shift)
         self.seed = integer("MLP", "seed", seed, 0)
         self._dtype = choice("MLP", "dtype", dtype, list(DTYPES))
+        self._device = choice("MLP", "device", device, DEVICES)
+        if self._device == "cuda" and self._dtype != "float32":
+            raise DeviceError("MLP: device 'cuda' computes in float32, dtype is 'float64'; use device='cpu'")
         self.precision = choice("MLP", "precision", precision, _cpu.precisions())
         self._allocate()
         fill, rng = initializer(init), np.random.default_rng(self.seed)
@@ -78,6 +84,7 @@ class MLP:
         shapes = [s for i, o in pairwise(self.sizes) for s in ((i, o), (o,))]
         self._flat = _aligned_zeros(sum(int(np.prod(s)) for s in shapes), DTYPES[self.dtype])
         self.parameters = views(self._flat, shapes)
+        self._native = cuda.extension() if self.device == "cuda" else _cpu
         alphas = [ACTIVATIONS[name][2] or 0.0 for name in self.activations]
         self._layers = list(self.sizes), list(self.activations), alphas
         self._busy = _cpu.Busy()
@@ -98,6 +105,11 @@ class MLP:
         return self._dtype
 
     @property
+    def device(self) -> str:
+        """Where the model computes."""
+        return self._device
+
+    @property
     def spec(self) -> tuple[Any, ...]:
         """The network as plain data for the extension."""
         return *self._layers, self.input_scale, self.input_shift, self.precision
@@ -114,7 +126,8 @@ class MLP:
         ValueError, TypeError
             If the shape does not fit or the numbers are not real.
         """
-        return _cpu.predict(self._flat, self.spec, self.features(x))
+        outputs: Floats = self._native.predict(self._flat, self.spec, self.features(x))
+        return outputs
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
         """The class of each row: int64 [rows]; the first of equal ones."""
@@ -139,7 +152,7 @@ class MLP:
         {"loss": float, "accuracy": float}
         """
         x, y = self.examples(x, y)
-        loss, weight, correct, rows = _cpu.evaluate(self._flat, self.spec, x, y)
+        loss, weight, correct, rows = self._native.evaluate(self._flat, self.spec, x, y)
         return {"loss": loss / weight, "accuracy": correct / rows}
 
     def loss_and_gradients(self, x: ArrayLike, y: ArrayLike) -> tuple[float, list[Floats]]:
@@ -153,8 +166,8 @@ class MLP:
         """
         x, y = self.examples(x, y)
         gradient = np.empty_like(self._flat)
-        workspace = np.empty(_cpu.workspace_size(self._flat, self.spec, len(x)), self._flat.dtype)
-        loss, weight, *_ = _cpu.gradients(self._flat, self.spec, gradient, x, y, workspace)
+        workspace = self._native.workspace(self._flat, self.spec, len(x), x, y, None, None)
+        loss, weight, *_ = self._native.gradients(self._flat, self.spec, gradient, x, y, workspace)
         return loss / weight, views(gradient, [p.shape for p in self.parameters])
 
     def features(self, x: ArrayLike, function: str = "MLP") -> NDArray[Any]:
@@ -274,7 +287,7 @@ class MLP:
         return f"MLP({list(self.sizes)}, activation={list(self.activations)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = ("_busy", "_layers", "parameters")
+        hidden = ("_busy", "_layers", "_native", "parameters")
         return {name: value for name, value in self.__dict__.items() if name not in hidden}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

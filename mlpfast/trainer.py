@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlpfast import _cpu
 from mlpfast.arguments import flag, integer, numbers, unfit
 from mlpfast.errors import DivergenceError
 from mlpfast.model import MLP, Floats
@@ -164,8 +163,8 @@ class _Epoch:
         self.shuffle, self.seed = shuffle, seed % 2**64
         self.examples = (x, y, *weights)
         self.end = len(x) // batch_size * batch_size if drop_last else len(x)
-        self.workspace = np.empty(_cpu.workspace_size(model._flat, model.spec, batch_size), model._flat.dtype)
-        stored = not trainer.fused or _cpu.needs_gradient(batch_size)
+        self.workspace = model._native.workspace(model._flat, model.spec, batch_size, *self.examples)
+        stored = not trainer.fused or model._native.needs_gradient(batch_size)
         self.gradient = np.empty_like(model._flat) if stored else None
         course = (len(x), batch_size, drop_last, shuffle, self.seed)
         if trainer._course != course:  # what was left of an interrupted epoch is of another order
@@ -181,7 +180,7 @@ class _Epoch:
         how = (self.batch_size, self.drop_last, trainer.fused, SECONDS_PER_CALL)
         progress = trainer._progress
         while trainer.position < self.end:
-            finite = _cpu.train(
+            finite = model._native.train(
                 model._flat,
                 model.spec,
                 self.gradient,

@@ -33,7 +33,7 @@ ONLY = {
 LEAVES = {"arguments", "errors", "idx", "checkpoint", "datasets", "plots", "kernels.reference"}
 FLOORS = {
     **dict.fromkeys(["_cpu", "_cuda"], 0),
-    **dict.fromkeys(["kernels", "config"], 1),
+    **dict.fromkeys(["kernels", "config", "cuda"], 1),
     **dict.fromkeys(["model", "optim", "init"], 2),
     **dict.fromkeys(["trainer", "callbacks"], 3),
     **dict.fromkeys(["sklearn", "interop"], 4),
@@ -43,7 +43,7 @@ REQUIRED = {"numpy", "safetensors"}  # other packages are imported by the functi
 FORBIDDEN_NAMES = {"util", "utils", "common", "misc", "helper", "helpers", "manager"}
 FORBIDDEN_FLAGS = r"-ffast-math|-Ofast|-funsafe-math|-march=native|-mtune=native|FetchContent|file\(DOWNLOAD"
 GUARDS = {"#if defined(__CUDACC__)", "#if defined(__x86_64__)", "#else", "#endif"}
-PUBLIC = """MLP Trainer History SGD datasets kernels set_num_threads get_num_threads threads show_config
+PUBLIC = """MLP Trainer History SGD cuda datasets kernels set_num_threads get_num_threads threads show_config
 MlpfastError DivergenceError CheckpointError DataError DeviceError""".split()  # noqa: SIM905
 
 
@@ -232,7 +232,7 @@ def test_every_kind_of_file_is_looked_at():
 def test_public_names():
     public = {name: value for name, value in vars(mlpfast).items() if not name.startswith("_")}
     own = {name for name, value in public.items() if getattr(value, "__module__", "").startswith("mlpfast.")}
-    assert own | {"datasets", "kernels"} == set(PUBLIC)
+    assert own | {"cuda", "datasets", "kernels"} == set(PUBLIC)
 
 
 def test_the_stub_names_what_the_extension_has():

@@ -153,6 +153,12 @@ def test_info(run):
     )
 
 
+def test_a_device_that_cannot(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlpfast._cuda", None)
+    status, _, errors = run("train xor --device cuda")
+    assert status == 4 and "device 'cuda' cannot be used" in errors
+
+
 @pytest.mark.parametrize("command", ["--help", "train --help", "predict --help", "--version"])
 def test_help(run, command):
     code, lines, errors = run(command)
@@ -284,6 +290,7 @@ def test_a_reader_who_leaves(environment):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # of the scalar kernels
 def test_the_chapter(run, data_dir):
     """The settings of Zhang et al., Dive into Deep Learning; PyTorch's train loss is 0.381 to 0.387."""
     code, lines, _ = run(

@@ -107,10 +107,12 @@ def test_softmax_regression(digits, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # of the scalar kernels
 def test_fashion_mnist_recipe(data_dir):
     assert example("fashion_mnist").main() >= 0.88
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_mnist_sigmoid_recipe(data_dir):
     assert example("mnist_sigmoid").main(epochs=20) >= 0.97  # of 30

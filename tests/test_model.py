@@ -73,6 +73,8 @@ def test_nan_is_not_hidden():
     model = model_of(3, 4, 2)
     assert np.isnan(model.forward(np.full((1, 3), np.nan))).all()
     assert np.isnan(model.evaluate(np.full((1, 3), np.nan), [0])["loss"])
+    loss, gradients = model.loss_and_gradients(np.full((1, 3), np.nan), [0])
+    assert np.isnan(loss) and np.isnan(gradients[-1]).all()
 
 
 def test_predictions_from_several_python_threads(rng, threads):

@@ -7,39 +7,13 @@
 
 #include "bindings/checks.h"
 #include "bindings/register.h"
-#include "bindings/scalars.h"
+#include "bindings/spec.h"
 #include "cpu/run.h"
 
 namespace mlpfast::bindings {
 namespace {
 
 using network::Spec;
-
-/// (sizes, activation names, alphas, input_scale, input_shift, precision)
-Spec spec_from(const py::tuple& plain) {
-  Spec spec{plain[0].cast<std::vector<int64_t>>(),
-            {},
-            plain[2].cast<std::vector<double>>(),
-            real_argument<double>(plain[3], "MLP", "input_scale"),
-            real_argument<double>(plain[4], "MLP", "input_shift"),
-            precision_argument(plain[5], "MLP")};
-  for (const py::handle name : plain[1]) spec.activations.push_back(activation_argument(name, "MLP"));
-  if (spec.sizes.size() < 2 || spec.activations.size() + 2 != spec.sizes.size() ||
-      spec.alphas.size() != spec.activations.size() || *std::min_element(spec.sizes.begin(), spec.sizes.end()) < 1)
-    throw value_error("network",
-                      "a spec needs two positive sizes, and an activation and an alpha for each hidden layer");
-  return spec;
-}
-
-template <class T>
-T* flat_array(py::handle value, int64_t size, const char* name) {
-  if (value.is_none()) return nullptr;
-  py::array array = in_place<T>(value, "network", name);
-  if (array.size() < size)
-    throw value_error("network", std::string(name) + " has " + std::to_string(array.size()) + " numbers, needs " +
-                                     std::to_string(size));
-  return pointer<T>(array);
-}
 
 /// Examples as C++ sees them; `keep` holds what had to be copied.
 template <class T>
@@ -128,19 +102,9 @@ bool train(py::handle parameters, const py::tuple& plain_spec, py::handle gradie
   if (!job.parameter_gradient && (run.mode == network::UpdateMode::store || run.batch > cpu::max_block_k))
     throw value_error("network", "this batch needs an array for the gradient");
 
-  const auto name = rule[0].cast<std::string>();
-  const auto slots = rule[1].cast<std::vector<py::object>>();
-  const auto [lr, momentum, nesterov, weight_decay] =
-      rule[2].cast<std::tuple<py::object, py::object, py::object, py::object>>();
-  cpu::Optimization<T> optimization{};
-  const auto* info = std::find_if(std::begin(ops::optimizers), std::end(ops::optimizers),
-                                  [&](const ops::OptimizerInfo& row) { return name == row.name; });
-  if (info == std::end(ops::optimizers) || static_cast<std::size_t>(info->slots) != slots.size())
-    throw value_error("network", "no optimizer '" + name + "' with " + std::to_string(slots.size()) + " slots");
-  optimization.optimizer = static_cast<ops::Optimizer>(info - std::begin(ops::optimizers));
-  for (std::size_t s = 0; s < slots.size(); ++s)
-    optimization.slots[s] = flat_array<T>(slots[s], spec.parameters(), "slot");
-  optimization.scalars = sgd_scalars<T>(lr, momentum, nesterov, weight_decay, "SGD");
+  const Rule<T> how_to = rule_from<T>(rule, spec.parameters());
+  cpu::Optimization<T> optimization{how_to.optimizer, how_to.scalars, {}};
+  std::copy(std::begin(how_to.slots), std::end(how_to.slots), optimization.slots);
   job.optimization = &optimization;
   if (run.first > 0)  // one chain of sums an epoch, wherever the clock cuts it
     job.metrics = {progress[2], progress[3], static_cast<int64_t>(progress[4]), static_cast<int64_t>(progress[5])};
@@ -200,10 +164,11 @@ py::tuple evaluate(py::handle parameters, const py::tuple& plain_spec, const py:
   return metrics_tuple(metrics);
 }
 
-/// Numbers of the parameters' dtype that train and gradients need.
+/// What train and gradients need besides: for the CPU memory, for a GPU the examples too.
 template <class T>
-int64_t workspace_size(py::handle, const py::tuple& plain_spec, int64_t batch) {
-  return cpu::Workspace<T>::size(spec_from(plain_spec), batch, cpu::Purpose::training);
+py::array workspace(py::handle, const py::tuple& plain_spec, int64_t batch, py::handle, py::handle, py::handle,
+                    py::handle) {
+  return new_array<T>({cpu::Workspace<T>::size(spec_from(plain_spec), batch, cpu::Purpose::training)}, "network");
 }
 
 /// Row numbers in the order of an epoch.
@@ -226,7 +191,7 @@ void register_network(py::module_& m) {
     const auto checked = label_input(y, rows, classes, py::none(), function.c_str(), "y");
     return py::array_t<std::int32_t>(rows, checked.data());
   });
-  m.def("workspace_size", by_first_array(workspace_size<float>, workspace_size<double>));
+  m.def("workspace", by_first_array(workspace<float>, workspace<double>));
   m.def("needs_gradient", [](int64_t batch) { return batch > cpu::max_block_k; });
 }
 

@@ -287,15 +287,18 @@ void Backend<T>::backward_input(int l) {
 template <class T>
 bool Backend<T>::loss_is_finite() {
   const bool finite = std::find(job_.finite.begin(), job_.finite.end(), 0) == job_.finite.end();
-  if (finite && team_.rank() == 0) {
-    for (int64_t i = 0; i < batch_.rows; ++i) {
-      job_.metrics.loss += static_cast<double>(work_.loss[i]);
-      job_.metrics.correct += work_.correct[i];
-    }
-    job_.metrics.weight += weight_;
-    job_.metrics.rows += batch_.rows;
-  }
+  if (finite && team_.rank() == 0) count();
   return finite;
+}
+
+template <class T>
+void Backend<T>::count() {
+  for (int64_t i = 0; i < batch_.rows; ++i) {
+    job_.metrics.loss += static_cast<double>(work_.loss[i]);
+    job_.metrics.correct += work_.correct[i];
+  }
+  job_.metrics.weight += weight_;
+  job_.metrics.rows += batch_.rows;
 }
 
 template <class T>

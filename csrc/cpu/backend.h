@@ -71,6 +71,8 @@ class Backend {
   void loss();
   void backward_input(int l);
   bool loss_is_finite();
+  /// Adds the batch to the metrics.
+  void count();
   void split_gradients();
   void backward_weights(int l, network::UpdateMode mode);
   void update();

@@ -12,6 +12,9 @@ namespace mlpfast::network {
 enum class Precision { ieee, highest, high, medium };
 inline constexpr const char* precisions[] = {"ieee", "highest", "high", "medium"};
 
+/// Whether gradients are applied tile by tile as they are computed, or stored first. Both give the same bits.
+enum class UpdateMode { fused, store };
+
 struct Spec {
   std::vector<std::int64_t> sizes;
   std::vector<ops::Activation> activations;  // of the hidden layers; the last layer's outputs go to the loss

@@ -3,11 +3,9 @@
 // threads share columns instead and layer_sync() is a barrier. Where a product takes its operands in another form,
 // split_weights() and split_gradients() make it, and meet.
 #pragma once
+#include "network/spec.h"
 
 namespace mlpfast::network {
-
-/// Whether gradients are applied tile by tile as they are computed, or stored first. Both give the same bits.
-enum class UpdateMode { fused, store };
 
 /// Takes a batch through all layers, slab by slab; finish() follows each.
 template <class B, class Finish>

@@ -11,6 +11,8 @@
 
 #if defined(__CUDACC__)
 #define MLPFAST_INLINE __host__ __device__ __forceinline__
+#define MLPFAST_UNROLL _Pragma("unroll")
 #else
 #define MLPFAST_INLINE inline __attribute__((always_inline))
+#define MLPFAST_UNROLL _Pragma("GCC unroll 32")
 #endif

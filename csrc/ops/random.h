@@ -43,7 +43,7 @@ class Shuffle {
     }
   }
 
-  std::int64_t operator()(std::int64_t position) const {
+  MLPFAST_INLINE std::int64_t operator()(std::int64_t position) const {
     auto x = static_cast<std::uint64_t>(position);
     do x = permute(x);
     while (x >= n_);
@@ -53,12 +53,12 @@ class Shuffle {
  private:
   static constexpr int rounds = 8;
 
-  static std::uint64_t mix(std::uint64_t half, std::uint32_t key) {
+  static MLPFAST_INLINE std::uint64_t mix(std::uint64_t half, std::uint32_t key) {
     const std::uint64_t product = (half ^ key) * 0xD2511F53U;
     return product ^ (product >> 32);
   }
 
-  std::uint64_t permute(std::uint64_t x) const {
+  MLPFAST_INLINE std::uint64_t permute(std::uint64_t x) const {
     std::uint64_t low = x & low_mask_, high = x >> low_bits_;
     for (int i = 0; i < rounds; i += 2) {
       high ^= mix(low, keys_[i]) & high_mask_;

@@ -10,8 +10,6 @@ namespace {
 using namespace mlpfast;
 using namespace mlpfast::cpu;
 
-#define MLPFAST_UNROLL _Pragma("GCC unroll 16")
-
 /// Rows of a in groups of three, so that base, base + ld and base + 2 ld are one addressing mode each.
 template <class T, int MR>
 struct RowPointers {

@@ -8,8 +8,6 @@ namespace {
 
 using namespace mlpfast::cpu;
 
-#define MLPFAST_UNROLL _Pragma("GCC unroll 32")
-
 using Floats = float __attribute__((vector_size(64)));
 using Words = std::uint32_t __attribute__((vector_size(64)));
 constexpr int tile_rows = 16, row_halves = 32, tile_halves = tile_rows * row_halves;  // halves: 16-bit numbers

@@ -1,0 +1,176 @@
+// mlpfast._cuda: the training step, evaluation and prediction on an NVIDIA GPU. Private; mlpfast.model and
+// mlpfast.trainer call it as they call _cpu, whose functions of the same names it has.
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "bindings/spec.h"
+#include "cuda/error.h"
+#include "cuda/run.h"
+
+namespace mlpfast::bindings {
+namespace {
+
+using cuda::Session;
+using network::Spec;
+
+/// Examples as a session takes them: bytes or float32 without gaps; `keep` holds what had to be copied.
+struct HostInput {
+  py::array keep[4];
+  cuda::HostExamples examples{};
+
+  HostInput(const Spec& spec, const py::array& x, py::handle labels, py::handle sample_weight,
+            py::handle class_weight) {
+    if (x.ndim() != 2 || x.shape(1) != spec.sizes.front())
+      throw value_error("network", "x has shape " + shape_text(shape_of(x)) + ", expected rows of " +
+                                       std::to_string(spec.sizes.front()) + " features");
+    constexpr int flags = py::array::c_style | py::array::forcecast;
+    examples.bytes = x.itemsize() == 1 && x.dtype().kind() != 'i';
+    if (examples.bytes) {
+      keep[0] = py::array_t<std::uint8_t, flags>(x);
+    } else {
+      keep[0] = py::array_t<float, flags>(x);
+    }
+    examples.features = keep[0].data();
+    examples.rows = x.shape(0);
+    examples.labels = column<std::int32_t>(1, labels, examples.rows, "y");  // from labels(), which checked the range
+    examples.sample_weight = column<float>(2, sample_weight, examples.rows, "sample_weight");
+    examples.class_weight = column<float>(3, class_weight, spec.sizes.back(), "class_weight");
+  }
+
+ private:
+  template <class T>
+  const T* column(int i, py::handle value, int64_t size, const char* name) {
+    if (value.is_none()) return nullptr;
+    keep[i] = py::array_t<T, py::array::c_style>(py::reinterpret_borrow<py::object>(value));
+    require_shape(keep[i], {size}, "network", name, "");
+    return static_cast<const T*>(keep[i].data());
+  }
+};
+
+std::unique_ptr<Session> session(const Spec& spec, const HostInput& input, int64_t batch, bool training) {
+  std::unique_ptr<Session> made;
+  without_gil([&] { made = std::make_unique<Session>(spec, input.examples, batch, training); });
+  return made;
+}
+
+std::unique_ptr<Session> workspace(py::handle, const py::tuple& plain_spec, int64_t batch, const py::array& x,
+                                   py::handle labels, py::handle sample_weight, py::handle class_weight) {
+  const Spec spec = spec_from(plain_spec);
+  if (batch < 1) throw value_error("network", "batch must be positive");
+  return session(spec, HostInput(spec, x, labels, sample_weight, class_weight), batch, true);
+}
+
+/// As _cpu.train, whose arguments see; the examples are those of the workspace.
+bool train(py::handle parameters, const py::tuple& plain_spec, py::handle, const py::tuple& rule, const py::array& x,
+           py::handle, py::handle, py::handle, py::handle order, Session& workspace, py::handle progress_value,
+           const py::tuple& how) {
+  const int64_t count = spec_from(plain_spec).parameters();
+  py::array progress_array = in_place<double>(progress_value, "network", "progress");
+  require_shape(progress_array, {6}, "network", "progress", "of a trainer");
+  double* progress = pointer<double>(progress_array);
+  const Rule<float> how_to = rule_from<float>(rule, count);
+  cuda::TrainingRun run{};
+  run.first = static_cast<int64_t>(progress[1]);
+  run.batch = how[0].cast<int64_t>();
+  run.drop_last = how[1].cast<bool>();
+  run.mode = how[2].cast<bool>() ? network::UpdateMode::fused : network::UpdateMode::store;
+  run.seconds = how[3].cast<double>();
+  run.optimizer = how_to.optimizer;
+  run.scalars = how_to.scalars;
+  std::copy(std::begin(how_to.slots), std::end(how_to.slots), run.slots);
+  run.parameters = flat_array<float>(parameters, count, "parameters");
+  std::optional<ops::Shuffle> shuffle;
+  if (!order.is_none()) {
+    const auto [seed, epoch] = order.cast<std::pair<std::uint64_t, std::uint64_t>>();
+    run.shuffle = &shuffle.emplace(x.shape(0), seed, epoch);
+  }
+  if (run.first > 0)
+    run.metrics = {progress[2], progress[3], static_cast<int64_t>(progress[4]), static_cast<int64_t>(progress[5])};
+  cuda::TrainingResult result{};
+  without_gil([&] { result = workspace.train(run); });
+  const cuda::Metrics& sums = result.metrics;
+  const double values[] = {static_cast<double>(result.next), sums.loss, sums.weight, static_cast<double>(sums.correct),
+                           static_cast<double>(sums.rows)};
+  std::copy(std::begin(values), std::end(values), progress + 1);
+  return !result.diverged;
+}
+
+/// (loss sum, weight, correct, rows), summed in order as on a CPU.
+struct Losses {
+  std::vector<float> loss;
+  std::vector<std::uint8_t> correct;
+
+  explicit Losses(int64_t rows) : loss(static_cast<std::size_t>(rows)), correct(static_cast<std::size_t>(rows)) {}
+  py::tuple metrics() const {
+    double sum = 0;
+    int64_t right = 0;
+    for (const float l : loss) sum += static_cast<double>(l);
+    for (const std::uint8_t c : correct) right += c;
+    return py::make_tuple(sum, static_cast<double>(loss.size()), right, loss.size());
+  }
+};
+
+py::tuple gradients(py::handle parameters, const py::tuple& plain_spec, py::handle gradient, const py::array& x,
+                    py::handle labels, py::handle) {
+  const Spec spec = spec_from(plain_spec);
+  const HostInput input(spec, x, labels, py::none(), py::none());
+  const float* weights = flat_array<float>(parameters, spec.parameters(), "parameters");
+  float* out = flat_array<float>(gradient, spec.parameters(), "gradient");
+  if (!out || input.examples.rows < 1) throw value_error("network", "gradients need a row and an array for them");
+  Losses losses(input.examples.rows);
+  const auto made = session(spec, input, input.examples.rows, true);
+  without_gil([&] { made->gradients(weights, out, losses.loss.data(), losses.correct.data()); });
+  return losses.metrics();
+}
+
+py::array predict(py::handle parameters, const py::tuple& plain_spec, const py::array& x) {
+  const Spec spec = spec_from(plain_spec);
+  const HostInput input(spec, x, py::none(), py::none(), py::none());
+  const int64_t rows = input.examples.rows;
+  const float* weights = flat_array<float>(parameters, spec.parameters(), "parameters");
+  py::array outputs = new_array<float>({rows, spec.sizes.back()}, "MLP");
+  float* out = pointer<float>(outputs);
+  if (rows == 0) return outputs;
+  const auto made = session(spec, input, std::min(rows, cuda::chunk_rows(spec)), false);
+  without_gil([&] { made->predict(weights, out); });
+  return outputs;
+}
+
+py::tuple evaluate(py::handle parameters, const py::tuple& plain_spec, const py::array& x, py::handle labels) {
+  const Spec spec = spec_from(plain_spec);
+  const HostInput input(spec, x, labels, py::none(), py::none());
+  const int64_t rows = input.examples.rows;
+  const float* weights = flat_array<float>(parameters, spec.parameters(), "parameters");
+  Losses losses(rows);
+  if (rows == 0) return losses.metrics();
+  const auto made = session(spec, input, std::min(rows, cuda::chunk_rows(spec)), false);
+  without_gil([&] { made->evaluate(weights, losses.loss.data(), losses.correct.data()); });
+  return losses.metrics();
+}
+
+void translate(std::exception_ptr thrown) {
+  try {
+    if (thrown) std::rethrow_exception(thrown);
+  } catch (const cuda::Error& error) {
+    PyErr_SetString(py::module_::import("mlpfast.errors").attr("DeviceError").ptr(), error.what());
+  }
+}
+
+}  // namespace
+}  // namespace mlpfast::bindings
+
+PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
+  using namespace mlpfast::bindings;
+  py::register_local_exception_translator(translate);
+  py::class_<mlpfast::cuda::Session>(m, "Session", py::module_local());
+  m.def("why_unavailable", mlpfast::cuda::why_unavailable);
+  m.def("synchronize", mlpfast::cuda::synchronize);
+  m.def("workspace", workspace);
+  m.def("train", train);
+  m.def("gradients", gradients);
+  m.def("predict", predict);
+  m.def("evaluate", evaluate);
+  m.def("needs_gradient", [](int64_t) { return false; });
+}

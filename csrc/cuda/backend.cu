@@ -1,0 +1,114 @@
+#include "cuda/backend.h"
+
+#include "cuda/softmax_xent.h"
+
+namespace mlpfast::cuda {
+namespace {
+
+Matrix<const float> constant(Matrix<float> m) { return {m.data, m.ld}; }
+
+}  // namespace
+
+void Backend::load(int) {
+  const bool training = job_.rule != nullptr;
+  gather({.from = job_.examples,
+          .control = training ? job_.control : nullptr,
+          .first = batch_.first,
+          .shuffled = job_.shuffle != nullptr,
+          .shuffle = job_.shuffle ? *job_.shuffle : ops::Shuffle(1, 0, 0),
+          .shift = static_cast<float>(spec_.input_shift),
+          .x = arrays_.activation[0],
+          .label = arrays_.label,
+          .row_weight = arrays_.row_weight},
+         batch_.rows, job_.stream);
+  if (weighted() && job_.examples.labels)
+    weigh_batch(arrays_.label, job_.examples.class_weight, job_.examples.sample_weight ? arrays_.row_weight : nullptr,
+                batch_.rows, job_.control, job_.stream);
+}
+
+void Backend::forward(int l) {
+  const auto in = static_cast<std::size_t>(l), out = in + 1;
+  gemm({.m = batch_.rows,
+        .n = spec_.outputs(l),
+        .k = spec_.inputs(l),
+        .a = constant(arrays_.activation[in]),
+        .b = weights(l),
+        .finish = Finish::forward,
+        .y = arrays_.activation[out],
+        .saved = spec_.saves_input(l) ? arrays_.saved[out] : Matrix<float>{},
+        .bias = job_.parameters + spec_.bias_at(l),
+        .scale = l == 0 ? static_cast<float>(spec_.input_scale) : 1.0F,
+        .alpha = static_cast<float>(spec_.alpha(l)),
+        .activation = spec_.activation(l)},
+       Layout::nn, job_.stream);
+}
+
+void Backend::loss() {
+  cross_entropy({.rows = batch_.rows,
+                 .cols = spec_.sizes.back(),
+                 .logits = constant(arrays_.activation.back()),
+                 .labels = arrays_.label,
+                 .class_weight = job_.examples.class_weight,
+                 .row_weight = job_.examples.sample_weight ? arrays_.row_weight : nullptr,
+                 .weighted = weighted(),
+                 .d_logits = job_.rule || job_.parameter_gradient ? arrays_.gradient.back() : Matrix<float>{},
+                 .loss = arrays_.loss,
+                 .correct = arrays_.correct,
+                 .control = job_.control},
+                job_.stream);
+}
+
+void Backend::backward_input(int l) {
+  const auto below = static_cast<std::size_t>(l);
+  gemm({.m = batch_.rows,
+        .n = spec_.inputs(l),
+        .k = spec_.outputs(l),
+        .a = constant(arrays_.gradient[below + 1]),
+        .b = weights(l),
+        .finish = Finish::backward_input,
+        .y = arrays_.gradient[below],
+        .saved = arrays_.saved[below],
+        .alpha = static_cast<float>(spec_.alpha(l - 1)),
+        .activation = spec_.activation(l - 1)},
+       Layout::nt, job_.stream);
+}
+
+/// Always true: kernels that come after a loss that was not finite do nothing.
+bool Backend::loss_is_finite() {
+  count_batch(arrays_.loss, arrays_.correct, batch_.rows, weighted(), job_.control, job_.stream);
+  return true;
+}
+
+Update Backend::update_at(int64_t offset) const {
+  Update rule = *job_.rule;
+  rule.w = job_.parameters + offset;
+  for (float*& slot : rule.slots) slot = slot ? slot + offset : nullptr;
+  return rule;
+}
+
+void Backend::backward_weights(int l, network::UpdateMode mode) {
+  const auto below = static_cast<std::size_t>(l);
+  const bool store = mode == network::UpdateMode::store;
+  const int64_t n = spec_.outputs(l);
+  const Matrix<const float> dy = constant(arrays_.gradient[below + 1]);
+  gemm({.m = spec_.inputs(l),
+        .n = n,
+        .k = batch_.rows,
+        .a = constant(arrays_.activation[below]),
+        .b = dy,
+        .finish = store ? Finish::store : Finish::update,
+        .y = {store ? job_.parameter_gradient + spec_.weights_at(l) : nullptr, n},
+        .scale = l == 0 ? static_cast<float>(spec_.input_scale) : 1.0F,
+        .update = store ? Update{} : update_at(spec_.weights_at(l))},
+       Layout::tn, job_.stream);
+  bias_gradient({.rows = batch_.rows,
+                 .cols = n,
+                 .dy = dy,
+                 .db = store ? job_.parameter_gradient + spec_.bias_at(l) : nullptr,
+                 .update = store ? Update{} : update_at(spec_.bias_at(l))},
+                job_.stream);
+}
+
+void Backend::update() { update_all(update_at(0), job_.parameter_gradient, spec_.parameters(), job_.stream); }
+
+}  // namespace mlpfast::cuda

@@ -1,0 +1,69 @@
+// The backend of network/step.h on a GPU: each call launches kernels into one stream, which orders them. Whether a loss
+// is finite is looked at on the device, where the kernels that follow then leave the weights alone.
+#pragma once
+#include <vector>
+
+#include "cuda/elementwise.h"
+#include "cuda/gemm.h"
+#include "network/spec.h"
+#include "network/step.h"
+
+namespace mlpfast::cuda {
+
+/// Arrays for one batch, on the device.
+struct Arrays {
+  std::vector<Matrix<float>> activation;  // [layers + 1]: inputs, outputs of each layer
+  std::vector<Matrix<float>> saved;       // [layers + 1]: what the backward pass of the layer before reads
+  std::vector<Matrix<float>> gradient;    // [layers + 1]: with respect to activation; the logits' takes their place
+  float* loss;
+  float* row_weight;
+  std::int32_t* label;
+  std::uint8_t* correct;
+};
+
+class Backend {
+ public:
+  struct Batch {
+    int64_t first, rows;
+  };
+  struct Job {
+    const network::Spec& spec;
+    Examples examples;
+    const ops::Shuffle* shuffle;
+    const Arrays& arrays;
+    float* parameters;
+    float* parameter_gradient;  // may be null where no step stores it
+    const Update* rule;         // of training; its w is not read
+    Control* control;
+    cudaStream_t stream;
+  };
+
+  explicit Backend(const Job& job) : job_(job), spec_(job.spec), arrays_(job.arrays) {}
+
+  int layers() const { return spec_.layers(); }
+  void split_weights(const Batch&) {}
+  void begin(const Batch& batch) { batch_ = batch; }
+  int slabs() const { return 1; }
+  void load(int slab);
+  void forward(int l);
+  void loss();
+  void backward_input(int l);
+  bool loss_is_finite();
+  void split_gradients() {}
+  void backward_weights(int l, network::UpdateMode mode);
+  void update();
+  void sync() {}
+  void layer_sync() {}
+
+ private:
+  bool weighted() const { return job_.examples.sample_weight || job_.examples.class_weight; }
+  Matrix<const float> weights(int l) const { return {job_.parameters + spec_.weights_at(l), spec_.outputs(l)}; }
+  Update update_at(int64_t offset) const;
+
+  const Job& job_;
+  const network::Spec& spec_;
+  const Arrays& arrays_;
+  Batch batch_{};
+};
+
+}  // namespace mlpfast::cuda

@@ -1,0 +1,89 @@
+#include "cuda/device.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <string>
+
+namespace mlpfast::cuda {
+namespace {
+
+std::atomic<pid_t> user{0};  // the process that uses the device: a forked child has no part in it
+
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+/// Exists in every build: whether the device can run it tells whether it can run the others.
+__global__ void probe() {}
+
+std::string why_no_kernel() {
+  cudaFuncAttributes attributes;
+  const cudaError_t status = cudaFuncGetAttributes(&attributes, probe);
+  if (status == cudaSuccess) return "";
+  cudaGetLastError();  // forget it
+  int device = 0, major = 0, minor = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  if (status != cudaErrorNoKernelImageForDevice) return std::string("the GPU fails: ") + cudaGetErrorString(status);
+  const std::string capability = std::to_string(major) + std::to_string(minor);
+  return "mlpfast was built without kernels for this GPU, of compute capability " + std::to_string(major) + "." +
+         std::to_string(minor) + "; reinstall it with MLPFAST_CUDA_ARCHS=" + capability + " in the environment";
+}
+
+}  // namespace
+
+void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();
+  throw Error(std::string(what) + " failed on the GPU: " + cudaGetErrorString(status));
+}
+
+std::string why_unavailable() {
+  const pid_t pid = getpid(), before = user.load();
+  if (before != 0 && before != pid)
+    return "a forked process cannot use the GPU that its parent used; start processes by multiprocessing's 'spawn'";
+  int devices = 0, driver = 0;
+  const cudaError_t status = cudaGetDeviceCount(&devices);
+  if (status == cudaSuccess && devices > 0) return why_no_kernel();
+  cudaGetLastError();
+  if (status == cudaErrorNoDevice || (status == cudaSuccess && devices == 0))
+    return "no NVIDIA GPU is visible; is CUDA_VISIBLE_DEVICES set?";
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
+    return "no NVIDIA driver is installed; install one, or use device='cpu'";
+  if (status == cudaErrorInsufficientDriver)
+    return "the NVIDIA driver supports CUDA " + version_text(driver) + ", mlpfast was built with " +
+           version_text(CUDART_VERSION) + "; update the driver";
+  return std::string("CUDA does not start: ") + cudaGetErrorString(status);
+}
+
+void require_device() {
+  const std::string reason = why_unavailable();
+  if (!reason.empty()) throw Error(reason);
+  user = getpid();
+}
+
+void synchronize() {
+  require_device();
+  check(cudaDeviceSynchronize(), "the last call");
+}
+
+void* allocate(int64_t bytes) {
+  if (bytes == 0) return nullptr;
+  void* memory = nullptr;
+  if (cudaMalloc(&memory, static_cast<std::size_t>(bytes)) == cudaSuccess) return memory;
+  cudaGetLastError();
+  std::size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "allocating memory");
+  throw Error("the GPU has no " + std::to_string(bytes) + " bytes of memory left: " + std::to_string(free) + " of " +
+              std::to_string(total) + " are free; use a smaller batch, or less data at a time");
+}
+
+void release(void* memory) { cudaFree(memory); }
+
+Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"); }
+Stream::~Stream() { cudaStreamDestroy(stream_); }
+void Stream::synchronize() const { check(cudaStreamSynchronize(stream_), "the last call"); }
+
+}  // namespace mlpfast::cuda

@@ -1,0 +1,64 @@
+// The GPU's memory and streams. Nothing here runs before it is asked for: importing the extension calls no CUDA
+// function, and works without a driver.
+#pragma once
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <utility>
+
+#include "cuda/error.h"
+
+namespace mlpfast::cuda {
+
+using std::int64_t;
+
+/// Throws Error unless the status is success.
+void check(cudaError_t status, const char* what);
+
+/// Memory of the device, null for no bytes; Error says how much was wanted and how much is free.
+void* allocate(int64_t bytes);
+void release(void* memory);
+
+/// Uninitialised memory of the device, of so many T.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t size = 0) : size_(size), data_(static_cast<T*>(allocate(size * int64_t(sizeof(T))))) {}
+  Buffer(Buffer&& other) noexcept : size_(other.size_), data_(other.data_) { other.data_ = nullptr; }
+  Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(size_, other.size_);
+    std::swap(data_, other.data_);
+    return *this;
+  }
+  ~Buffer() { release(data_); }
+
+  T* data() const { return data_; }
+  int64_t size() const { return size_; }
+  void upload(const T* from, cudaStream_t stream) const { copy(data_, from, cudaMemcpyHostToDevice, stream); }
+  void download(T* to, cudaStream_t stream) const { copy(to, data_, cudaMemcpyDeviceToHost, stream); }
+
+ private:
+  void copy(void* to, const void* from, cudaMemcpyKind kind, cudaStream_t stream) const {
+    const auto bytes = static_cast<std::size_t>(size_) * sizeof(T);
+    if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, kind, stream), "copying");
+  }
+
+  int64_t size_;
+  T* data_;
+};
+
+/// A stream of its own, which waits for no other.
+class Stream {
+ public:
+  Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  ~Stream();
+  operator cudaStream_t() const { return stream_; }
+  void synchronize() const;
+
+ private:
+  cudaStream_t stream_;
+};
+
+}  // namespace mlpfast::cuda

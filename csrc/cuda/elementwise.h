@@ -1,0 +1,53 @@
+// Everything of a step that is no product and no loss: gathering rows, column sums, updates of whole arrays, and the
+// batch's metrics. Sums run in an order that depends on shapes alone.
+#pragma once
+#include "cuda/gemm.h"
+#include "ops/random.h"
+
+namespace mlpfast::cuda {
+
+/// Examples that lie on the device; the null ones are not given.
+struct Examples {
+  const void* features;  // [all rows][cols], bytes or float32
+  bool bytes;
+  int64_t cols;
+  const std::int32_t* labels;
+  const float* sample_weight;
+  const float* class_weight;
+};
+
+/// Rows of a batch on their way to x: row i is number first + i (of the control where that is given) of the order.
+struct GatherArgs {
+  Examples from;
+  const Control* control;
+  int64_t first;
+  bool shuffled;
+  ops::Shuffle shuffle;
+  float shift;
+  Matrix<float> x;
+  std::int32_t* label;
+  float* row_weight;
+};
+void gather(const GatherArgs& args, int64_t rows, cudaStream_t stream);
+
+/// batch_weight of the control: the sum of class weight times row weight.
+void weigh_batch(const std::int32_t* label, const float* class_weight, const float* row_weight, int64_t rows,
+                 Control* control, cudaStream_t stream);
+
+/// Adds the batch's metrics to the control, and moves it to the next batch; nothing after a loss that was not finite.
+void count_batch(const float* loss, const std::uint8_t* correct, int64_t rows, bool weighted, Control* control,
+                 cudaStream_t stream);
+
+/// db = the sums of dy's columns, rows in order within blocks of 128 and then block by block; or the bias's update.
+struct BiasArgs {
+  int64_t rows, cols;
+  Matrix<const float> dy;
+  float* db;      // null: update
+  Update update;  // its w is the bias
+};
+void bias_gradient(const BiasArgs& args, cudaStream_t stream);
+
+/// One step of so many parameters.
+void update_all(const Update& rule, const float* gradient, int64_t size, cudaStream_t stream);
+
+}  // namespace mlpfast::cuda

@@ -1,0 +1,22 @@
+// Whether a GPU can be used, and what is thrown where it cannot.
+#pragma once
+#include <stdexcept>
+#include <string>
+
+namespace mlpfast::cuda {
+
+/// The device cannot do what was asked; DeviceError in Python.
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// Why no GPU can be used, and what to do; empty where one can.
+std::string why_unavailable();
+
+/// Throws Error where no GPU can be used, or where this process was forked from one that used it.
+void require_device();
+
+/// Waits until the GPU has done everything asked of it.
+void synchronize();
+
+}  // namespace mlpfast::cuda

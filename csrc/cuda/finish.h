@@ -1,0 +1,54 @@
+// What becomes of a number: activations, their derivatives and updates, on the device. A switch over the lists of ops/,
+// alike for all threads of a warp.
+#pragma once
+#include "cuda/gemm.h"
+#include "cuda/number.h"
+
+namespace mlpfast::cuda {
+
+__device__ __forceinline__ float activate(ops::Activation activation, float x, float alpha) {
+  switch (activation) {
+#define MLPFAST_ROW(name, functor) \
+  case ops::Activation::name:      \
+    return ops::functor::forward(Number{x}, Number{alpha}).v;
+    MLPFAST_ACTIVATIONS(MLPFAST_ROW)
+#undef MLPFAST_ROW
+  }
+  return x;
+}
+
+__device__ __forceinline__ float activate_backward(ops::Activation activation, float saved, float dy, float alpha) {
+  switch (activation) {
+#define MLPFAST_ROW(name, functor) \
+  case ops::Activation::name:      \
+    return ops::functor::backward(Number{saved}, Number{dy}, Number{alpha}).v;
+    MLPFAST_ACTIVATIONS(MLPFAST_ROW)
+#undef MLPFAST_ROW
+  }
+  return dy;
+}
+
+template <class F>
+__device__ __forceinline__ void step(const Update& u, int64_t at, float dw) {
+  Number w{u.w[at]}, slot[ops::max_slots];
+  MLPFAST_UNROLL
+  for (int s = 0; s < F::slots; ++s) slot[s] = {u.slots[s][at]};
+  F::step(w, Number{dw}, slot, u.scalars);
+  u.w[at] = w.v;
+  MLPFAST_UNROLL
+  for (int s = 0; s < F::slots; ++s) u.slots[s][at] = slot[s].v;
+}
+
+/// One step on parameter `at`; none after a loss that was not finite.
+__device__ __forceinline__ void update(const Update& u, int64_t at, float dw) {
+  if (u.control->diverged) return;
+  switch (u.optimizer) {
+#define MLPFAST_ROW(name, functor) \
+  case ops::Optimizer::name:       \
+    return step<ops::functor>(u, at, dw);
+    MLPFAST_OPTIMIZERS(MLPFAST_ROW)
+#undef MLPFAST_ROW
+  }
+}
+
+}  // namespace mlpfast::cuda

@@ -1,0 +1,182 @@
+#include "cuda/gemm.h"
+
+#include "cuda/finish.h"
+#include "cuda/launch.h"
+
+namespace mlpfast::cuda {
+namespace {
+
+/// A block computes rows x cols sums, each thread tm x tn of them, in groups of four (or all) that lie rows / groups
+/// apart; depth numbers of k at a time go through shared memory, the next ones on their way in registers.
+template <int Rows, int Cols, int Depth, int Tm, int Tn>
+struct Shape {
+  static constexpr int rows = Rows, cols = Cols, depth = Depth, tm = Tm, tn = Tn;
+  static constexpr int threads = rows / tm * (cols / tn);
+  static constexpr int row_group = tm < 4 ? tm : 4, col_group = tn < 4 ? tn : 4;
+  static constexpr int passes = tm / row_group;  // of the epilogue
+  static constexpr int row_pitch = rows + 4, col_pitch = cols + 4;
+};
+using Large = Shape<128, 128, 16, 8, 8>;
+using Medium = Shape<64, 64, 16, 4, 4>;
+using Small = Shape<32, 32, 32, 2, 2>;
+
+/// Of a tile [depth][outer] of an operand the numbers of one thread, on their way to shared memory. Neighbours read
+/// neighbours: along k, or along the other dimension.
+template <class S, int Outer, bool AlongK>
+class Staged {
+ public:
+  __device__ __forceinline__ Staged(Matrix<const float> x, int64_t outer, int64_t size)
+      : next_(x.data + (AlongK ? (outer + o_) * x.ld + p_ : p_ * x.ld + outer + o_)),
+        step_(apart * x.ld),
+        advance_(AlongK ? S::depth : S::depth * x.ld),
+        left_(static_cast<int>(size - outer < Outer ? size - outer : Outer)) {}
+  /// The next tile, of which so many numbers along k are there.
+  __device__ __forceinline__ void fetch(int depth) {
+    MLPFAST_UNROLL
+    for (int i = 0; i < count; ++i) {
+      v_[i] = 0;
+      if (o(i) < left_ && p(i) < depth) v_[i] = next_[i * step_];
+    }
+    next_ += advance_;
+  }
+  __device__ __forceinline__ void store(float* tile, int pitch) const {
+    MLPFAST_UNROLL
+    for (int i = 0; i < count; ++i) tile[p(i) * pitch + o(i)] = v_[i];
+  }
+
+ private:
+  static constexpr int count = Outer * S::depth / S::threads, wide = AlongK ? S::depth : Outer;
+  static constexpr int apart = S::threads / wide;  // rows between two numbers of a thread
+  static_assert(S::threads % wide == 0);
+
+  __device__ __forceinline__ int p(int i) const { return AlongK ? p_ : p_ + i * apart; }
+  __device__ __forceinline__ int o(int i) const { return AlongK ? o_ + i * apart : o_; }
+
+  const int p_ = AlongK ? static_cast<int>(threadIdx.x) % wide : static_cast<int>(threadIdx.x) / wide;
+  const int o_ = AlongK ? static_cast<int>(threadIdx.x) / wide : static_cast<int>(threadIdx.x) % wide;
+  const float* next_;
+  const int64_t step_, advance_;
+  const int left_;
+  float v_[count];
+};
+
+template <class S>
+struct Sums {
+  float v[S::tm][S::tn];
+
+  /// One step along k.
+  __device__ __forceinline__ void add(const float* a, const float* b) {
+    const int row = static_cast<int>(threadIdx.x) / (S::cols / S::tn) * S::row_group;
+    const int col = static_cast<int>(threadIdx.x) % (S::cols / S::tn) * S::col_group;
+    float x[S::tm], y[S::tn];
+    MLPFAST_UNROLL
+    for (int i = 0; i < S::tm; ++i) x[i] = a[row + i % S::row_group + i / S::row_group * (S::rows / S::passes)];
+    MLPFAST_UNROLL
+    for (int j = 0; j < S::tn; ++j)
+      y[j] = b[col + j % S::col_group + j / S::col_group * (S::cols * S::col_group / S::tn)];
+    MLPFAST_UNROLL
+    for (int i = 0; i < S::tm; ++i) {
+      MLPFAST_UNROLL
+      for (int j = 0; j < S::tn; ++j) v[i][j] = fmaf(x[i], y[j], v[i][j]);
+    }
+  }
+  /// Pass `pass` of the rows, to a tile [rows / passes][cols].
+  __device__ __forceinline__ void store(float* tile, int pass) const {
+    const int row = static_cast<int>(threadIdx.x) / (S::cols / S::tn) * S::row_group;
+    const int col = static_cast<int>(threadIdx.x) % (S::cols / S::tn) * S::col_group;
+    MLPFAST_UNROLL
+    for (int i = 0; i < S::row_group; ++i) {
+      MLPFAST_UNROLL
+      for (int j = 0; j < S::tn; ++j) {
+        const int at = col + j % S::col_group + j / S::col_group * (S::cols * S::col_group / S::tn);
+        float sum = v[i][j];
+        MLPFAST_UNROLL
+        for (int q = 1; q < S::passes; ++q) sum = pass == q ? v[q * S::row_group + i][j] : sum;
+        tile[(row + i) * S::cols + at] = sum;
+      }
+    }
+  }
+};
+
+__device__ __forceinline__ void finish(const GemmArgs& t, int64_t i, int64_t j, float sum) {
+  switch (t.finish) {
+    case Finish::forward: {
+      float z = sum * t.scale;
+      if (t.bias) z = z + t.bias[j];
+      if (t.saved.data) t.saved.data[i * t.saved.ld + j] = z;
+      t.y.data[i * t.y.ld + j] = activate(t.activation, z, t.alpha);
+      return;
+    }
+    case Finish::backward_input:
+      t.y.data[i * t.y.ld + j] = activate_backward(t.activation, t.saved.data[i * t.saved.ld + j], sum, t.alpha);
+      return;
+    case Finish::store:
+      t.y.data[i * t.y.ld + j] = t.scale * sum;
+      return;
+    case Finish::update:
+      update(t.update, i * t.y.ld + j, sum * t.scale);
+      return;
+  }
+}
+
+template <class S, bool TransposeA, bool TransposeB>
+__global__ void __launch_bounds__(S::threads) gemm_kernel(const __grid_constant__ GemmArgs t) {
+  constexpr int a_tile = S::depth * S::row_pitch, b_tile = S::depth * S::col_pitch;
+  __shared__ __align__(16) float shared[2 * (a_tile + b_tile)];
+  static_assert(2 * (a_tile + b_tile) >= S::rows / S::passes * S::cols);
+  const int64_t row = int64_t(blockIdx.x) * S::rows, col = int64_t(blockIdx.y) * S::cols;
+  Staged<S, S::rows, !TransposeA> a(t.a, row, t.m);
+  Staged<S, S::cols, TransposeB> b(t.b, col, t.n);
+  Sums<S> sums = {};
+  const auto depth_at = [&](int64_t k) { return static_cast<int>(t.k - k < S::depth ? t.k - k : S::depth); };
+  a.fetch(depth_at(0));
+  b.fetch(depth_at(0));
+  for (int64_t k = 0; k < t.k; k += S::depth) {
+    float* const a_now = shared + k / S::depth % 2 * (a_tile + b_tile);
+    float* const b_now = a_now + a_tile;
+    a.store(a_now, S::row_pitch);
+    b.store(b_now, S::col_pitch);
+    __syncthreads();  // all have left the tile before last, whose place the next one takes
+    a.fetch(depth_at(k + S::depth));
+    b.fetch(depth_at(k + S::depth));
+    if (depth_at(k) == S::depth) {
+      MLPFAST_UNROLL
+      for (int p = 0; p < S::depth; ++p) sums.add(a_now + p * S::row_pitch, b_now + p * S::col_pitch);
+    } else {  // nothing beyond k is added, not even 0 to a sum of -0
+      for (int p = 0; p < depth_at(k); ++p) sums.add(a_now + p * S::row_pitch, b_now + p * S::col_pitch);
+    }
+  }
+  for (int pass = 0; pass < S::passes; ++pass) {
+    constexpr int height = S::rows / S::passes;
+    __syncthreads();
+    sums.store(shared, pass);
+    __syncthreads();
+    for (int at = static_cast<int>(threadIdx.x); at < height * S::cols; at += S::threads) {
+      const int64_t i = row + pass * height + at / S::cols, j = col + at % S::cols;
+      if (i < t.m && j < t.n) finish(t, i, j, shared[at]);
+    }
+  }
+}
+
+int64_t blocks_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+template <class S>
+void gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
+  using Kernel = void (*)(GemmArgs);
+  constexpr Kernel kernels[] = {gemm_kernel<S, false, false>, gemm_kernel<S, false, true>, gemm_kernel<S, true, false>};
+  const dim3 blocks(static_cast<unsigned>(blocks_of(t.m, S::rows)), static_cast<unsigned>(blocks_of(t.n, S::cols)));
+  launch(kernels[static_cast<int>(layout)], blocks, S::threads, stream, t);
+}
+
+}  // namespace
+
+void gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
+  // As large as still gives every multiprocessor of a large GPU a block; the sums are the same.
+  constexpr int64_t enough = 128;
+  const auto fills = [&](int64_t size) { return blocks_of(t.m, size) * blocks_of(t.n, size) >= enough; };
+  if (fills(Large::rows)) return gemm<Large>(t, layout, stream);
+  if (fills(Medium::rows)) return gemm<Medium>(t, layout, stream);
+  gemm<Small>(t, layout, stream);
+}
+
+}  // namespace mlpfast::cuda

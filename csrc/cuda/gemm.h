@@ -1,0 +1,53 @@
+// Matrix products on a GPU: c[m, n] = a b, one FMA chain per output in order of k, the CPU's bits at "ieee". What
+// becomes of a sum is said by `finish`, the same row-wise operations as on the CPU, chosen at run time.
+#pragma once
+#include "cuda/device.h"
+#include "ops/activation.h"
+#include "ops/optimizer.h"
+
+namespace mlpfast::cuda {
+
+/// Where a run stands; lives on the device, is read after a synchronization.
+struct Control {
+  int64_t next;  // row of the epoch's order that the next batch begins with
+  int diverged;  // a loss was not finite: weights and metrics stay as they are from there on
+  double loss, weight, batch_weight;
+  int64_t correct, rows;
+};
+
+template <class T>
+struct Matrix {
+  T* data;
+  int64_t ld;
+};
+
+/// An update of parameters that lie at `w`, and their slots.
+struct Update {
+  ops::Optimizer optimizer;
+  ops::StepScalars<float> scalars;
+  float* w;
+  float* slots[ops::max_slots];
+  const Control* control;
+};
+
+enum class Finish { forward, backward_input, store, update };
+
+struct GemmArgs {
+  int64_t m, n, k;
+  Matrix<const float> a, b;
+  Finish finish;
+  Matrix<float> y;              // outputs, gradients; of an update only the pitch counts
+  Matrix<float> saved = {};     // by forward written where not null, by backward_input read
+  const float* bias = nullptr;  // of forward
+  float scale = 1;              // times the sum
+  float alpha = 0;              // of the activation
+  ops::Activation activation = ops::Activation::identity;
+  Update update = {};
+};
+
+/// How a and b are stored: as [m, k] and [k, n], or one of them transposed.
+enum class Layout { nn, nt, tn };
+
+void gemm(const GemmArgs& args, Layout layout, cudaStream_t stream);
+
+}  // namespace mlpfast::cuda

@@ -1,0 +1,202 @@
+#include "cuda/run.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "cuda/backend.h"
+
+namespace mlpfast::cuda {
+namespace {
+
+using network::Spec;
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+int64_t pitch(int64_t cols) { return (cols + 31) / 32 * 32; }
+
+/// Arrays for `batch` rows from memory at `block`; with null, only their size in numbers.
+int64_t carve(const Spec& spec, int64_t batch, bool training, float* block, Arrays& arrays) {
+  int64_t used = 0;
+  const auto take = [&](int64_t numbers) {
+    float* const piece = block ? block + used : nullptr;
+    used += pitch(numbers);
+    return piece;
+  };
+  for (int l = 0; l <= spec.layers(); ++l) {
+    const int64_t ld = pitch(spec.sizes[static_cast<std::size_t>(l)]);
+    const auto matrix = [&] { return Matrix<float>{take(batch * ld), ld}; };
+    arrays.activation.push_back(matrix());
+    arrays.saved.push_back(l > 0 && spec.saves_input(l - 1) ? matrix() : arrays.activation.back());
+    arrays.gradient.push_back(training && l > 0 && l < spec.layers() ? matrix() : arrays.activation.back());
+  }
+  arrays.loss = take(batch);
+  arrays.row_weight = take(batch);
+  arrays.label = reinterpret_cast<std::int32_t*>(take(batch));
+  arrays.correct = reinterpret_cast<std::uint8_t*>(take(batch));
+  return used;
+}
+
+int64_t block_size(const Spec& spec, int64_t batch, bool training) {
+  Arrays counted;
+  return carve(spec, batch, training, nullptr, counted);
+}
+
+template <class T>
+Buffer<T> uploaded(const T* from, int64_t size, cudaStream_t stream) {
+  Buffer<T> buffer(from ? size : 0);
+  buffer.upload(from, stream);
+  return buffer;
+}
+
+}  // namespace
+
+int64_t chunk_rows(const Spec& spec) {
+  constexpr int64_t least = 128, most = 1 << 14, most_numbers = 1 << 26;
+  int64_t width = 0;
+  for (const int64_t size : spec.sizes) width += size;
+  return std::clamp(most_numbers / width, least, most);
+}
+
+struct Session::State {
+  Spec spec;
+  int64_t rows, batch;
+  Stream stream;
+  Buffer<std::uint8_t> features;
+  Buffer<std::int32_t> labels;
+  Buffer<float> sample_weight, class_weight, parameters, block;
+  Buffer<float> gradient, slots[ops::max_slots];  // where a call needs them
+  Buffer<Control> control;
+  Arrays arrays;
+  Backend::Job job;
+
+  State(const Spec& spec_, const HostExamples& from, int64_t batch_, bool training)
+      : spec(spec_),
+        rows(from.rows),
+        batch(batch_),
+        features(uploaded(static_cast<const std::uint8_t*>(from.features),
+                          from.rows * spec.inputs(0) * int64_t(from.bytes ? 1 : sizeof(float)), stream)),
+        labels(uploaded(from.labels, from.rows, stream)),
+        sample_weight(uploaded(from.sample_weight, from.rows, stream)),
+        class_weight(uploaded(from.class_weight, spec.sizes.back(), stream)),
+        parameters(spec.parameters()),
+        block(block_size(spec, batch, training)),
+        control(1),
+        job{spec,
+            {features.data(), from.bytes, spec.inputs(0), labels.data(), sample_weight.data(), class_weight.data()},
+            nullptr,
+            arrays,
+            parameters.data(),
+            nullptr,
+            nullptr,
+            control.data(),
+            stream} {
+    carve(spec, batch, training, block.data(), arrays);
+  }
+  void need_gradient() {
+    if (!gradient.data()) gradient = Buffer<float>(spec.parameters());
+    job.parameter_gradient = gradient.data();
+  }
+  void keep_losses(float* loss, std::uint8_t* correct, int64_t count) const {
+    const auto n = static_cast<std::size_t>(count);
+    check(cudaMemcpyAsync(loss, arrays.loss, n * sizeof(float), cudaMemcpyDeviceToHost, stream), "copying");
+    check(cudaMemcpyAsync(correct, arrays.correct, n, cudaMemcpyDeviceToHost, stream), "copying");
+  }
+  void set_control(const Control& at) { control.upload(&at, stream); }
+  Control get_control() {
+    Control at{};
+    control.download(&at, stream);
+    stream.synchronize();
+    return at;
+  }
+};
+
+Session::Session(const Spec& spec, const HostExamples& examples, int64_t batch, bool training) {
+  require_device();
+  state_ = std::make_unique<State>(spec, examples, batch, training);
+  state_->stream.synchronize();  // the caller may let go of the examples
+}
+
+Session::~Session() = default;
+
+TrainingResult Session::train(const TrainingRun& run) {
+  constexpr int64_t steps_ahead = 64;  // of the host: what Ctrl-C and the clock wait for
+  State& s = *state_;
+  require_device();
+  Update rule{run.optimizer, run.scalars, nullptr, {}, s.control.data()};
+  s.parameters.upload(run.parameters, s.stream);
+  for (int i = 0; i < ops::max_slots; ++i) {
+    if (!run.slots[i]) continue;
+    if (!s.slots[i].data()) s.slots[i] = Buffer<float>(s.spec.parameters());
+    s.slots[i].upload(run.slots[i], s.stream);
+    rule.slots[i] = s.slots[i].data();
+  }
+  if (run.mode == network::UpdateMode::store) s.need_gradient();
+  s.job.rule = &rule;
+  s.job.shuffle = run.shuffle;
+  const Metrics& m = run.metrics;
+  s.set_control({run.first, 0, m.loss, m.weight, 0, m.correct, m.rows});
+
+  const int64_t end = run.drop_last ? s.rows / run.batch * run.batch : s.rows;
+  const double deadline = now() + run.seconds;
+  Backend backend(s.job);
+  Control at{};
+  int64_t next = run.first;
+  do {
+    for (int64_t step = 0; step < steps_ahead && next < end; ++step) {
+      const int64_t rows = std::min(run.batch, end - next);
+      network::train_step(backend, {next, rows}, run.mode);
+      next += rows;
+    }
+    at = s.get_control();
+  } while (!at.diverged && next < end && now() < deadline);
+  s.job.rule = nullptr;
+  s.parameters.download(run.parameters, s.stream);
+  for (int i = 0; i < ops::max_slots; ++i)
+    if (run.slots[i]) s.slots[i].download(run.slots[i], s.stream);
+  s.stream.synchronize();
+  return {at.next, at.diverged != 0, {at.loss, at.weight, at.correct, at.rows}};
+}
+
+void Session::gradients(const float* parameters, float* gradient, float* loss, std::uint8_t* correct) {
+  State& s = *state_;
+  s.need_gradient();
+  in_chunks(parameters, [&](Backend& backend, int64_t first, int64_t rows) {
+    network::gradients(backend, {first, rows});
+    s.keep_losses(loss, correct, rows);
+    s.gradient.download(gradient, s.stream);
+  });
+}
+
+template <class Pass>
+void Session::in_chunks(const float* parameters, const Pass& pass) {
+  State& s = *state_;
+  require_device();
+  s.parameters.upload(parameters, s.stream);
+  s.set_control({});
+  Backend backend(s.job);
+  for (int64_t first = 0; first < s.rows; first += s.batch) pass(backend, first, std::min(s.batch, s.rows - first));
+  s.stream.synchronize();
+}
+
+void Session::evaluate(const float* parameters, float* loss, std::uint8_t* correct) {
+  const State& s = *state_;
+  in_chunks(parameters, [&](Backend& backend, int64_t first, int64_t rows) {
+    network::evaluate(backend, {first, rows});
+    s.keep_losses(loss + first, correct + first, rows);
+  });
+}
+
+void Session::predict(const float* parameters, float* outputs) {
+  const State& s = *state_;
+  const auto width = static_cast<std::size_t>(s.spec.sizes.back()) * sizeof(float);
+  in_chunks(parameters, [&](Backend& backend, int64_t first, int64_t rows) {
+    network::predict(backend, {first, rows});
+    const Matrix<float> y = s.arrays.activation.back();
+    check(cudaMemcpy2DAsync(outputs + first * s.spec.sizes.back(), width, y.data,
+                            static_cast<std::size_t>(y.ld) * sizeof(float), width, static_cast<std::size_t>(rows),
+                            cudaMemcpyDeviceToHost, s.stream),
+          "copying");
+  });
+}
+
+}  // namespace mlpfast::cuda

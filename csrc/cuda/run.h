@@ -1,0 +1,74 @@
+// Whole native calls on a GPU, as cpu/run.h has them on a CPU. A session keeps on the device what several calls need:
+// the examples, and arrays for one batch. The parameters stay the caller's: each call brings and fetches them.
+#pragma once
+#include <cstdint>
+#include <memory>
+
+#include "network/spec.h"
+#include "ops/optimizer.h"
+#include "ops/random.h"
+
+namespace mlpfast::cuda {
+
+using std::int64_t;
+
+/// Examples in the host's memory, row by row without gaps; the null ones are not given.
+struct HostExamples {
+  const void* features;
+  bool bytes;  // or float32
+  int64_t rows;
+  const std::int32_t* labels;
+  const float* sample_weight;
+  const float* class_weight;
+};
+
+/// Sums over batches.
+struct Metrics {
+  double loss = 0, weight = 0;
+  int64_t correct = 0, rows = 0;
+};
+
+/// Parameters and slots are read, and written with what training made of them.
+struct TrainingRun {
+  int64_t first, batch;  // continues at row `first`, in batches
+  bool drop_last;
+  network::UpdateMode mode;
+  double seconds;               // returns soon after this time
+  const ops::Shuffle* shuffle;  // order of the rows, else as they lie
+  ops::Optimizer optimizer;
+  ops::StepScalars<float> scalars;
+  float* parameters;
+  float* slots[ops::max_slots];
+  Metrics metrics;  // of the epoch's rows before
+};
+
+struct TrainingResult {
+  int64_t next;  // the first row not trained on; the batch that diverged begins there
+  bool diverged;
+  Metrics metrics;
+};
+
+class Session {
+ public:
+  /// For batches of up to so many rows; `training` for gradients too. Throws Error where the device cannot.
+  Session(const network::Spec& spec, const HostExamples& examples, int64_t batch, bool training);
+  ~Session();
+
+  TrainingResult train(const TrainingRun& run);
+  /// The gradient of all rows as one batch; of each row the loss, and whether it is predicted.
+  void gradients(const float* parameters, float* gradient, float* loss, std::uint8_t* correct);
+  void evaluate(const float* parameters, float* loss, std::uint8_t* correct);
+  /// Of each row the outputs before the loss's link.
+  void predict(const float* parameters, float* outputs);
+
+ private:
+  struct State;
+  template <class Pass>
+  void in_chunks(const float* parameters, const Pass& pass);
+  std::unique_ptr<State> state_;
+};
+
+/// Rows that are evaluated or predicted at a time.
+int64_t chunk_rows(const network::Spec& spec);
+
+}  // namespace mlpfast::cuda

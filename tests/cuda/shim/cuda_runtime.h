@@ -1,0 +1,213 @@
+// CUDA on the CPU, for tests only: as much of its runtime and of its language as csrc/cuda uses. A block's threads are
+// fibers, run one after the other between the points where they wait for each other, in turns forwards and backwards,
+// so that a missing barrier shows. Memory begins as NaN. Variables of the environment make it fail as a GPU may.
+#pragma once
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#define __host__
+#define __device__
+#define __global__
+#define __shared__ static
+#define __grid_constant__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __align__(n) __attribute__((aligned(n)))
+#define __launch_bounds__(...)
+#define CUDART_VERSION 13000
+
+using std::isfinite;
+
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+inline dim3 threadIdx, blockIdx;
+
+namespace shim {
+
+constexpr unsigned warp = 32, most_threads = 1024;
+constexpr std::size_t stack_bytes = 1 << 16;
+
+enum class Fiber { ready, at_warp, at_block, done };
+struct Thread {
+  ucontext_t context;
+  Fiber state;
+  unsigned shuffles;  // so far: their values lie in one of two places
+};
+inline Thread threads[most_threads];
+inline std::unique_ptr<char[]> stacks;
+inline char values[2][most_threads][8];
+inline ucontext_t scheduler;
+inline unsigned current;
+inline const std::function<void()>* body;
+inline std::mutex busy;  // one kernel at a time
+
+[[noreturn]] inline void fail(const char* why) {
+  std::fprintf(stderr, "shim: %s\n", why);
+  std::abort();
+}
+
+inline void wait(Fiber state) {
+  Thread& self = threads[current];
+  self.state = state;
+  swapcontext(&self.context, &scheduler);
+}
+
+inline void enter() {
+  (*body)();
+  wait(Fiber::done);
+}
+
+/// Lets go of all who wait in a warp, or in the block, once all have come or are done.
+inline bool release(unsigned begin, unsigned end, Fiber state) {
+  unsigned waiting = 0;
+  for (unsigned i = begin; i < end; ++i) {
+    if (threads[i].state == Fiber::done) continue;
+    if (threads[i].state != state) return false;
+    ++waiting;
+  }
+  for (unsigned i = begin; i < end; ++i)
+    if (threads[i].state == state) threads[i].state = Fiber::ready;
+  return waiting > 0;
+}
+
+inline void run_block(unsigned count) {
+  for (unsigned i = 0; i < count; ++i) {
+    getcontext(&threads[i].context);
+    threads[i].context.uc_stack = {stacks.get() + i * stack_bytes, 0, stack_bytes};
+    threads[i].context.uc_link = nullptr;
+    makecontext(&threads[i].context, enter, 0);
+    threads[i].state = Fiber::ready;
+    threads[i].shuffles = 0;
+  }
+  for (bool backwards = false;; backwards = !backwards) {
+    for (unsigned step = 0; step < count; ++step) {
+      current = backwards ? count - 1 - step : step;
+      if (threads[current].state != Fiber::ready) continue;
+      threadIdx = dim3(current);
+      swapcontext(&scheduler, &threads[current].context);
+    }
+    bool released = false, all_done = true;
+    for (unsigned i = 0; i < count; i += warp)
+      released |= release(i, i + warp < count ? i + warp : count, Fiber::at_warp);
+    for (unsigned i = 0; i < count; ++i) all_done &= threads[i].state == Fiber::done;
+    if (all_done) return;
+    if (!released && !release(0, count, Fiber::at_block)) fail("threads wait for others that never come");
+  }
+}
+
+inline void run(dim3 blocks, unsigned count, const std::function<void()>& kernel) {
+  const std::lock_guard<std::mutex> lock(busy);
+  if (blocks.x == 0 || blocks.y == 0 || blocks.y > 65535 || count == 0 || count > most_threads) fail("not a grid");
+  if (!stacks) stacks.reset(new char[most_threads * stack_bytes]);
+  body = &kernel;
+  for (unsigned y = 0; y < blocks.y; ++y) {
+    for (unsigned x = 0; x < blocks.x; ++x) {
+      blockIdx = dim3(x, y);
+      run_block(count);
+    }
+  }
+}
+
+/// The value of a lane of the same warp, who all come here.
+template <class T, class Lane>
+T shuffle(T mine, const Lane& lane_of) {
+  static_assert(sizeof(T) <= 8);
+  const unsigned self = current, place = threads[self].shuffles++ % 2;
+  std::memcpy(values[place][self], &mine, sizeof mine);
+  wait(Fiber::at_warp);
+  T other;
+  std::memcpy(&other, values[place][self / warp * warp + lane_of(self % warp)], sizeof other);
+  return other;
+}
+
+inline long number(const char* name, long otherwise) {
+  const char* text = std::getenv(name);
+  return text ? std::atol(text) : otherwise;
+}
+
+}  // namespace shim
+
+inline void __syncthreads() { shim::wait(shim::Fiber::at_block); }
+
+template <class T>
+T __shfl_down_sync(unsigned, T mine, int delta, int width = 32) {
+  return shim::shuffle(mine, [&](unsigned lane) {
+    const unsigned w = static_cast<unsigned>(width), d = static_cast<unsigned>(delta);
+    return lane % w + d < w ? lane + d : lane;
+  });
+}
+
+template <class T>
+T __shfl_sync(unsigned, T mine, int from, int width = 32) {
+  return shim::shuffle(mine, [&](unsigned lane) {
+    const unsigned w = static_cast<unsigned>(width);
+    return lane / w * w + static_cast<unsigned>(from) % w;
+  });
+}
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
+  cudaErrorNoKernelImageForDevice = 209
+};
+enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
+enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
+constexpr unsigned cudaStreamNonBlocking = 1;
+using cudaStream_t = void*;
+struct cudaFuncAttributes {};
+
+inline const char* cudaGetErrorString(cudaError_t) { return "an error of the shim"; }
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline cudaError_t cudaGetDeviceCount(int* count) {
+  const auto status = static_cast<cudaError_t>(shim::number("SHIM_STATUS", cudaSuccess));
+  *count = status == cudaSuccess;
+  return status;
+}
+inline cudaError_t cudaDriverGetVersion(int* version) {
+  *version = static_cast<int>(shim::number("SHIM_DRIVER", CUDART_VERSION));
+  return cudaSuccess;
+}
+inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrComputeCapabilityMajor ? 6 : 1;
+  return cudaSuccess;
+}
+template <class Kernel>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, Kernel) {
+  return static_cast<cudaError_t>(shim::number("SHIM_KERNELS", cudaSuccess));
+}
+inline cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  *free = *total = static_cast<std::size_t>(shim::number("SHIM_MEMORY", 1L << 40));
+  return cudaSuccess;
+}
+inline cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
+  if (bytes > static_cast<std::size_t>(shim::number("SHIM_MEMORY", 1L << 40))) return cudaErrorMemoryAllocation;
+  *memory = std::memset(std::malloc(bytes), 0xff, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaFree(void* memory) { return std::free(memory), cudaSuccess; }
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  return std::memcpy(to, from, bytes), cudaSuccess;
+}
+inline cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t pitch,
+                                     std::size_t width, std::size_t height, cudaMemcpyKind, cudaStream_t) {
+  for (std::size_t i = 0; i < height; ++i)
+    std::memcpy(static_cast<char*>(to) + i * to_pitch, static_cast<const char*>(from) + i * pitch, width);
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return *stream = nullptr, cudaSuccess; }
+inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }

@@ -1,0 +1,99 @@
+"""What nvcc made of the kernels on each architecture: no spills, the instructions meant, no driver."""
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+FUSED = {"128": 8 * 8 * 16, "64": 4 * 4 * 16, "32": 2 * 2 * 32}  # multiply-adds of a tile, by its rows
+LOADS = {"128": ("LDS.128", 4 * 16), "64": ("LDS.128", 2 * 16), "32": ("LDS.64", 2 * 32)}
+KERNELS = {"gemm_kernel": 9, "cross_entropy_kernel": 1, "gather_kernel": 1, "bias_kernel": 1, "probe": 1}
+KERNELS |= {"update_kernel": 1, "weigh_kernel": 1, "count_kernel": 1}
+
+
+@pytest.fixture(scope="module")
+def library():
+    spec = importlib.util.find_spec("mlpfast._cuda")
+    if spec is None:
+        pytest.skip("mlpfast was built without CUDA")
+    return spec.origin
+
+
+@pytest.fixture(scope="module")
+def machine_code(library):
+    """{architecture: {kernel's mangled name: Counter of its instructions}}"""
+    folders = [folder for name in ("cuobjdump", "nvdisasm") if (folder := folder_of(name))]
+    path = os.pathsep.join([*folders, os.environ["PATH"]])
+    tool = shutil.which("cuobjdump", path=path)
+    if tool is None or shutil.which("nvdisasm", path=path) is None:
+        pytest.skip("cuobjdump and nvdisasm are missing (pip install '.[test]' has them)")
+    done = subprocess.run(
+        [tool, "-sass", library], capture_output=True, text=True, env={"PATH": path}, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    code, kernel = defaultdict(dict), Counter()
+    for line in done.stdout.splitlines():
+        if found := re.match(r"\s*arch = (\w+)", line):
+            architecture = found[1]
+        elif found := re.match(r"\s*Function : (\S+)", line):
+            kernel = code[architecture][found[1]] = Counter()
+        elif found := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+ )?([A-Z][A-Z0-9_.]*)", line):
+            kernel[found[1]] += 1
+    return code
+
+
+def folder_of(tool):
+    """Of a program that PyPI's nvidia-cuda-* brought."""
+    try:
+        files = importlib.metadata.files(f"nvidia-cuda-{tool}") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return next((str(Path(f.locate()).parent) for f in files if f.name == tool), None)
+
+
+def total(kernel, *prefixes):
+    return sum(count for name, count in kernel.items() if name.startswith(prefixes))
+
+
+def test_every_architecture_has_every_kernel(machine_code):
+    assert machine_code
+    for architecture, kernels in machine_code.items():
+        found = Counter(next(k for k in KERNELS if k in name) for name in kernels)
+        assert found == KERNELS, architecture
+
+
+def test_no_kernel_uses_memory_in_place_of_registers(machine_code):
+    for architecture, kernels in machine_code.items():
+        for name, kernel in kernels.items():
+            assert sum(kernel.values()) > (0 if "probe" in name else 20)
+            assert total(kernel, "LDL", "STL") == 0, f"{architecture} {name}"
+
+
+def test_products_are_fused_multiply_adds_of_wide_loads(machine_code):
+    for architecture, kernels in machine_code.items():
+        for name, kernel in kernels.items():
+            if found := re.search(r"ShapeILi(\d+)E", name):
+                load, count = LOADS[found[1]]
+                assert total(kernel, "FFMA") >= FUSED[found[1]], f"{architecture} {name}"
+                assert total(kernel, load, load.replace(".", ".U.")) >= 0.9 * count, f"{architecture} {name}"
+                assert total(kernel, "HMMA", "HGMMA") == 0
+
+
+def test_the_driver_is_not_needed_to_load_it(library):
+    if shutil.which("readelf") is None:
+        pytest.skip("there is no readelf")
+    done = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True)
+    needed = re.findall(r"NEEDED.*\[(.*)\]", done.stdout)
+    assert needed and not [name for name in needed if "cuda" in name]
+
+
+def test_importing_mlpfast_loads_no_cuda():
+    code = "import sys, mlpfast; assert 'mlpfast._cuda' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)

@@ -1,0 +1,157 @@
+"""Training, evaluation and prediction on a GPU are the CPU's at "ieee", to the bit, whatever the shapes."""
+
+import numpy as np
+import pytest
+from tolerances import same_bits
+
+import mlpfast
+from mlpfast import MLP, SGD, Trainer
+from mlpfast.kernels import ACTIVATIONS
+
+SIZES = [(7, 3), (37, 50, 10), (33, 130, 1, 5), (100, 40, 70, 17)]
+
+
+def pair(*args, **options):
+    return [MLP(*args, **options, precision="ieee", seed=1, device=device) for device in ("cuda", "cpu")]
+
+
+def examples(rng, rows, model, kind=np.float32):
+    x = rng.integers(0, 256, (rows, model.sizes[0])).astype(kind)
+    return x if kind is np.uint8 else x / 100, rng.integers(0, model.sizes[-1], rows)
+
+
+def assert_same(models):
+    for i, (got, want) in enumerate(zip(*(m.parameters for m in models), strict=True)):
+        assert same_bits(got, want), f"parameter array {i}"
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_training(sizes, kind, cuda, rng):
+    """Two epochs, with a last batch of other size, momentum and weight decay."""
+    models = pair(sizes, input_scale=1 / 255, input_shift=3)
+    x, y = examples(rng, 150, models[0], kind)
+    histories = [
+        Trainer(m, SGD(0.1, momentum=0.9, weight_decay=1e-3)).fit(
+            x, y, epochs=2, batch_size=64, validation_data=(x[:50], y[:50])
+        )
+        for m in models
+    ]
+    assert_same(models)
+    for got, want in zip(*(h.epochs for h in histories), strict=True):
+        for record in (got, want):
+            record.pop("seconds")
+        assert got["train_loss"] == pytest.approx(want.pop("train_loss"), rel=1e-15)
+        got.pop("train_loss")
+        assert got == want
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation(name, cuda, rng):
+    models = pair((20, 30, 4), activation=name)
+    x, y = examples(rng, 70, models[0])
+    for m in models:
+        Trainer(m, SGD(0.1)).fit(x, y, epochs=1, batch_size=70)
+    assert_same(models)
+
+
+@pytest.mark.parametrize("weights", ["sample_weight", "class_weight"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_weights_and_stored_gradients(weights, fused, cuda, rng):
+    models = pair((20, 30, 4))
+    x, y = examples(rng, 70, models[0])
+    options = {weights: rng.random(70 if weights == "sample_weight" else 4)}
+    for m in models:
+        trainer = Trainer(m, SGD(0.1, nesterov=True, momentum=0.5))
+        trainer.fused = fused
+        trainer.fit(x, y, epochs=2, batch_size=32, shuffle=False, drop_last=True, **options)
+    assert_same(models)
+
+
+def test_large_tiles(cuda, rng):
+    """Products of 128 blocks of 64 x 64, and of 128 x 128; rows that end within a tile."""
+    models = pair((9, 1024 + 40, 3))
+    for rows in (500, 2060):
+        x, _ = examples(rng, rows, models[0])
+        assert same_bits(*(m.forward(x) for m in models))
+
+
+def test_predictions_and_gradients(cuda, rng):
+    models = pair((37, 50, 10), activation="tanh")
+    x, y = examples(rng, 200, models[0])
+    assert same_bits(*(m.forward(x) for m in models))
+    assert same_bits(*(m.predict_proba(x[:0]) for m in models))
+    assert models[0].evaluate(x, y) == models[1].evaluate(x, y)
+    (loss, got), (other, want) = (m.loss_and_gradients(x, y) for m in models)
+    assert loss == other
+    for a, b in zip(got, want, strict=True):
+        assert same_bits(a, b)
+
+
+def test_special_values(cuda):
+    """-0, subnormal numbers, infinities and NaN."""
+    models = pair((5, 6, 2), activation="leaky_relu")
+    values = np.array([-0.0, 1e-45, -1e-40, 3e38, np.inf, -np.inf, np.nan, 1], np.float32)
+    x = np.array([np.roll(values, i)[:5] for i in range(8)])
+    for m in models:
+        m.parameters[0][:, 0] = -0.0
+        m.parameters[0][:, 1] = 1e-40
+    got, want = (m.forward(x) for m in models)
+    assert np.array_equal(got, want, equal_nan=True)
+    assert same_bits(np.signbit(got[~np.isnan(got)]), np.signbit(want[~np.isnan(want)]))
+
+
+def test_a_sum_that_underflows_keeps_its_sign(cuda):
+    """Were k filled up with zeros, -0 would become 0."""
+    models = pair((5, 3), init="constant:-0.25")
+    for m in models:
+        m.parameters[1][:] = -0.0
+        outputs = m.forward([[1e-45, 0, 0, 0, 0]])
+        assert np.all(outputs == 0) and np.all(np.signbit(outputs))
+
+
+def test_a_loss_that_is_not_finite(cuda, rng):
+    """Weights are those before the step, the metrics those of the epoch so far; another fit may follow."""
+    models = pair((20, 30, 4))
+    x, y = examples(rng, 90, models[0])
+    x[60] = np.nan
+    said = []
+    for m in models:
+        with pytest.raises(mlpfast.DivergenceError) as error:
+            Trainer(m, SGD(0.1)).fit(x, y, epochs=3, batch_size=20, shuffle=False)
+        said.append(str(error.value))
+        Trainer(m, SGD(0.1)).fit(x[:60], y[:60], epochs=1, batch_size=20)
+    assert said[0] == said[1] and "epoch 1, step 4" in said[0]
+    assert_same(models)
+
+
+def test_training_goes_on_where_it_stopped(cuda, rng, monkeypatch):
+    """In native calls of no length, and in a second fit."""
+    monkeypatch.setattr("mlpfast.trainer.SECONDS_PER_CALL", 0.0)
+    models = pair((5, 6, 2))
+    x, y = examples(rng, 200, models[0])
+    for m in models:
+        trainer = Trainer(m, SGD(0.1, momentum=0.9))
+        for _ in range(2):
+            trainer.fit(x, y, epochs=1, batch_size=1)
+    assert_same(models)
+
+
+def test_weights_may_be_written_between_calls(cuda, rng):
+    models = pair((5, 6, 2))
+    x, y = examples(rng, 40, models[0])
+
+    def freeze(trainer, record):
+        trainer.model.parameters[1][:] = 1
+
+    for m in models:
+        Trainer(m, SGD(0.1)).fit(x, y, epochs=2, batch_size=8, callbacks=[freeze])
+        assert np.all(m.parameters[1] == 1)
+    assert_same(models)
+
+
+@pytest.mark.parametrize("kind", [bool, np.int16, np.int64, np.float64, ">f4"])
+def test_features_of_other_dtypes(kind, cuda, rng):
+    models = pair((5, 6, 2))
+    x = rng.integers(0, 2, (9, 10)).astype(kind)[:, ::2]
+    assert same_bits(*(m.forward(x) for m in models))
