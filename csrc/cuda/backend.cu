@@ -14,8 +14,6 @@ void Backend::load(int) {
   gather({.from = job_.examples,
           .control = training ? job_.control : nullptr,
           .first = batch_.first,
-          .shuffled = job_.shuffle != nullptr,
-          .shuffle = job_.shuffle ? *job_.shuffle : ops::Shuffle(1, 0, 0),
           .shift = static_cast<float>(spec_.input_shift),
           .x = arrays_.activation[0],
           .label = arrays_.label,

@@ -29,7 +29,6 @@ class Backend {
   struct Job {
     const network::Spec& spec;
     Examples examples;
-    const ops::Shuffle* shuffle;
     const Arrays& arrays;
     float* parameters;
     float* parameter_gradient;  // may be null where no step stores it

@@ -86,4 +86,23 @@ Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocki
 Stream::~Stream() { cudaStreamDestroy(stream_); }
 void Stream::synchronize() const { check(cudaStreamSynchronize(stream_), "the last call"); }
 
+void Graph::clear() {
+  if (steps_) cudaGraphExecDestroy(steps_);
+  steps_ = nullptr;
+}
+
+void Graph::finish(cudaStream_t stream, bool keep) {
+  cudaGraph_t graph = nullptr;
+  const cudaError_t status = cudaStreamEndCapture(stream, &graph);
+  if (!keep) {
+    cudaGetLastError();
+    if (graph) cudaGraphDestroy(graph);
+    return;
+  }
+  check(status, "recording");
+  const cudaError_t made = cudaGraphInstantiate(&steps_, graph, 0);
+  cudaGraphDestroy(graph);
+  check(made, "recording");
+}
+
 }  // namespace mlpfast::cuda

@@ -61,4 +61,34 @@ class Stream {
   cudaStream_t stream_;
 };
 
+/// What was asked of a stream, to be asked again at once: many launches for the price of one.
+class Graph {
+ public:
+  Graph() = default;
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+  ~Graph() { clear(); }
+  bool empty() const { return !steps_; }
+  void clear();
+  /// Records what `ask` asks of the stream, and does none of it.
+  template <class Ask>
+  void record(cudaStream_t stream, const Ask& ask) {
+    clear();
+    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "recording");
+    try {
+      ask();
+    } catch (...) {
+      finish(stream, false);
+      throw;
+    }
+    finish(stream, true);
+  }
+  void launch(cudaStream_t stream) const { check(cudaGraphLaunch(steps_, stream), "a recorded call"); }
+
+ private:
+  void finish(cudaStream_t stream, bool keep);
+
+  cudaGraphExec_t steps_ = nullptr;
+};
+
 }  // namespace mlpfast::cuda

@@ -12,7 +12,7 @@ unsigned blocks_for(int64_t n) { return static_cast<unsigned>((n + threads - 1) 
 
 __global__ void gather_kernel(const __grid_constant__ GatherArgs t) {
   const int64_t i = blockIdx.x, place = (t.control ? t.control->next : t.first) + i;
-  const int64_t source = t.shuffled ? t.shuffle(place) : place;
+  const int64_t source = t.control && t.control->shuffled ? t.control->shuffle(place) : place;
   float* const x = t.x.data + i * t.x.ld;
   const auto* const bytes = static_cast<const std::uint8_t*>(t.from.features) + source * t.from.cols;
   const auto* const floats = static_cast<const float*>(t.from.features) + source * t.from.cols;

@@ -2,7 +2,6 @@
 // batch's metrics. Sums run in an order that depends on shapes alone.
 #pragma once
 #include "cuda/gemm.h"
-#include "ops/random.h"
 
 namespace mlpfast::cuda {
 
@@ -16,13 +15,11 @@ struct Examples {
   const float* class_weight;
 };
 
-/// Rows of a batch on their way to x: row i is number first + i (of the control where that is given) of the order.
+/// Rows of a batch on their way to x: where a control is given, row i is number next + i of its order, else first + i.
 struct GatherArgs {
   Examples from;
   const Control* control;
   int64_t first;
-  bool shuffled;
-  ops::Shuffle shuffle;
   float shift;
   Matrix<float> x;
   std::int32_t* label;

@@ -33,7 +33,7 @@ __device__ __forceinline__ void step(const Update& u, int64_t at, float dw) {
   Number w{u.w[at]}, slot[ops::max_slots];
   MLPFAST_UNROLL
   for (int s = 0; s < F::slots; ++s) slot[s] = {u.slots[s][at]};
-  F::step(w, Number{dw}, slot, u.scalars);
+  F::step(w, Number{dw}, slot, u.control->scalars);
   u.w[at] = w.v;
   MLPFAST_UNROLL
   for (int s = 0; s < F::slots; ++s) u.slots[s][at] = slot[s].v;

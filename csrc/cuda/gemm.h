@@ -4,15 +4,19 @@
 #include "cuda/device.h"
 #include "ops/activation.h"
 #include "ops/optimizer.h"
+#include "ops/random.h"
 
 namespace mlpfast::cuda {
 
-/// Where a run stands; lives on the device, is read after a synchronization.
+/// Where a run stands, and what changes between two replays of its steps. Lives on the device.
 struct Control {
   int64_t next;  // row of the epoch's order that the next batch begins with
   int diverged;  // a loss was not finite: weights and metrics stay as they are from there on
   double loss, weight, batch_weight;
   int64_t correct, rows;
+  ops::StepScalars<float> scalars;
+  bool shuffled;  // else the order is that of the rows
+  ops::Shuffle shuffle{1, 0, 0};
 };
 
 template <class T>
@@ -24,7 +28,6 @@ struct Matrix {
 /// An update of parameters that lie at `w`, and their slots.
 struct Update {
   ops::Optimizer optimizer;
-  ops::StepScalars<float> scalars;
   float* w;
   float* slots[ops::max_slots];
   const Control* control;

@@ -68,6 +68,12 @@ struct Session::State {
   Buffer<Control> control;
   Arrays arrays;
   Backend::Job job;
+  struct Recording {  // of several steps, and what they depend on besides the control
+    Graph graph;
+    int64_t batch = 0;
+    ops::Optimizer optimizer;
+    network::UpdateMode mode;
+  } recording;
 
   State(const Spec& spec_, const HostExamples& from, int64_t batch_, bool training)
       : spec(spec_),
@@ -83,7 +89,6 @@ struct Session::State {
         control(1),
         job{spec,
             {features.data(), from.bytes, spec.inputs(0), labels.data(), sample_weight.data(), class_weight.data()},
-            nullptr,
             arrays,
             parameters.data(),
             nullptr,
@@ -118,11 +123,40 @@ Session::Session(const Spec& spec, const HostExamples& examples, int64_t batch, 
 
 Session::~Session() = default;
 
+/// Steps between two looks at the clock: some milliseconds of a large GPU.
+int64_t Session::steps_at_once(int64_t batch) const {
+  constexpr int64_t most = 256;
+  constexpr double work = 1LL << 37;
+  const double step = 6.0 * static_cast<double>(state_->spec.parameters()) * static_cast<double>(batch);
+  const int64_t steps = std::max<int64_t>(1, static_cast<int64_t>(work / step));
+  return std::min({most, steps, std::max<int64_t>(1, state_->rows / batch)});
+}
+
+/// So many steps of whole batches. They are recorded when as many come again: kernels are loaded by then, and one who
+/// trains little does not wait for it.
+void Session::train_steps(const TrainingRun& run, int64_t steps) {
+  State& s = *state_;
+  State::Recording& r = s.recording;
+  const auto ask = [&] {
+    Backend backend(s.job);
+    for (int64_t step = 0; step < steps; ++step) network::train_step(backend, {0, run.batch}, run.mode);
+  };
+  if (steps < steps_at_once(run.batch)) return ask();
+  if (r.batch != run.batch || r.optimizer != run.optimizer || r.mode != run.mode) {
+    r.graph.clear();
+    r.batch = run.batch;
+    r.optimizer = run.optimizer;
+    r.mode = run.mode;
+    return ask();
+  }
+  if (r.graph.empty()) r.graph.record(s.stream, ask);
+  r.graph.launch(s.stream);
+}
+
 TrainingResult Session::train(const TrainingRun& run) {
-  constexpr int64_t steps_ahead = 64;  // of the host: what Ctrl-C and the clock wait for
   State& s = *state_;
   require_device();
-  Update rule{run.optimizer, run.scalars, nullptr, {}, s.control.data()};
+  Update rule{run.optimizer, nullptr, {}, s.control.data()};
   s.parameters.upload(run.parameters, s.stream);
   for (int i = 0; i < ops::max_slots; ++i) {
     if (!run.slots[i]) continue;
@@ -132,21 +166,30 @@ TrainingResult Session::train(const TrainingRun& run) {
   }
   if (run.mode == network::UpdateMode::store) s.need_gradient();
   s.job.rule = &rule;
-  s.job.shuffle = run.shuffle;
-  const Metrics& m = run.metrics;
-  s.set_control({run.first, 0, m.loss, m.weight, 0, m.correct, m.rows});
+  Control at{.next = run.first,
+             .diverged = 0,
+             .loss = run.metrics.loss,
+             .weight = run.metrics.weight,
+             .batch_weight = 0,
+             .correct = run.metrics.correct,
+             .rows = run.metrics.rows,
+             .scalars = run.scalars,
+             .shuffled = run.shuffle != nullptr};
+  if (run.shuffle) at.shuffle = *run.shuffle;
+  s.set_control(at);
 
-  const int64_t end = run.drop_last ? s.rows / run.batch * run.batch : s.rows;
+  const int64_t end = run.drop_last ? s.rows / run.batch * run.batch : s.rows, steps = steps_at_once(run.batch);
   const double deadline = now() + run.seconds;
-  Backend backend(s.job);
-  Control at{};
   int64_t next = run.first;
   do {
-    for (int64_t step = 0; step < steps_ahead && next < end; ++step) {
-      const int64_t rows = std::min(run.batch, end - next);
-      network::train_step(backend, {next, rows}, run.mode);
-      next += rows;
+    const int64_t whole = std::min(steps, (end - next) / run.batch);
+    if (whole > 0) {
+      train_steps(run, whole);
+    } else {
+      Backend backend(s.job);
+      network::train_step(backend, {0, end - next}, run.mode);
     }
+    next = std::min(end, next + std::max<int64_t>(1, whole) * run.batch);
     at = s.get_control();
   } while (!at.diverged && next < end && now() < deadline);
   s.job.rule = nullptr;
@@ -172,7 +215,7 @@ void Session::in_chunks(const float* parameters, const Pass& pass) {
   State& s = *state_;
   require_device();
   s.parameters.upload(parameters, s.stream);
-  s.set_control({});
+  s.set_control(Control{});
   Backend backend(s.job);
   for (int64_t first = 0; first < s.rows; first += s.batch) pass(backend, first, std::min(s.batch, s.rows - first));
   s.stream.synchronize();

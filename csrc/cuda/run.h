@@ -63,6 +63,8 @@ class Session {
 
  private:
   struct State;
+  int64_t steps_at_once(int64_t batch) const;
+  void train_steps(const TrainingRun& run, int64_t steps);
   template <class Pass>
   void in_chunks(const float* parameters, const Pass& pass);
   std::unique_ptr<State> state_;

@@ -137,6 +137,22 @@ def test_training_goes_on_where_it_stopped(cuda, rng, monkeypatch):
     assert_same(models)
 
 
+def test_recorded_steps(cuda, rng):
+    """From the second epoch on steps are replayed: with another rate, order and batch size, in both modes."""
+    models = pair((5, 6, 2))
+    x, y = examples(rng, 90, models[0])
+    for m in models:
+        trainer = Trainer(m, SGD(0.1, momentum=0.9))
+
+        def slow_down(trainer, record):
+            trainer.optimizer.lr /= 2
+
+        trainer.fit(x, y, epochs=4, batch_size=20, callbacks=[slow_down])
+        trainer.fused = False
+        trainer.fit(x, y, epochs=3, batch_size=7, shuffle=False, drop_last=True)
+    assert_same(models)
+
+
 def test_weights_may_be_written_between_calls(cuda, rng):
     models = pair((5, 6, 2))
     x, y = examples(rng, 40, models[0])

@@ -6,12 +6,12 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <vector>
 
 #define __host__
@@ -51,10 +51,7 @@ inline unsigned current;
 inline const std::function<void()>* body;
 inline std::mutex busy;  // one kernel at a time
 
-[[noreturn]] inline void fail(const char* why) {
-  std::fprintf(stderr, "shim: %s\n", why);
-  std::abort();
-}
+[[noreturn]] inline void fail(const char* why) { throw std::logic_error(why); }
 
 inline void wait(Fiber state) {
   Thread& self = threads[current];
@@ -104,6 +101,8 @@ inline void run_block(unsigned count) {
     if (!released && !release(0, count, Fiber::at_block)) fail("threads wait for others that never come");
   }
 }
+
+inline std::vector<std::function<void()>>* recording = nullptr;  // launches go there meanwhile
 
 inline void run(dim3 blocks, unsigned count, const std::function<void()>& kernel) {
   const std::lock_guard<std::mutex> lock(busy);
@@ -168,7 +167,7 @@ constexpr unsigned cudaStreamNonBlocking = 1;
 using cudaStream_t = void*;
 struct cudaFuncAttributes {};
 
-inline const char* cudaGetErrorString(cudaError_t) { return "an error of the shim"; }
+inline const char* cudaGetErrorString(cudaError_t) { return "?"; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaGetDeviceCount(int* count) {
   const auto status = static_cast<cudaError_t>(shim::number("SHIM_STATUS", cudaSuccess));
@@ -210,4 +209,26 @@ inline cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void*
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return *stream = nullptr, cudaSuccess; }
 inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };
+using cudaGraph_t = std::vector<std::function<void()>>*;
+using cudaGraphExec_t = cudaGraph_t;
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  shim::recording = new std::vector<std::function<void()>>;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  *graph = shim::recording;
+  shim::recording = nullptr;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* steps, cudaGraph_t graph, unsigned) {
+  *steps = new std::vector<std::function<void()>>(*graph);
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t steps, cudaStream_t) {
+  for (const auto& step : *steps) step();
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t steps) { return delete steps, cudaSuccess; }
 inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }

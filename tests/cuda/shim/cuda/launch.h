@@ -1,4 +1,4 @@
-// In place of csrc/cuda/launch.h: runs the kernel at once, on the CPU.
+// In place of csrc/cuda/launch.h: runs the kernel on the CPU, at once or when the recording is launched.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -8,7 +8,9 @@ namespace mlpfast::cuda {
 
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 blocks, unsigned threads, cudaStream_t, const A&... arguments) {
-  shim::run(blocks, threads, [&] { kernel(arguments...); });
+  const auto run = [=] { shim::run(blocks, threads, [&] { kernel(arguments...); }); };
+  if (!shim::recording) return run();
+  shim::recording->push_back(run);
 }
 
 }  // namespace mlpfast::cuda
