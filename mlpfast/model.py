@@ -240,14 +240,15 @@ class MLP:
         checkpoint.save(path, dict(zip(self._names(), self.parameters, strict=True)), self._facts())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file of `save`.
+    def load(cls, path: str | os.PathLike[str], *, device: str = "cpu") -> Self:
+        """Read a file of `save`, which knows no device.
 
         Raises
         ------
         CheckpointError
             If it is missing, damaged or not a model of mlpfast.
         """
+        choice("MLP", "device", device, DEVICES)
         tensors, facts = checkpoint.load(path)
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         try:
@@ -257,7 +258,8 @@ class MLP:
                 expected |= {f"w{i}": (rows, cols), f"b{i}": (cols,)}
             if shapes != expected:
                 raise ValueError(f"tensors {shapes} do not make a network of sizes {sizes}")
-            model = cls(**{**facts, "sizes": sizes, "init": "zeros"}, dtype=tensors["w1"].dtype.name)
+            where = {"dtype": tensors["w1"].dtype.name, "device": device}
+            model = cls(**{**facts, "sizes": sizes, "init": "zeros"}, **where)
             initializer(facts["init"])
         except (KeyError, TypeError, ValueError) as error:
             what = repr(error)[:500]

@@ -3,7 +3,6 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <optional>
 
 #include "bindings/spec.h"
 #include "cuda/error.h"
@@ -25,13 +24,8 @@ struct HostInput {
     if (x.ndim() != 2 || x.shape(1) != spec.sizes.front())
       throw value_error("network", "x has shape " + shape_text(shape_of(x)) + ", expected rows of " +
                                        std::to_string(spec.sizes.front()) + " features");
-    constexpr int flags = py::array::c_style | py::array::forcecast;
     examples.bytes = x.itemsize() == 1 && x.dtype().kind() != 'i';
-    if (examples.bytes) {
-      keep[0] = py::array_t<std::uint8_t, flags>(x);
-    } else {
-      keep[0] = py::array_t<float, flags>(x);
-    }
+    keep[0] = as_they_are_read(x);
     examples.features = keep[0].data();
     examples.rows = x.shape(0);
     examples.labels = column<std::int32_t>(1, labels, examples.rows, "y");  // from labels(), which checked the range
@@ -40,6 +34,17 @@ struct HostInput {
   }
 
  private:
+  /// Numbers beyond float32 become infinite without a word, as on a CPU.
+  py::array as_they_are_read(const py::array& x) const {
+    constexpr int flags = py::array::c_style | py::array::forcecast;
+    if (examples.bytes) return py::array_t<std::uint8_t, flags>(x);
+    const py::object quiet = py::module_::import("numpy").attr("errstate")(py::arg("over") = "ignore");
+    quiet.attr("__enter__")();
+    py::array_t<float, flags> cast = py::array_t<float, flags>::ensure(x);
+    quiet.attr("__exit__")(py::none(), py::none(), py::none());
+    if (!cast) throw py::error_already_set();
+    return cast;
+  }
   template <class T>
   const T* column(int i, py::handle value, int64_t size, const char* name) {
     if (value.is_none()) return nullptr;
@@ -62,11 +67,21 @@ std::unique_ptr<Session> workspace(py::handle, const py::tuple& plain_spec, int6
   return session(spec, HostInput(spec, x, labels, sample_weight, class_weight), batch, true);
 }
 
+/// Whether x still is what the workspace was made of.
+void require_same(const py::array& x, const Spec& spec, const Session& workspace) {
+  const Shape want{workspace.rows(), spec.sizes.front()};
+  if (shape_of(x) != want)
+    throw value_error("network",
+                      "x has shape " + shape_text(shape_of(x)) + ", its workspace was made for " + shape_text(want));
+}
+
 /// As _cpu.train, whose arguments see; the examples are those of the workspace.
 bool train(py::handle parameters, const py::tuple& plain_spec, py::handle, const py::tuple& rule, const py::array& x,
            py::handle, py::handle, py::handle, py::handle order, Session& workspace, py::handle progress_value,
            const py::tuple& how) {
-  const int64_t count = spec_from(plain_spec).parameters();
+  const Spec spec = spec_from(plain_spec);
+  const int64_t count = spec.parameters();
+  require_same(x, spec, workspace);
   py::array progress_array = in_place<double>(progress_value, "network", "progress");
   require_shape(progress_array, {6}, "network", "progress", "of a trainer");
   double* progress = pointer<double>(progress_array);
@@ -81,15 +96,17 @@ bool train(py::handle parameters, const py::tuple& plain_spec, py::handle, const
   run.scalars = how_to.scalars;
   std::copy(std::begin(how_to.slots), std::end(how_to.slots), run.slots);
   run.parameters = flat_array<float>(parameters, count, "parameters");
-  std::optional<ops::Shuffle> shuffle;
-  if (!order.is_none()) {
+  if (run.batch < 1 || run.batch > workspace.batch() || run.first < 0)
+    throw value_error("network", "batch must be positive and at most the workspace's, the first row not negative");
+  run.shuffled = !order.is_none();
+  if (run.shuffled) {
     const auto [seed, epoch] = order.cast<std::pair<std::uint64_t, std::uint64_t>>();
-    run.shuffle = &shuffle.emplace(x.shape(0), seed, epoch);
+    run.shuffle = ops::Shuffle(workspace.rows(), seed, epoch);
   }
   if (run.first > 0)
     run.metrics = {progress[2], progress[3], static_cast<int64_t>(progress[4]), static_cast<int64_t>(progress[5])};
   cuda::TrainingResult result{};
-  without_gil([&] { result = workspace.train(run); });
+  without_gil([&] { result = workspace.train(spec, run); });
   const cuda::Metrics& sums = result.metrics;
   const double values[] = {static_cast<double>(result.next), sums.loss, sums.weight, static_cast<double>(sums.correct),
                            static_cast<double>(sums.rows)};
@@ -113,15 +130,15 @@ struct Losses {
 };
 
 py::tuple gradients(py::handle parameters, const py::tuple& plain_spec, py::handle gradient, const py::array& x,
-                    py::handle labels, py::handle) {
+                    py::handle, Session& workspace) {
   const Spec spec = spec_from(plain_spec);
-  const HostInput input(spec, x, labels, py::none(), py::none());
+  require_same(x, spec, workspace);
   const float* weights = flat_array<float>(parameters, spec.parameters(), "parameters");
   float* out = flat_array<float>(gradient, spec.parameters(), "gradient");
-  if (!out || input.examples.rows < 1) throw value_error("network", "gradients need a row and an array for them");
-  Losses losses(input.examples.rows);
-  const auto made = session(spec, input, input.examples.rows, true);
-  without_gil([&] { made->gradients(weights, out, losses.loss.data(), losses.correct.data()); });
+  if (!out || workspace.rows() < 1 || workspace.batch() < workspace.rows())
+    throw value_error("network", "gradients need a row, an array and a workspace for them");
+  Losses losses(workspace.rows());
+  without_gil([&] { workspace.gradients(weights, out, losses.loss.data(), losses.correct.data()); });
   return losses.metrics();
 }
 
@@ -165,8 +182,12 @@ PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
   using namespace mlpfast::bindings;
   py::register_local_exception_translator(translate);
   py::class_<mlpfast::cuda::Session>(m, "Session", py::module_local());
-  m.def("why_unavailable", mlpfast::cuda::why_unavailable);
-  m.def("synchronize", mlpfast::cuda::synchronize);
+  m.def("why_unavailable", [] {
+    std::string reason;
+    without_gil([&] { reason = mlpfast::cuda::why_unavailable(); });
+    return reason;
+  });
+  m.def("synchronize", [] { without_gil(mlpfast::cuda::synchronize); });
   m.def("workspace", workspace);
   m.def("train", train);
   m.def("gradients", gradients);

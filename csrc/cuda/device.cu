@@ -8,7 +8,12 @@
 namespace mlpfast::cuda {
 namespace {
 
-std::atomic<pid_t> user{0};  // the process that uses the device: a forked child has no part in it
+std::atomic<pid_t> user{0};  // the process that has begun to use the device: a forked child has no part in it
+
+bool is_child() {
+  const pid_t pid = user.load();
+  return pid != 0 && pid != getpid();
+}
 
 std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
@@ -26,10 +31,15 @@ std::string why_no_kernel() {
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
-  if (status != cudaErrorNoKernelImageForDevice) return std::string("the GPU fails: ") + cudaGetErrorString(status);
-  const std::string capability = std::to_string(major) + std::to_string(minor);
-  return "mlpfast was built without kernels for this GPU, of compute capability " + std::to_string(major) + "." +
-         std::to_string(minor) + "; reinstall it with MLPFAST_CUDA_ARCHS=" + capability + " in the environment";
+  const std::string capability = std::to_string(major) + "." + std::to_string(minor);
+  if (status == cudaErrorUnsupportedPtxVersion) return "the NVIDIA driver is too old for mlpfast's kernels; update it";
+  if (status != cudaErrorNoKernelImageForDevice && status != cudaErrorInvalidDeviceFunction)
+    return std::string("the GPU fails: ") + cudaGetErrorString(status);
+  if (major * 10 + minor < 75)
+    return "the GPU has compute capability " + capability + ", mlpfast needs 7.5 or newer; use device='cpu'";
+  return "mlpfast was built without kernels for this GPU, of compute capability " + capability +
+         "; reinstall it with MLPFAST_CUDA_ARCHS=" + std::to_string(major) + std::to_string(minor) +
+         " in the environment";
 }
 
 }  // namespace
@@ -41,12 +51,14 @@ void check(cudaError_t status, const char* what) {
 }
 
 std::string why_unavailable() {
-  const pid_t pid = getpid(), before = user.load();
-  if (before != 0 && before != pid)
+  if (is_child())
     return "a forked process cannot use the GPU that its parent used; start processes by multiprocessing's 'spawn'";
   int devices = 0, driver = 0;
   const cudaError_t status = cudaGetDeviceCount(&devices);
-  if (status == cudaSuccess && devices > 0) return why_no_kernel();
+  if (status == cudaSuccess && devices > 0) {
+    user = getpid();
+    return why_no_kernel();
+  }
   cudaGetLastError();
   if (status == cudaErrorNoDevice || (status == cudaSuccess && devices == 0))
     return "no NVIDIA GPU is visible; is CUDA_VISIBLE_DEVICES set?";
@@ -61,7 +73,6 @@ std::string why_unavailable() {
 void require_device() {
   const std::string reason = why_unavailable();
   if (!reason.empty()) throw Error(reason);
-  user = getpid();
 }
 
 void synchronize() {
@@ -80,14 +91,19 @@ void* allocate(int64_t bytes) {
               std::to_string(total) + " are free; use a smaller batch, or less data at a time");
 }
 
-void release(void* memory) { cudaFree(memory); }
+// A child that inherited an object leaves what it held to its parent.
+void release(void* memory) {
+  if (memory && !is_child()) cudaFree(memory);
+}
 
 Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"); }
-Stream::~Stream() { cudaStreamDestroy(stream_); }
+Stream::~Stream() {
+  if (!is_child()) cudaStreamDestroy(stream_);
+}
 void Stream::synchronize() const { check(cudaStreamSynchronize(stream_), "the last call"); }
 
 void Graph::clear() {
-  if (steps_) cudaGraphExecDestroy(steps_);
+  if (steps_ && !is_child()) cudaGraphExecDestroy(steps_);
   steps_ = nullptr;
 }
 

@@ -34,16 +34,22 @@ __device__ T total_of(T mine, T (&shared)[threads]) {
   return shared[0];
 }
 
+/// In the order of rows, as a CPU adds them up.
 __global__ void weigh_kernel(const std::int32_t* label, const float* class_weight, const float* row_weight,
                              int64_t rows, Control* control) {
-  __shared__ double shared[threads];
+  __shared__ double weights[threads];
   double sum = 0;
-  for (int64_t i = threadIdx.x; i < rows; i += threads) {
-    const double w = class_weight ? static_cast<double>(class_weight[label[i]]) : 1.0;
-    sum += row_weight ? w * static_cast<double>(row_weight[i]) : w;
+  for (int64_t first = 0; first < rows; first += threads) {
+    const int64_t i = first + threadIdx.x;
+    if (i < rows) {
+      const double w = class_weight ? static_cast<double>(class_weight[label[i]]) : 1.0;
+      weights[threadIdx.x] = row_weight ? w * static_cast<double>(row_weight[i]) : w;
+    }
+    __syncthreads();
+    for (int64_t j = first; threadIdx.x == 0 && j < rows && j < first + threads; ++j) sum += weights[j - first];
+    __syncthreads();
   }
-  const double total = total_of(sum, shared);
-  if (threadIdx.x == 0) control->batch_weight = total;
+  if (threadIdx.x == 0) control->batch_weight = sum;
 }
 
 __global__ void count_kernel(const float* loss, const std::uint8_t* correct, int64_t rows, bool weighted,

@@ -124,7 +124,8 @@ __global__ void __launch_bounds__(S::threads) gemm_kernel(const __grid_constant_
   constexpr int a_tile = S::depth * S::row_pitch, b_tile = S::depth * S::col_pitch;
   __shared__ __align__(16) float shared[2 * (a_tile + b_tile)];
   static_assert(2 * (a_tile + b_tile) >= S::rows / S::passes * S::cols);
-  const int64_t row = int64_t(blockIdx.x) * S::rows, col = int64_t(blockIdx.y) * S::cols;
+  const int64_t row_blocks = (t.m + S::rows - 1) / S::rows;
+  const int64_t row = blockIdx.x % row_blocks * S::rows, col = blockIdx.x / row_blocks * S::cols;
   Staged<S, S::rows, !TransposeA> a(t.a, row, t.m);
   Staged<S, S::cols, TransposeB> b(t.b, col, t.n);
   Sums<S> sums = {};
@@ -164,8 +165,8 @@ template <class S>
 void gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
   using Kernel = void (*)(GemmArgs);
   constexpr Kernel kernels[] = {gemm_kernel<S, false, false>, gemm_kernel<S, false, true>, gemm_kernel<S, true, false>};
-  const dim3 blocks(static_cast<unsigned>(blocks_of(t.m, S::rows)), static_cast<unsigned>(blocks_of(t.n, S::cols)));
-  launch(kernels[static_cast<int>(layout)], blocks, S::threads, stream, t);
+  const int64_t blocks = blocks_of(t.m, S::rows) * blocks_of(t.n, S::cols);
+  launch(kernels[static_cast<int>(layout)], dim3(static_cast<unsigned>(blocks)), S::threads, stream, t);
 }
 
 }  // namespace

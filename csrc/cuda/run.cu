@@ -66,13 +66,15 @@ struct Session::State {
   Buffer<float> sample_weight, class_weight, parameters, block;
   Buffer<float> gradient, slots[ops::max_slots];  // where a call needs them
   Buffer<Control> control;
+  Control at;
   Arrays arrays;
   Backend::Job job;
   struct Recording {  // of several steps, and what they depend on besides the control
     Graph graph;
-    int64_t batch = 0;
+    int64_t steps = 0, batch = 0;
     ops::Optimizer optimizer;
     network::UpdateMode mode;
+    int64_t pace = 1;  // steps between two looks at the clock, which Ctrl-C waits for too
   } recording;
 
   State(const Spec& spec_, const HostExamples& from, int64_t batch_, bool training)
@@ -106,12 +108,11 @@ struct Session::State {
     check(cudaMemcpyAsync(loss, arrays.loss, n * sizeof(float), cudaMemcpyDeviceToHost, stream), "copying");
     check(cudaMemcpyAsync(correct, arrays.correct, n, cudaMemcpyDeviceToHost, stream), "copying");
   }
-  void set_control(const Control& at) { control.upload(&at, stream); }
-  Control get_control() {
-    Control at{};
+  /// `at` as the device finds it, and as it leaves it.
+  void set_control() { control.upload(&at, stream); }
+  void get_control() {
     control.download(&at, stream);
     stream.synchronize();
-    return at;
   }
 };
 
@@ -123,14 +124,8 @@ Session::Session(const Spec& spec, const HostExamples& examples, int64_t batch, 
 
 Session::~Session() = default;
 
-/// Steps between two looks at the clock: some milliseconds of a large GPU.
-int64_t Session::steps_at_once(int64_t batch) const {
-  constexpr int64_t most = 256;
-  constexpr double work = 1LL << 37;
-  const double step = 6.0 * static_cast<double>(state_->spec.parameters()) * static_cast<double>(batch);
-  const int64_t steps = std::max<int64_t>(1, static_cast<int64_t>(work / step));
-  return std::min({most, steps, std::max<int64_t>(1, state_->rows / batch)});
-}
+int64_t Session::rows() const { return state_->rows; }
+int64_t Session::batch() const { return state_->batch; }
 
 /// So many steps of whole batches. They are recorded when as many come again: kernels are loaded by then, and one who
 /// trains little does not wait for it.
@@ -141,9 +136,10 @@ void Session::train_steps(const TrainingRun& run, int64_t steps) {
     Backend backend(s.job);
     for (int64_t step = 0; step < steps; ++step) network::train_step(backend, {0, run.batch}, run.mode);
   };
-  if (steps < steps_at_once(run.batch)) return ask();
-  if (r.batch != run.batch || r.optimizer != run.optimizer || r.mode != run.mode) {
+  if (steps < r.pace) return ask();
+  if (r.steps != steps || r.batch != run.batch || r.optimizer != run.optimizer || r.mode != run.mode) {
     r.graph.clear();
+    r.steps = steps;
     r.batch = run.batch;
     r.optimizer = run.optimizer;
     r.mode = run.mode;
@@ -153,9 +149,23 @@ void Session::train_steps(const TrainingRun& run, int64_t steps) {
   r.graph.launch(s.stream);
 }
 
-TrainingResult Session::train(const TrainingRun& run) {
+/// The number of steps that takes some milliseconds, found by doubling and halving.
+void Session::keep_pace(const TrainingRun& run, double seconds) {
+  constexpr int64_t most = 256;
+  constexpr double short_time = 0.01, long_time = 0.04;
+  int64_t& pace = state_->recording.pace;
+  if (seconds < short_time) pace = std::min({2 * pace, most, std::max<int64_t>(1, state_->rows / run.batch)});
+  if (seconds > long_time) pace = std::max<int64_t>(1, pace / 2);
+}
+
+TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
   State& s = *state_;
   require_device();
+  if (spec.input_scale != s.spec.input_scale || spec.input_shift != s.spec.input_shift) {
+    s.spec.input_scale = spec.input_scale;
+    s.spec.input_shift = spec.input_shift;
+    s.recording.steps = 0;
+  }
   Update rule{run.optimizer, nullptr, {}, s.control.data()};
   s.parameters.upload(run.parameters, s.stream);
   for (int i = 0; i < ops::max_slots; ++i) {
@@ -166,23 +176,17 @@ TrainingResult Session::train(const TrainingRun& run) {
   }
   if (run.mode == network::UpdateMode::store) s.need_gradient();
   s.job.rule = &rule;
-  Control at{.next = run.first,
-             .diverged = 0,
-             .loss = run.metrics.loss,
-             .weight = run.metrics.weight,
-             .batch_weight = 0,
-             .correct = run.metrics.correct,
-             .rows = run.metrics.rows,
-             .scalars = run.scalars,
-             .shuffled = run.shuffle != nullptr};
-  if (run.shuffle) at.shuffle = *run.shuffle;
-  s.set_control(at);
+  const Metrics& before = run.metrics;
+  s.at = {run.first,      0,           before.loss, before.weight, 0,
+          before.correct, before.rows, run.scalars, run.shuffled,  run.shuffled ? run.shuffle : s.at.shuffle};
+  s.set_control();
 
-  const int64_t end = run.drop_last ? s.rows / run.batch * run.batch : s.rows, steps = steps_at_once(run.batch);
+  const int64_t end = run.drop_last ? s.rows / run.batch * run.batch : s.rows;
   const double deadline = now() + run.seconds;
   int64_t next = run.first;
   do {
-    const int64_t whole = std::min(steps, (end - next) / run.batch);
+    const int64_t pace = s.recording.pace, whole = std::min(pace, (end - next) / run.batch);
+    const double start = now();
     if (whole > 0) {
       train_steps(run, whole);
     } else {
@@ -190,14 +194,15 @@ TrainingResult Session::train(const TrainingRun& run) {
       network::train_step(backend, {0, end - next}, run.mode);
     }
     next = std::min(end, next + std::max<int64_t>(1, whole) * run.batch);
-    at = s.get_control();
-  } while (!at.diverged && next < end && now() < deadline);
+    s.get_control();
+    if (whole == pace) keep_pace(run, now() - start);
+  } while (!s.at.diverged && next < end && now() < deadline);
   s.job.rule = nullptr;
   s.parameters.download(run.parameters, s.stream);
   for (int i = 0; i < ops::max_slots; ++i)
     if (run.slots[i]) s.slots[i].download(run.slots[i], s.stream);
   s.stream.synchronize();
-  return {at.next, at.diverged != 0, {at.loss, at.weight, at.correct, at.rows}};
+  return {s.at.next, s.at.diverged != 0, {s.at.loss, s.at.weight, s.at.correct, s.at.rows}};
 }
 
 void Session::gradients(const float* parameters, float* gradient, float* loss, std::uint8_t* correct) {
@@ -215,7 +220,8 @@ void Session::in_chunks(const float* parameters, const Pass& pass) {
   State& s = *state_;
   require_device();
   s.parameters.upload(parameters, s.stream);
-  s.set_control(Control{});
+  s.at = {};
+  s.set_control();
   Backend backend(s.job);
   for (int64_t first = 0; first < s.rows; first += s.batch) pass(backend, first, std::min(s.batch, s.rows - first));
   s.stream.synchronize();

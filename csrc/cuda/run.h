@@ -33,8 +33,9 @@ struct TrainingRun {
   int64_t first, batch;  // continues at row `first`, in batches
   bool drop_last;
   network::UpdateMode mode;
-  double seconds;               // returns soon after this time
-  const ops::Shuffle* shuffle;  // order of the rows, else as they lie
+  double seconds;  // returns soon after this time
+  bool shuffled;   // else in the order of the rows
+  ops::Shuffle shuffle{1, 0, 0};
   ops::Optimizer optimizer;
   ops::StepScalars<float> scalars;
   float* parameters;
@@ -54,7 +55,10 @@ class Session {
   Session(const network::Spec& spec, const HostExamples& examples, int64_t batch, bool training);
   ~Session();
 
-  TrainingResult train(const TrainingRun& run);
+  int64_t rows() const;
+  int64_t batch() const;
+  /// The spec may have another scale and shift of the inputs than before.
+  TrainingResult train(const network::Spec& spec, const TrainingRun& run);
   /// The gradient of all rows as one batch; of each row the loss, and whether it is predicted.
   void gradients(const float* parameters, float* gradient, float* loss, std::uint8_t* correct);
   void evaluate(const float* parameters, float* loss, std::uint8_t* correct);
@@ -63,8 +67,8 @@ class Session {
 
  private:
   struct State;
-  int64_t steps_at_once(int64_t batch) const;
   void train_steps(const TrainingRun& run, int64_t steps);
+  void keep_pace(const TrainingRun& run, double seconds);
   template <class Pass>
   void in_chunks(const float* parameters, const Pass& pass);
   std::unique_ptr<State> state_;

@@ -14,7 +14,11 @@ STATES = {
     "no NVIDIA driver is installed": dict(SHIM_STATUS=35, SHIM_DRIVER=0),
     "driver supports CUDA 12.4, mlpfast was built with 13.0; update": dict(SHIM_STATUS=35, SHIM_DRIVER=12040),
     "no NVIDIA GPU is visible; is CUDA_VISIBLE_DEVICES set": dict(SHIM_STATUS=100),
-    "compute capability 6.1; reinstall it with MLPFAST_CUDA_ARCHS=61": dict(SHIM_KERNELS=209),
+    "compute capability 10.3; reinstall it with MLPFAST_CUDA_ARCHS=103": dict(
+        SHIM_KERNELS=98, SHIM_CAPABILITY=103
+    ),
+    "compute capability 6.1, mlpfast needs 7.5 or newer": dict(SHIM_KERNELS=209, SHIM_CAPABILITY=61),
+    "driver is too old for mlpfast's kernels; update it": dict(SHIM_KERNELS=222),
 }
 
 
@@ -72,6 +76,9 @@ def test_files_know_no_device(shimmed, tmp_path):
     assert model.copy().device == pickle.loads(pickle.dumps(model)).device == "cuda"
     model.save(tmp_path / "model.safetensors")
     assert MLP.load(tmp_path / "model.safetensors").device == "cpu"
+    assert MLP.load(tmp_path / "model.safetensors", device="cuda").device == "cuda"
+    with pytest.raises(ValueError, match="unknown device 'tpu'"):
+        MLP.load(tmp_path / "model.safetensors", device="tpu")
 
 
 def test_forked_children_are_told(shim_path):
@@ -84,7 +91,6 @@ def test_forked_children_are_told(shim_path):
         spec.loader.exec_module(module)
         import mlpfast
         model = mlpfast.MLP([3, 2], device="cuda")
-        model.forward(np.ones((1, 3)))
         if os.fork() == 0:
             try:
                 model.forward(np.ones((1, 3)))

@@ -68,6 +68,19 @@ def test_weights_and_stored_gradients(weights, fused, cuda, rng):
     assert_same(models)
 
 
+def test_weights_that_do_not_add_up_exactly(cuda, rng):
+    """More than a block of threads adds at a time; the order shows in the sum."""
+    models = pair((4, 3))
+    x, y = examples(rng, 600, models[0])
+    weights = rng.random(600) * 10.0 ** rng.integers(-20, 20, 600)
+    trainers = [Trainer(m, SGD(1e-3)) for m in models]
+    for trainer in trainers:
+        options = dict(sample_weight=weights.clip(0, 1e20), class_weight=[0.1] * 3)
+        trainer.fit(x, y, epochs=1, batch_size=599, **options)
+    assert_same(models)
+    assert trainers[0]._progress[3] == trainers[1]._progress[3]  # the sum of weights
+
+
 def test_large_tiles(cuda, rng):
     """Products of 128 blocks of 64 x 64, and of 128 x 128; rows that end within a tile."""
     models = pair((9, 1024 + 40, 3))
@@ -166,8 +179,32 @@ def test_weights_may_be_written_between_calls(cuda, rng):
     assert_same(models)
 
 
+def test_what_a_callback_may_change(cuda, rng):
+    """The scale of the inputs, from then on; the examples' shape, which is refused."""
+    models = pair((6, 4, 3))
+    x, y = examples(rng, 40, models[0])
+
+    def rescale(trainer, record):
+        trainer.model.input_scale, trainer.model.input_shift = 0.5, record["epoch"]
+
+    def reshape(trainer, record):
+        x.shape = (80, 3)
+
+    for m in models:
+        Trainer(m, SGD(0.1)).fit(x, y, epochs=4, batch_size=8, callbacks=[rescale])
+        with pytest.raises(ValueError, match="x has shape"):
+            Trainer(m, SGD(0.1)).fit(x, y, epochs=2, batch_size=8, callbacks=[reshape])
+        x.shape = (40, 6)
+    assert_same(models)
+
+
 @pytest.mark.parametrize("kind", [bool, np.int16, np.int64, np.float64, ">f4"])
 def test_features_of_other_dtypes(kind, cuda, rng):
     models = pair((5, 6, 2))
     x = rng.integers(0, 2, (9, 10)).astype(kind)[:, ::2]
     assert same_bits(*(m.forward(x) for m in models))
+
+
+def test_features_beyond_float32(cuda):
+    models = pair((2, 3))
+    assert same_bits(*(m.forward(np.array([[1e300, 0.0]])) for m in models))

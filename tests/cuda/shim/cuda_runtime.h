@@ -6,7 +6,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -27,8 +26,8 @@
 using std::isfinite;
 
 struct dim3 {
-  unsigned x, y, z;
-  dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+  unsigned x;
+  dim3(unsigned x_ = 1) : x(x_) {}
 };
 inline dim3 threadIdx, blockIdx;
 
@@ -106,14 +105,12 @@ inline std::vector<std::function<void()>>* recording = nullptr;  // launches go 
 
 inline void run(dim3 blocks, unsigned count, const std::function<void()>& kernel) {
   const std::lock_guard<std::mutex> lock(busy);
-  if (blocks.x == 0 || blocks.y == 0 || blocks.y > 65535 || count == 0 || count > most_threads) fail("not a grid");
+  if (blocks.x == 0 || count == 0 || count > most_threads) fail("not a grid");
   if (!stacks) stacks.reset(new char[most_threads * stack_bytes]);
   body = &kernel;
-  for (unsigned y = 0; y < blocks.y; ++y) {
-    for (unsigned x = 0; x < blocks.x; ++x) {
-      blockIdx = dim3(x, y);
-      run_block(count);
-    }
+  for (unsigned x = 0; x < blocks.x; ++x) {
+    blockIdx = dim3(x);
+    run_block(count);
   }
 }
 
@@ -158,8 +155,10 @@ enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorMemoryAllocation = 2,
   cudaErrorInsufficientDriver = 35,
+  cudaErrorInvalidDeviceFunction = 98,
   cudaErrorNoDevice = 100,
-  cudaErrorNoKernelImageForDevice = 209
+  cudaErrorNoKernelImageForDevice = 209,
+  cudaErrorUnsupportedPtxVersion = 222
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
@@ -180,7 +179,8 @@ inline cudaError_t cudaDriverGetVersion(int* version) {
 }
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrComputeCapabilityMajor ? 6 : 1;
+  const auto capability = static_cast<int>(shim::number("SHIM_CAPABILITY", 90));
+  *value = attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10 : capability % 10;
   return cudaSuccess;
 }
 template <class Kernel>
