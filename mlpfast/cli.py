@@ -171,7 +171,7 @@ def _load(args: argparse.Namespace) -> Dataset:
 
 
 def _model_and_data(args: argparse.Namespace) -> tuple[mlpfast.MLP, Dataset]:
-    model, data = mlpfast.MLP.load(args.model), _load(args)
+    model, data = mlpfast.MLP.load(args.model, device=args.device), _load(args)
     features, classes = data.x_test.shape[1], len(data.class_names)
     if (model.sizes[0], model.sizes[-1]) != (features, classes):
         raise ValueError(
@@ -235,6 +235,7 @@ def _parser() -> argparse.ArgumentParser:
             optional: dict[str, Any] = {"nargs": "?", "default": "digits"} if "[" in arguments else {}
             add("dataset", choices=DATASETS, metavar="DATASET", help=", ".join(DATASETS), **optional)
             add("--data-dir", metavar="FOLDER", help="where data sets are, by default MLPFAST_DATA")
+            add("--device", default="cpu", metavar="DEVICE", help="cpu or cuda")
         if run is predict:
             add("--rows", type=_rows, default="0:10", metavar="FROM:TO", help="by default 0:10")
         if run is train:
@@ -256,7 +257,6 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     add("--weight-decay", type=float, default=0.0, metavar="RATE")
     add("--seed", type=int, default=0, metavar="N", help="of the initial weights and the order of rows")
     add("--dtype", default="float32", metavar="DTYPE", help="float32 or float64")
-    add("--device", default="cpu", metavar="DEVICE", help="cpu or cuda")
     add("--precision", default="highest", metavar="LEVEL", help="ieee, highest, high or medium")
     add("--out", metavar="FILE", help="save the model, for example to model.safetensors")
     add("--plot", metavar="FILE", help="draw the curves of the training, for example to curves.png")

@@ -258,8 +258,8 @@ class MLP:
                 expected |= {f"w{i}": (rows, cols), f"b{i}": (cols,)}
             if shapes != expected:
                 raise ValueError(f"tensors {shapes} do not make a network of sizes {sizes}")
-            where = {"dtype": tensors["w1"].dtype.name, "device": device}
-            model = cls(**{**facts, "sizes": sizes, "init": "zeros"}, **where)
+            dtype = tensors["w1"].dtype.name
+            model = cls(**{**facts, "sizes": sizes, "init": "zeros"}, dtype=dtype, device=device)
             initializer(facts["init"])
         except (KeyError, TypeError, ValueError) as error:
             what = repr(error)[:500]

@@ -153,10 +153,12 @@ def test_info(run):
     )
 
 
-def test_a_device_that_cannot(run, monkeypatch):
+def test_a_device_that_cannot(run, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mlpfast._cuda", None)
-    status, _, errors = run("train xor --device cuda")
-    assert status == 4 and "device 'cuda' cannot be used" in errors
+    mlpfast.MLP([2, 2]).save(tmp_path / "model.safetensors")
+    for command in ("train xor", f"evaluate {tmp_path}/model.safetensors xor"):
+        status, _, errors = run(f"{command} --device cuda")
+        assert status == 4 and "device 'cuda' cannot be used" in errors
 
 
 @pytest.mark.parametrize("command", ["--help", "train --help", "predict --help", "--version"])
