@@ -82,19 +82,14 @@ bool train(py::handle parameters, const py::tuple& plain_spec, py::handle, const
   const Spec spec = spec_from(plain_spec);
   const int64_t count = spec.parameters();
   require_same(x, spec, workspace);
-  py::array progress_array = in_place<double>(progress_value, "network", "progress");
-  require_shape(progress_array, {6}, "network", "progress", "of a trainer");
-  double* progress = pointer<double>(progress_array);
-  const Rule<float> how_to = rule_from<float>(rule, count);
+  Progress progress(progress_value);
   cuda::TrainingRun run{};
-  run.first = static_cast<int64_t>(progress[1]);
+  run.first = progress.row();
   run.batch = how[0].cast<int64_t>();
   run.drop_last = how[1].cast<bool>();
   run.mode = how[2].cast<bool>() ? network::UpdateMode::fused : network::UpdateMode::store;
   run.seconds = how[3].cast<double>();
-  run.optimizer = how_to.optimizer;
-  run.scalars = how_to.scalars;
-  std::copy(std::begin(how_to.slots), std::end(how_to.slots), run.slots);
+  run.rule = rule_from<float>(rule, count);
   run.parameters = flat_array<float>(parameters, count, "parameters");
   if (run.batch < 1 || run.batch > workspace.batch() || run.first < 0)
     throw value_error("network", "batch must be positive and at most the workspace's, the first row not negative");
@@ -103,14 +98,10 @@ bool train(py::handle parameters, const py::tuple& plain_spec, py::handle, const
     const auto [seed, epoch] = order.cast<std::pair<std::uint64_t, std::uint64_t>>();
     run.shuffle = ops::Shuffle(workspace.rows(), seed, epoch);
   }
-  if (run.first > 0)
-    run.metrics = {progress[2], progress[3], static_cast<int64_t>(progress[4]), static_cast<int64_t>(progress[5])};
+  run.metrics = progress.metrics();
   cuda::TrainingResult result{};
   without_gil([&] { result = workspace.train(spec, run); });
-  const cuda::Metrics& sums = result.metrics;
-  const double values[] = {static_cast<double>(result.next), sums.loss, sums.weight, static_cast<double>(sums.correct),
-                           static_cast<double>(sums.rows)};
-  std::copy(std::begin(values), std::end(values), progress + 1);
+  progress.advance(result.next, result.metrics);
   return !result.diverged;
 }
 
@@ -121,11 +112,10 @@ struct Losses {
 
   explicit Losses(int64_t rows) : loss(static_cast<std::size_t>(rows)), correct(static_cast<std::size_t>(rows)) {}
   py::tuple metrics() const {
-    double sum = 0;
-    int64_t right = 0;
-    for (const float l : loss) sum += static_cast<double>(l);
-    for (const std::uint8_t c : correct) right += c;
-    return py::make_tuple(sum, static_cast<double>(loss.size()), right, loss.size());
+    network::Metrics sums{0, static_cast<double>(loss.size()), 0, static_cast<int64_t>(loss.size())};
+    for (const float l : loss) sums.loss += static_cast<double>(l);
+    for (const std::uint8_t c : correct) sums.correct += c;
+    return metrics_tuple(sums);
   }
 };
 

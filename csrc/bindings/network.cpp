@@ -71,8 +71,6 @@ typename cpu::Backend<T>::Job job_of(const Spec& spec, const ExampleInput<T>& in
           {}};
 }
 
-py::tuple metrics_tuple(const cpu::Metrics& m) { return py::make_tuple(m.loss, m.weight, m.correct, m.rows); }
-
 /// rule: (name, [slots], (lr, momentum, nesterov, weight_decay)); order: (seed, epoch) or None; progress: epochs, row,
 /// and the epoch's sums of loss, weight, correct, rows, advanced here; how: (batch, drop_last, fused, seconds).
 /// False where the batch at the new row has a loss that is not finite.
@@ -82,10 +80,8 @@ bool train(py::handle parameters, const py::tuple& plain_spec, py::handle gradie
            py::handle workspace, py::handle progress_value, const py::tuple& how) {
   const Spec spec = spec_from(plain_spec);
   ExampleInput<T> input(spec, x, labels, sample_weight, class_weight);
-  py::array progress_array = in_place<double>(progress_value, "network", "progress");
-  require_shape(progress_array, {6}, "network", "progress", "of a trainer");
-  double* progress = pointer<double>(progress_array);
-  cpu::TrainingRun run{static_cast<int64_t>(progress[1]),
+  Progress progress(progress_value);
+  cpu::TrainingRun run{progress.row(),
                        input.rows,
                        how[0].cast<int64_t>(),
                        how[1].cast<bool>(),
@@ -102,19 +98,13 @@ bool train(py::handle parameters, const py::tuple& plain_spec, py::handle gradie
   if (!job.parameter_gradient && (run.mode == network::UpdateMode::store || run.batch > cpu::max_block_k))
     throw value_error("network", "this batch needs an array for the gradient");
 
-  const Rule<T> how_to = rule_from<T>(rule, spec.parameters());
-  cpu::Optimization<T> optimization{how_to.optimizer, how_to.scalars, {}};
-  std::copy(std::begin(how_to.slots), std::end(how_to.slots), optimization.slots);
+  const ops::UpdateRule<T> optimization = rule_from<T>(rule, spec.parameters());
   job.optimization = &optimization;
-  if (run.first > 0)  // one chain of sums an epoch, wherever the clock cuts it
-    job.metrics = {progress[2], progress[3], static_cast<int64_t>(progress[4]), static_cast<int64_t>(progress[5])};
+  job.metrics = progress.metrics();
 
   cpu::TrainingResult result;
   without_gil([&] { result = cpu::train<T>(job, run); });
-  const cpu::Metrics& sums = job.metrics;
-  const double values[] = {static_cast<double>(result.next), sums.loss, sums.weight, static_cast<double>(sums.correct),
-                           static_cast<double>(sums.rows)};
-  std::copy(std::begin(values), std::end(values), progress + 1);
+  progress.advance(result.next, job.metrics);
   return !result.diverged;
 }
 
@@ -156,7 +146,7 @@ py::tuple evaluate(py::handle parameters, const py::tuple& plain_spec, const py:
   without_gil(static_cast<double>(spec.parameters() * input.rows), [&] {
     cpu::forward<T>({spec, input.examples, weights, input.rows, loss.data(), correct.data(), nullptr});
   });
-  cpu::Metrics metrics{0, static_cast<double>(rows), 0, input.rows};
+  network::Metrics metrics{0, static_cast<double>(rows), 0, input.rows};
   for (std::size_t i = 0; i < rows; ++i) {
     metrics.loss += static_cast<double>(loss[i]);
     metrics.correct += correct[i];

@@ -36,7 +36,7 @@ T* flat_array(py::handle value, int64_t size, const char* name) {
 }
 
 template <class T>
-Rule<T> rule_from(const py::tuple& plain, int64_t parameters) {
+ops::UpdateRule<T> rule_from(const py::tuple& plain, int64_t parameters) {
   const auto name = plain[0].cast<std::string>();
   const auto slots = plain[1].cast<std::vector<py::object>>();
   const auto [lr, momentum, nesterov, weight_decay] =
@@ -45,16 +45,34 @@ Rule<T> rule_from(const py::tuple& plain, int64_t parameters) {
                                   [&](const ops::OptimizerInfo& row) { return name == row.name; });
   if (info == std::end(ops::optimizers) || static_cast<std::size_t>(info->slots) != slots.size())
     throw value_error("network", "no optimizer '" + name + "' with " + std::to_string(slots.size()) + " slots");
-  Rule<T> rule{static_cast<ops::Optimizer>(info - std::begin(ops::optimizers)),
-               sgd_scalars<T>(lr, momentum, nesterov, weight_decay, "SGD"),
-               {}};
+  ops::UpdateRule<T> rule{static_cast<ops::Optimizer>(info - std::begin(ops::optimizers)),
+                          sgd_scalars<T>(lr, momentum, nesterov, weight_decay, "SGD"),
+                          {}};
   for (std::size_t s = 0; s < slots.size(); ++s) rule.slots[s] = flat_array<T>(slots[s], parameters, "slot");
   return rule;
 }
 
+Progress::Progress(py::handle value) : array_(in_place<double>(value, "network", "progress")) {
+  require_shape(array_, {6}, "network", "progress", "of a trainer");
+  at_ = pointer<double>(array_);
+}
+
+network::Metrics Progress::metrics() const {
+  if (row() == 0) return {};
+  return {at_[2], at_[3], static_cast<int64_t>(at_[4]), static_cast<int64_t>(at_[5])};
+}
+
+void Progress::advance(int64_t row, const network::Metrics& sums) {
+  const double values[] = {static_cast<double>(row), sums.loss, sums.weight, static_cast<double>(sums.correct),
+                           static_cast<double>(sums.rows)};
+  std::copy(std::begin(values), std::end(values), at_ + 1);
+}
+
+py::tuple metrics_tuple(const network::Metrics& m) { return py::make_tuple(m.loss, m.weight, m.correct, m.rows); }
+
 template float* flat_array<float>(py::handle, int64_t, const char*);
-template Rule<float> rule_from<float>(const py::tuple&, int64_t);
+template ops::UpdateRule<float> rule_from<float>(const py::tuple&, int64_t);
 template double* flat_array<double>(py::handle, int64_t, const char*);
-template Rule<double> rule_from<double>(const py::tuple&, int64_t);
+template ops::UpdateRule<double> rule_from<double>(const py::tuple&, int64_t);
 
 }  // namespace mlpfast::bindings

@@ -303,7 +303,7 @@ void Backend<T>::count() {
 
 template <class T>
 UpdateArgs<T> Backend<T>::update_args(int64_t offset, int64_t rows, Matrix<const T> dw, int64_t ld, T scale) const {
-  const Optimization<T>& how = *job_.optimization;
+  const ops::UpdateRule<T>& how = *job_.optimization;
   UpdateArgs<T> args{rows, 0, dw, scale, {job_.parameters + offset, ld}, {}, how.scalars};
   for (int s = 0; s < ops::max_slots; ++s) args.slots[s] = how.slots[s] ? how.slots[s] + offset : nullptr;
   return args;

@@ -8,6 +8,7 @@
 #include "cpu/team.h"
 #include "cpu/tiles.h"
 #include "cpu/workspace.h"
+#include "network/metrics.h"
 #include "network/spec.h"
 #include "network/step.h"
 #include "ops/random.h"
@@ -27,19 +28,6 @@ struct Examples {
 };
 
 template <class T>
-struct Optimization {
-  ops::Optimizer optimizer;
-  ops::StepScalars<T> scalars;
-  T* slots[ops::max_slots];  // each laid out as the parameters
-};
-
-/// Sums over batches, in row order.
-struct Metrics {
-  double loss = 0, weight = 0;
-  int64_t correct = 0, rows = 0;
-};
-
-template <class T>
 class Backend {
  public:
   struct Batch {
@@ -52,10 +40,10 @@ class Backend {
     Workspace<T> workspace;
     T* parameters;
     T* parameter_gradient;  // may be null where no step stores it
-    const Optimization<T>* optimization;
+    const ops::UpdateRule<T>* optimization;
     const KernelTable<T>& table;
     const TileTable* tiles;
-    Metrics metrics;
+    network::Metrics metrics;  // in row order
     std::vector<char> finite;  // [team size]
   };
 

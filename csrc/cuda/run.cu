@@ -67,6 +67,7 @@ struct Session::State {
   Buffer<float> gradient, slots[ops::max_slots];  // where a call needs them
   Buffer<Control> control;
   Control at;
+  Update rule;  // of the run at hand
   Arrays arrays;
   Backend::Job job;
   struct Recording {  // of several steps, and what they depend on besides the control
@@ -137,11 +138,11 @@ void Session::train_steps(const TrainingRun& run, int64_t steps) {
     for (int64_t step = 0; step < steps; ++step) network::train_step(backend, {0, run.batch}, run.mode);
   };
   if (steps < r.pace) return ask();
-  if (r.steps != steps || r.batch != run.batch || r.optimizer != run.optimizer || r.mode != run.mode) {
+  if (r.steps != steps || r.batch != run.batch || r.optimizer != run.rule.optimizer || r.mode != run.mode) {
     r.graph.clear();
     r.steps = steps;
     r.batch = run.batch;
-    r.optimizer = run.optimizer;
+    r.optimizer = run.rule.optimizer;
     r.mode = run.mode;
     return ask();
   }
@@ -166,19 +167,19 @@ TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
     s.spec.input_shift = spec.input_shift;
     s.recording.steps = 0;
   }
-  Update rule{run.optimizer, nullptr, {}, s.control.data()};
+  s.rule = {run.rule.optimizer, nullptr, {}, s.control.data()};
   s.parameters.upload(run.parameters, s.stream);
   for (int i = 0; i < ops::max_slots; ++i) {
-    if (!run.slots[i]) continue;
+    if (!run.rule.slots[i]) continue;
     if (!s.slots[i].data()) s.slots[i] = Buffer<float>(s.spec.parameters());
-    s.slots[i].upload(run.slots[i], s.stream);
-    rule.slots[i] = s.slots[i].data();
+    s.slots[i].upload(run.rule.slots[i], s.stream);
+    s.rule.slots[i] = s.slots[i].data();
   }
   if (run.mode == network::UpdateMode::store) s.need_gradient();
-  s.job.rule = &rule;
-  const Metrics& before = run.metrics;
-  s.at = {run.first,      0,           before.loss, before.weight, 0,
-          before.correct, before.rows, run.scalars, run.shuffled,  run.shuffled ? run.shuffle : s.at.shuffle};
+  s.job.rule = &s.rule;
+  const network::Metrics& before = run.metrics;
+  s.at = {run.first,      0,           before.loss,      before.weight, 0,
+          before.correct, before.rows, run.rule.scalars, run.shuffled,  run.shuffled ? run.shuffle : s.at.shuffle};
   s.set_control();
 
   const int64_t end = run.drop_last ? s.rows / run.batch * run.batch : s.rows;
@@ -200,7 +201,7 @@ TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
   s.job.rule = nullptr;
   s.parameters.download(run.parameters, s.stream);
   for (int i = 0; i < ops::max_slots; ++i)
-    if (run.slots[i]) s.slots[i].download(run.slots[i], s.stream);
+    if (run.rule.slots[i]) s.slots[i].download(run.rule.slots[i], s.stream);
   s.stream.synchronize();
   return {s.at.next, s.at.diverged != 0, {s.at.loss, s.at.weight, s.at.correct, s.at.rows}};
 }

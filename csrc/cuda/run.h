@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "network/metrics.h"
 #include "network/spec.h"
 #include "ops/optimizer.h"
 #include "ops/random.h"
@@ -22,12 +23,6 @@ struct HostExamples {
   const float* class_weight;
 };
 
-/// Sums over batches.
-struct Metrics {
-  double loss = 0, weight = 0;
-  int64_t correct = 0, rows = 0;
-};
-
 /// Parameters and slots are read, and written with what training made of them.
 struct TrainingRun {
   int64_t first, batch;  // continues at row `first`, in batches
@@ -36,17 +31,15 @@ struct TrainingRun {
   double seconds;  // returns soon after this time
   bool shuffled;   // else in the order of the rows
   ops::Shuffle shuffle{1, 0, 0};
-  ops::Optimizer optimizer;
-  ops::StepScalars<float> scalars;
+  ops::UpdateRule<float> rule;
   float* parameters;
-  float* slots[ops::max_slots];
-  Metrics metrics;  // of the epoch's rows before
+  network::Metrics metrics;  // of the epoch's rows before
 };
 
 struct TrainingResult {
   int64_t next;  // the first row not trained on; the batch that diverged begins there
   bool diverged;
-  Metrics metrics;
+  network::Metrics metrics;
 };
 
 class Session {

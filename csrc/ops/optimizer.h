@@ -46,6 +46,14 @@ enum class Optimizer : int {
 #undef MLPFAST_ROW
 };
 
+/// A rule with its numbers; each slot is laid out as the parameters, or null.
+template <class T>
+struct UpdateRule {
+  Optimizer optimizer;
+  StepScalars<T> scalars;
+  T* slots[max_slots];
+};
+
 struct OptimizerInfo {
   const char* name;
   int slots;
