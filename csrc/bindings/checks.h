@@ -88,19 +88,50 @@ std::vector<std::int32_t> label_input(py::handle value, int64_t rows, int64_t cl
 /// Whether a value is a NumPy array of float64. What else has numbers, lists above all, is content with float32.
 bool is_float64_array(py::handle value);
 
+/// The arrays of NumPy, in numbers of T. What a function of the kernels does with arrays is written over a class like
+/// this, of one device, which also has the operations.
+template <class T>
+struct Host {
+  using Number = T;
+
+  Input<T> array(py::handle value, const char* function, const char* name, int ndim = -1) const {
+    return array_input<T>(value, function, name, ndim);
+  }
+  Input<T> matrix(py::handle value, const char* function, const char* name) const {
+    return matrix_input<T>(value, function, name);
+  }
+  py::array output(py::handle out, const Shape& shape, const char* function, std::initializer_list<Extent> inputs,
+                   std::initializer_list<Extent> same = {}) const {
+    return bindings::output<T>(out, shape, function, inputs, same);
+  }
+  py::array in_place(py::handle value, const char* function, const char* name) const {
+    return bindings::in_place<T>(value, function, name);
+  }
+  /// What Python gets for an output, of which `out` was asked for.
+  py::object result(const py::array& array, py::handle) const { return array; }
+};
+
 /// One function for Python of its float32 and float64 versions: float64 where any argument is an array of float64.
-template <class R, class... Args>
-auto by_any_array(R (*f32)(Args...), R (*f64)(Args...)) {
+template <class R, class Single, class Double, class... Args>
+auto by_any_array(R (*f32)(const Single&, Args...), R (*f64)(const Double&, Args...)) {
   return [=](Args... args) {
     const auto asks = [](const auto& value) {
       if constexpr (std::is_same_v<std::decay_t<decltype(value)>, py::handle>) return is_float64_array(value);
       return false;
     };
-    return (asks(args) || ...) ? f64(args...) : f32(args...);
+    return (asks(args) || ...) ? f64(Double{}, args...) : f32(Single{}, args...);
   };
 }
 
-/// The same, decided by the first argument, an array that is written or holds a model's parameters.
+/// The same, decided by the first argument, an array that is written.
+template <class R, class Single, class Double, class... Args>
+auto by_written_array(R (*f32)(const Single&, py::handle, Args...), R (*f64)(const Double&, py::handle, Args...)) {
+  return [=](py::handle first, Args... args) {
+    return is_float64_array(first) ? f64(Double{}, first, args...) : f32(Single{}, first, args...);
+  };
+}
+
+/// The same of functions of a network, decided by the first argument, its parameters.
 template <class R, class... Args>
 auto by_first_array(R (*f32)(py::handle, Args...), R (*f64)(py::handle, Args...)) {
   return [=](py::handle first, Args... args) {

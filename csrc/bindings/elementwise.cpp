@@ -1,94 +1,44 @@
-// Activations, their gradients, bias_add and column sums on whole arrays.
-#include "cpu/elementwise.h"
+// Activations, their gradients, bias_add and column sums of NumPy's arrays on the CPU.
+#include "bindings/elementwise.h"
 
-#include "bindings/checks.h"
 #include "bindings/register.h"
-#include "bindings/scalars.h"
+#include "cpu/elementwise.h"
 
 namespace mlpfast::bindings {
 namespace {
 
-using cpu::work_per_number;
-
 template <class T>
-py::array act(ops::Activation which, py::handle x_value, py::handle alpha_value, py::handle out_value,
-              const char* name) {
-  const T alpha = alpha_argument<T>(which, alpha_value, name);
-  const auto x = array_input<T>(x_value, name, "x", -1);
-  py::array out = output<T>(out_value, shape_of(x.array), name, {}, {x.given});
-  const int64_t n = x.size();
-  const cpu::ForwardArgs<T> args{1, n, {x.data(), n}, nullptr, 1, alpha, {}, {pointer<T>(out), n}};
-  without_gil(work_per_number * static_cast<double>(n), [&] { cpu::forward(which, args); });
-  return out;
-}
+struct Kernels : Host<T> {
+  void forward(ops::Activation which, int64_t rows, int64_t cols, const T* x, const T* bias, T alpha, T* y) const {
+    const cpu::ForwardArgs<T> args{rows, cols, {x, cols}, bias, 1, alpha, {}, {y, cols}};
+    without_gil(work(rows, cols), [&] { cpu::forward(which, args); });
+  }
+  void backward(ops::Activation which, int64_t n, const T* dy, const T* saved, T alpha, T* dx) const {
+    const cpu::BackwardArgs<T> args{1, n, {dy, n}, {saved, n}, alpha, {dx, n}};
+    without_gil(work(1, n), [&] { cpu::backward(which, args); });
+  }
+  void column_sums(int64_t rows, int64_t cols, const T* dy, T* db) const {
+    without_gil(work(rows, cols) / cpu::work_per_number, [&] { cpu::column_sums<T>(rows, cols, {dy, cols}, db); });
+  }
 
-template <class T>
-py::array act_backward(ops::Activation which, py::handle dy_value, py::handle saved_value, py::handle alpha_value,
-                       py::handle out_value, const char* name, const char* saved_name) {
-  const T alpha = alpha_argument<T>(which, alpha_value, name);
-  const auto dy = array_input<T>(dy_value, name, "dy", -1), saved = array_input<T>(saved_value, name, saved_name, -1);
-  require_shape(saved.array, shape_of(dy.array), name, saved_name, "of dy");
-  py::array out = output<T>(out_value, shape_of(dy.array), name, {}, {dy.given, saved.given});
-  const int64_t n = dy.size();
-  const cpu::BackwardArgs<T> args{1, n, {dy.data(), n}, {saved.data(), n}, alpha, {pointer<T>(out), n}};
-  without_gil(work_per_number * static_cast<double>(n), [&] { cpu::backward(which, args); });
-  return out;
-}
+ private:
+  static double work(int64_t rows, int64_t cols) {
+    return cpu::work_per_number * static_cast<double>(rows) * static_cast<double>(cols);
+  }
+};
 
-template <class T>
-py::array bias_add(py::handle x_value, py::handle b_value, py::handle out_value) {
-  constexpr const char* name = "bias_add";
-  const auto x = array_input<T>(x_value, name, "x", 2);
-  const auto b = array_input<T>(b_value, name, "b", 1);
-  require_shape(b.array, {x.cols()}, name, "b", "(one for each column of x)");
-  py::array out = output<T>(out_value, shape_of(x.array), name, {b.given}, {x.given});
-  if (x.cols() == 0) return out;  // however many rows
-  const cpu::ForwardArgs<T> args{x.rows(), x.cols(), x.matrix(), b.data(), 1, 0, {}, {pointer<T>(out), x.cols()}};
-  without_gil(work_per_number * static_cast<double>(x.size()), [&] { cpu::forward(ops::Activation::identity, args); });
-  return out;
-}
-
-template <class T>
-py::array bias_add_backward(py::handle dy_value, py::handle out_value) {
-  constexpr const char* name = "bias_add_backward";
-  const auto dy = array_input<T>(dy_value, name, "dy", 2);
-  py::array out = output<T>(out_value, {dy.cols()}, name, {dy.given});
-  if (dy.cols() == 0) return out;
-  without_gil(static_cast<double>(dy.size()),
-              [&] { cpu::column_sums(dy.rows(), dy.cols(), dy.matrix(), pointer<T>(out)); });
-  return out;
-}
-
-template <class T>
-py::array activation(py::handle which, py::handle x, py::handle alpha, py::handle out) {
-  return act<T>(activation_argument(which, "activation", "name"), x, alpha, out, "activation");
-}
-
-template <class T>
-py::array activation_backward(py::handle which, py::handle dy, py::handle saved, py::handle alpha, py::handle out) {
-  const ops::Activation named = activation_argument(which, "activation_backward", "name");
-  return act_backward<T>(named, dy, saved, alpha, out, "activation_backward", "saved");
-}
-
-template <class T>
-py::array relu(py::handle x, py::handle out) {
-  return act<T>(ops::Activation::relu, x, py::none(), out, "relu");
-}
-
-template <class T>
-py::array relu_backward(py::handle dy, py::handle y, py::handle out) {
-  return act_backward<T>(ops::Activation::relu, dy, y, py::none(), out, "relu_backward", "y");
-}
+using Single = Kernels<float>;
+using Double = Kernels<double>;
 
 }  // namespace
 
 void register_elementwise(py::module_& m) {
-  m.def("activation", by_any_array(activation<float>, activation<double>));
-  m.def("activation_backward", by_any_array(activation_backward<float>, activation_backward<double>));
-  m.def("relu", by_any_array(relu<float>, relu<double>));
-  m.def("relu_backward", by_any_array(relu_backward<float>, relu_backward<double>));
-  m.def("bias_add", by_any_array(bias_add<float>, bias_add<double>));
-  m.def("bias_add_backward", by_any_array(bias_add_backward<float>, bias_add_backward<double>));
+  m.def("activation", by_any_array(activation<Single>, activation<Double>));
+  m.def("activation_backward", by_any_array(activation_backward<Single>, activation_backward<Double>));
+  m.def("relu", by_any_array(relu<Single>, relu<Double>));
+  m.def("relu_backward", by_any_array(relu_backward<Single>, relu_backward<Double>));
+  m.def("bias_add", by_any_array(bias_add<Single>, bias_add<Double>));
+  m.def("bias_add_backward", by_any_array(bias_add_backward<Single>, bias_add_backward<Double>));
 }
 
 }  // namespace mlpfast::bindings

@@ -1,42 +1,27 @@
-// Optimizer steps on arrays, in place.
-#include "cpu/optimizer.h"
+// Optimizer steps on NumPy's arrays, on the CPU.
+#include "bindings/optimizer.h"
 
-#include "bindings/checks.h"
+#include <algorithm>
+
 #include "bindings/register.h"
-#include "bindings/scalars.h"
+#include "cpu/optimizer.h"
 
 namespace mlpfast::bindings {
 namespace {
 
 template <class T>
-void sgd_step(py::handle w_value, py::handle dw_value, py::handle lr, py::handle momentum, py::handle velocity_value,
-              py::handle nesterov, py::handle weight_decay) {
-  constexpr const char* name = "sgd_step";
-  const ops::StepScalars<T> scalars = sgd_scalars<T>(lr, momentum, nesterov, weight_decay, name);
-  py::array w = in_place<T>(w_value, name, "w"), velocity;
-  const auto dw = array_input<T>(dw_value, name, "dw", -1);
-  require_shape(dw.array, shape_of(w), name, "dw", "of w");
-  const bool moving = !velocity_value.is_none();
-  if (scalars.momentum != 0 && !moving)
-    throw value_error(name, "momentum is not 0, so velocity must be given: an array of zeros before the first step");
-  if (moving) {
-    velocity = in_place<T>(velocity_value, name, "velocity");
-    require_shape(velocity, shape_of(w), name, "velocity", "of w");
+struct Kernels : Host<T> {
+  void update(const ops::UpdateRule<T>& rule, int64_t n, const T* dw, T* w) const {
+    cpu::UpdateArgs<T> args{1, n, {dw, n}, 1, {w, n}, {}, rule.scalars};
+    std::copy(std::begin(rule.slots), std::end(rule.slots), args.slots);
+    without_gil(cpu::work_per_parameter * static_cast<double>(n), [&] { cpu::update(rule.optimizer, args); });
   }
-  const auto apart = [](const Extent& a, const Extent& b, const char* text) {
-    if (a.overlaps(b)) throw value_error(name, std::string(text) + " in memory; pass separate arrays");
-  };
-  apart(Extent(w), dw.given, "w overlaps dw");
-  apart(Extent(w), Extent(velocity), "w overlaps velocity");
-  apart(Extent(velocity), dw.given, "velocity overlaps dw");
-  cpu::UpdateArgs<T> args{1, w.size(), {dw.data(), w.size()}, 1, {pointer<T>(w), w.size()}, {}, scalars};
-  if (moving) args.slots[0] = pointer<T>(velocity);
-  const auto which = moving ? ops::Optimizer::momentum : ops::Optimizer::sgd;
-  without_gil(cpu::work_per_parameter * static_cast<double>(w.size()), [&] { cpu::update(which, args); });
-}
+};
 
 }  // namespace
 
-void register_optimizer(py::module_& m) { m.def("sgd_step", by_first_array(sgd_step<float>, sgd_step<double>)); }
+void register_optimizer(py::module_& m) {
+  m.def("sgd_step", by_written_array(sgd_step<Kernels<float>>, sgd_step<Kernels<double>>));
+}
 
 }  // namespace mlpfast::bindings
