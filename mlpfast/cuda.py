@@ -6,6 +6,10 @@ for, and needs a driver only then.
 
 from importlib import import_module
 from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from mlpfast.errors import DeviceError
 
@@ -28,8 +32,31 @@ def synchronize() -> None:
     ------
     DeviceError
         If no GPU can be used; the text says why, and what to do.
+    ValueError
+        If `mlpfast.kernels.softmax_cross_entropy` met a label on the GPU that is none of the classes.
     """
     extension().synchronize()
+
+
+def from_numpy(array: ArrayLike) -> Any:
+    """Copy an array to the GPU, for the functions of `mlpfast.kernels`.
+
+    What these return is of the same kind then. It has shape, dtype, ndim, size and device (a number), and
+    ``numpy()`` for a copy in the host's memory; other libraries take it by DLPack.
+
+    Parameters
+    ----------
+    array : integers, booleans or floats of any shape
+
+    Raises
+    ------
+    DeviceError
+        If no GPU can be used, or its memory does not suffice.
+    """
+    numbers = np.asarray(array)
+    if numbers.dtype.kind not in "biuf":
+        raise TypeError(f"from_numpy: array has dtype {numbers.dtype}; it must be of numbers or booleans")
+    return extension().from_numpy(np.asarray(numbers, numbers.dtype.newbyteorder("="), order="C"))
 
 
 def extension() -> ModuleType:

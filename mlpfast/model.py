@@ -137,7 +137,8 @@ class MLP:
     def predict_proba(self, x: ArrayLike) -> Floats:
         """Probabilities of the classes: floats [rows, classes]."""
         outputs = self.forward(x)
-        return softmax(outputs, out=outputs)
+        softmax(outputs, out=outputs)
+        return outputs
 
     def evaluate(self, x: ArrayLike, y: ArrayLike) -> dict[str, float]:
         """Mean loss and accuracy on labelled examples.

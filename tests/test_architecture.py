@@ -33,7 +33,7 @@ ONLY = {
 LEAVES = {"arguments", "errors", "idx", "checkpoint", "datasets", "plots", "kernels.reference"}
 FLOORS = {
     **dict.fromkeys(["_cpu", "_cuda"], 0),
-    **dict.fromkeys(["kernels", "config", "cuda"], 1),
+    **dict.fromkeys(["kernels", "arrays", "config", "cuda"], 1),
     **dict.fromkeys(["model", "optim", "init"], 2),
     **dict.fromkeys(["trainer", "callbacks"], 3),
     **dict.fromkeys(["sklearn", "interop"], 4),

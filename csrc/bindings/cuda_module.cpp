@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "bindings/register.h"
 #include "bindings/spec.h"
 #include "cuda/error.h"
 #include "cuda/run.h"
@@ -177,7 +178,8 @@ PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
     without_gil([&] { reason = mlpfast::cuda::why_unavailable(); });
     return reason;
   });
-  m.def("synchronize", [] { without_gil(mlpfast::cuda::synchronize); });
+  register_device_array(m);
+  register_cuda_kernels(m);
   m.def("workspace", workspace);
   m.def("train", train);
   m.def("gradients", gradients);

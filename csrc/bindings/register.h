@@ -12,4 +12,7 @@ void register_optimizer(pybind11::module_& m);
 void register_tiles(pybind11::module_& m);
 void register_network(pybind11::module_& m);
 
+void register_cuda_kernels(pybind11::module_& m);
+void register_device_array(pybind11::module_& m);
+
 }  // namespace mlpfast::bindings

@@ -20,8 +20,9 @@ void Backend::load(int) {
           .row_weight = arrays_.row_weight},
          batch_.rows, job_.stream);
   if (weighted() && job_.examples.labels)
-    weigh_batch(arrays_.label, job_.examples.class_weight, job_.examples.sample_weight ? arrays_.row_weight : nullptr,
-                batch_.rows, job_.control, job_.stream);
+    weigh_batch({arrays_.label}, spec_.sizes.back(), job_.examples.class_weight,
+                job_.examples.sample_weight ? arrays_.row_weight : nullptr, batch_.rows, &job_.control->batch,
+                job_.stream);
 }
 
 void Backend::forward(int l) {
@@ -45,10 +46,12 @@ void Backend::loss() {
   cross_entropy({.rows = batch_.rows,
                  .cols = spec_.sizes.back(),
                  .logits = constant(arrays_.activation.back()),
-                 .labels = arrays_.label,
+                 .labels = {arrays_.label},
                  .class_weight = job_.examples.class_weight,
                  .row_weight = job_.examples.sample_weight ? arrays_.row_weight : nullptr,
+                 .totals = &job_.control->batch,
                  .weighted = weighted(),
+                 .divisor = static_cast<double>(batch_.rows),
                  .d_logits = job_.rule || job_.parameter_gradient ? arrays_.gradient.back() : Matrix<float>{},
                  .loss = arrays_.loss,
                  .correct = arrays_.correct,

@@ -80,10 +80,10 @@ void synchronize() {
   check(cudaDeviceSynchronize(), "the last call");
 }
 
-void* allocate(int64_t bytes) {
-  if (bytes == 0) return nullptr;
-  void* memory = nullptr;
-  if (cudaMalloc(&memory, static_cast<std::size_t>(bytes)) == cudaSuccess) return memory;
+namespace {
+
+void require_memory(cudaError_t status, int64_t bytes) {
+  if (status == cudaSuccess) return;
   cudaGetLastError();
   std::size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "allocating memory");
@@ -91,9 +91,54 @@ void* allocate(int64_t bytes) {
               std::to_string(total) + " are free; use a smaller batch, or less data at a time");
 }
 
+}  // namespace
+
+void* allocate(int64_t bytes) {
+  void* memory = nullptr;
+  if (bytes > 0) require_memory(cudaMalloc(&memory, static_cast<std::size_t>(bytes)), bytes);
+  return memory;
+}
+
+void* allocate(int64_t bytes, cudaStream_t stream) {
+  void* memory = nullptr;
+  if (bytes > 0) require_memory(cudaMallocAsync(&memory, static_cast<std::size_t>(bytes), stream), bytes);
+  return memory;
+}
+
 // A child that inherited an object leaves what it held to its parent.
 void release(void* memory) {
   if (memory && !is_child()) cudaFree(memory);
+}
+
+void release(void* memory, cudaStream_t stream) {
+  if (memory && !is_child()) cudaFreeAsync(memory, stream);
+}
+
+void order(cudaStream_t earlier, cudaStream_t later) {
+  if (earlier == later) return;
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "ordering two streams");
+  cudaError_t status = cudaEventRecord(event, earlier);
+  if (status == cudaSuccess) status = cudaStreamWaitEvent(later, event, 0);
+  cudaEventDestroy(event);  // it is kept until it has happened
+  check(status, "ordering two streams");
+}
+
+int device_of(const void* memory) {
+  cudaPointerAttributes attributes{};
+  check(cudaPointerGetAttributes(&attributes, memory), "finding an array's device");
+  if (attributes.type != cudaMemoryTypeDevice && attributes.type != cudaMemoryTypeManaged)
+    throw Error("an array that says it is on a GPU lies in the host's memory");
+  return attributes.device;
+}
+
+OnDevice::OnDevice(int device) : now_(device) {
+  check(cudaGetDevice(&before_), "finding the device");
+  if (now_ != before_) check(cudaSetDevice(now_), "changing the device");
+}
+
+OnDevice::~OnDevice() {
+  if (now_ != before_) cudaSetDevice(before_);
 }
 
 Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"); }

@@ -19,6 +19,44 @@ void check(cudaError_t status, const char* what);
 void* allocate(int64_t bytes);
 void release(void* memory);
 
+/// The same, taken and given back in the order of a stream's work; null for no bytes.
+void* allocate(int64_t bytes, cudaStream_t stream);
+void release(void* memory, cudaStream_t stream);
+
+/// What will be asked of `later` waits for what was asked of `earlier`.
+void order(cudaStream_t earlier, cudaStream_t later);
+
+/// The device whose memory this is; Error where it is none's.
+int device_of(const void* memory);
+
+/// Makes a device the current one while it lives.
+class OnDevice {
+ public:
+  explicit OnDevice(int device);
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+  ~OnDevice();
+
+ private:
+  int before_ = 0, now_;
+};
+
+/// Memory for one call, which gives it back in the order of its stream.
+template <class T>
+class Scratch {
+ public:
+  Scratch(int64_t size, cudaStream_t stream)
+      : stream_(stream), data_(static_cast<T*>(allocate(size * int64_t(sizeof(T)), stream))) {}
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() { release(data_, stream_); }
+  T* data() const { return data_; }
+
+ private:
+  cudaStream_t stream_;
+  T* data_;
+};
+
 /// Uninitialised memory of the device, of so many T.
 template <class T>
 class Buffer {

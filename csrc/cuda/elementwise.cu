@@ -2,6 +2,7 @@
 
 #include "cuda/finish.h"
 #include "cuda/launch.h"
+#include "cuda/threads.h"
 
 namespace mlpfast::cuda {
 namespace {
@@ -22,40 +23,8 @@ __global__ void gather_kernel(const __grid_constant__ GatherArgs t) {
   if (threadIdx.x == 0 && t.from.sample_weight) t.row_weight[i] = t.from.sample_weight[source];
 }
 
-/// Sum over the threads of the only block, as a tree.
-template <class T>
-__device__ T total_of(T mine, T (&shared)[threads]) {
-  shared[threadIdx.x] = mine;
-  for (int half = threads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (static_cast<int>(threadIdx.x) < half) shared[threadIdx.x] += shared[threadIdx.x + half];
-  }
-  __syncthreads();
-  return shared[0];
-}
-
-/// In the order of rows, as a CPU adds them up.
-__global__ void weigh_kernel(const std::int32_t* label, const float* class_weight, const float* row_weight,
-                             int64_t rows, Control* control) {
-  __shared__ double weights[threads];
-  double sum = 0;
-  for (int64_t first = 0; first < rows; first += threads) {
-    const int64_t i = first + threadIdx.x;
-    if (i < rows) {
-      const double w = class_weight ? static_cast<double>(class_weight[label[i]]) : 1.0;
-      weights[threadIdx.x] = row_weight ? w * static_cast<double>(row_weight[i]) : w;
-    }
-    __syncthreads();
-    for (int64_t j = first; threadIdx.x == 0 && j < rows && j < first + threads; ++j) sum += weights[j - first];
-    __syncthreads();
-  }
-  if (threadIdx.x == 0) control->batch_weight = sum;
-}
-
-__global__ void count_kernel(const float* loss, const std::uint8_t* correct, int64_t rows, bool weighted,
-                             Control* control) {
-  __shared__ double shared[threads];
-  __shared__ int64_t counted[threads];
+__global__ void __launch_bounds__(threads)
+    count_kernel(const float* loss, const std::uint8_t* correct, int64_t rows, bool weighted, Control* control) {
   if (control->diverged) return;
   double sum = 0;
   int64_t right = 0;
@@ -63,12 +32,13 @@ __global__ void count_kernel(const float* loss, const std::uint8_t* correct, int
     sum += static_cast<double>(loss[i]);
     right += correct[i];
   }
-  const double total = total_of(sum, shared);
-  const int64_t all_right = total_of(right, counted);
+  const Block<threads> block;
+  sum = block.fold(sum, Sum());
+  right = block.fold(right, Sum());
   if (threadIdx.x != 0) return;
-  control->loss += total;
-  control->weight += weighted ? control->batch_weight : static_cast<double>(rows);
-  control->correct += all_right;
+  control->loss += sum;
+  control->weight += weighted ? control->batch.weight : static_cast<double>(rows);
+  control->correct += right;
   control->rows += rows;
   control->next += rows;
 }
@@ -103,15 +73,31 @@ __global__ void update_kernel(const __grid_constant__ Update rule, const float* 
   if (i < size) update(rule, i, gradient[i]);
 }
 
+__global__ void forward_kernel(const __grid_constant__ ForwardArgs t) {
+  const int64_t at = int64_t(blockIdx.x) * threads + threadIdx.x;
+  if (at >= t.rows * t.cols) return;
+  const float x = t.bias ? t.x[at] + t.bias[at % t.cols] : t.x[at];
+  t.y[at] = activate(t.activation, x, t.alpha);
+}
+
+__global__ void backward_kernel(const __grid_constant__ BackwardArgs t) {
+  const int64_t at = int64_t(blockIdx.x) * threads + threadIdx.x;
+  if (at < t.size) t.dx[at] = activate_backward(t.activation, t.saved[at], t.dy[at], t.alpha);
+}
+
 }  // namespace
+
+void forward(const ForwardArgs& args, cudaStream_t stream) {
+  const int64_t size = args.rows * args.cols;
+  if (size > 0) launch(forward_kernel, dim3(blocks_for(size)), threads, stream, args);
+}
+
+void backward(const BackwardArgs& args, cudaStream_t stream) {
+  if (args.size > 0) launch(backward_kernel, dim3(blocks_for(args.size)), threads, stream, args);
+}
 
 void gather(const GatherArgs& args, int64_t rows, cudaStream_t stream) {
   launch(gather_kernel, dim3(static_cast<unsigned>(rows)), threads, stream, args);
-}
-
-void weigh_batch(const std::int32_t* label, const float* class_weight, const float* row_weight, int64_t rows,
-                 Control* control, cudaStream_t stream) {
-  launch(weigh_kernel, dim3(1), threads, stream, label, class_weight, row_weight, rows, control);
 }
 
 void count_batch(const float* loss, const std::uint8_t* correct, int64_t rows, bool weighted, Control* control,
@@ -124,7 +110,7 @@ void bias_gradient(const BiasArgs& args, cudaStream_t stream) {
 }
 
 void update_all(const Update& rule, const float* gradient, int64_t size, cudaStream_t stream) {
-  launch(update_kernel, dim3(blocks_for(size)), threads, stream, rule, gradient, size);
+  if (size > 0) launch(update_kernel, dim3(blocks_for(size)), threads, stream, rule, gradient, size);
 }
 
 }  // namespace mlpfast::cuda

@@ -1,9 +1,30 @@
-// Everything of a step that is no product and no loss: gathering rows, column sums, updates of whole arrays, and the
-// batch's metrics. Sums run in an order that depends on shapes alone.
+// What is no product and no loss: activations and updates of whole arrays, column sums, gathering rows, and the batch's
+// metrics. Sums run in an order that depends on shapes alone.
 #pragma once
 #include "cuda/gemm.h"
 
 namespace mlpfast::cuda {
+
+/// y = act(x + bias), without gaps.
+struct ForwardArgs {
+  int64_t rows, cols;
+  const float* x;
+  const float* bias;  // [cols] or null
+  ops::Activation activation;
+  float alpha;
+  float* y;
+};
+void forward(const ForwardArgs& args, cudaStream_t stream);
+
+/// dx = dy * act'(saved)
+struct BackwardArgs {
+  int64_t size;
+  const float *dy, *saved;
+  ops::Activation activation;
+  float alpha;
+  float* dx;
+};
+void backward(const BackwardArgs& args, cudaStream_t stream);
 
 /// Examples that lie on the device; the null ones are not given.
 struct Examples {
@@ -26,10 +47,6 @@ struct GatherArgs {
   float* row_weight;
 };
 void gather(const GatherArgs& args, int64_t rows, cudaStream_t stream);
-
-/// batch_weight of the control: the sum of class weight times row weight.
-void weigh_batch(const std::int32_t* label, const float* class_weight, const float* row_weight, int64_t rows,
-                 Control* control, cudaStream_t stream);
 
 /// Adds the batch's metrics to the control, and moves it to the next batch; nothing after a loss that was not finite.
 void count_batch(const float* loss, const std::uint8_t* correct, int64_t rows, bool weighted, Control* control,

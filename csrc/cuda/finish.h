@@ -33,7 +33,7 @@ __device__ __forceinline__ void step(const Update& u, int64_t at, float dw) {
   Number w{u.w[at]}, slot[ops::max_slots];
   MLPFAST_UNROLL
   for (int s = 0; s < F::slots; ++s) slot[s] = {u.slots[s][at]};
-  F::step(w, Number{dw}, slot, u.control->scalars);
+  F::step(w, Number{dw}, slot, u.control ? u.control->scalars : u.scalars);
   u.w[at] = w.v;
   MLPFAST_UNROLL
   for (int s = 0; s < F::slots; ++s) u.slots[s][at] = slot[s].v;
@@ -41,7 +41,7 @@ __device__ __forceinline__ void step(const Update& u, int64_t at, float dw) {
 
 /// One step on parameter `at`; none after a loss that was not finite.
 __device__ __forceinline__ void update(const Update& u, int64_t at, float dw) {
-  if (u.control->diverged) return;
+  if (u.control && u.control->diverged) return;
   switch (u.optimizer) {
 #define MLPFAST_ROW(name, functor) \
   case ops::Optimizer::name:       \

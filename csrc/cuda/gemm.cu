@@ -1,5 +1,7 @@
 #include "cuda/gemm.h"
 
+#include <cuda_pipeline_primitives.h>
+
 #include "cuda/finish.h"
 #include "cuda/launch.h"
 
@@ -7,7 +9,7 @@ namespace mlpfast::cuda {
 namespace {
 
 /// A block computes rows x cols sums, each thread tm x tn of them, in groups of four (or all) that lie rows / groups
-/// apart; depth numbers of k at a time go through shared memory, the next ones on their way in registers.
+/// apart; depth numbers of k at a time lie in shared memory, the next ones on their way there.
 template <int Rows, int Cols, int Depth, int Tm, int Tn>
 struct Shape {
   static constexpr int rows = Rows, cols = Cols, depth = Depth, tm = Tm, tn = Tn;
@@ -15,33 +17,31 @@ struct Shape {
   static constexpr int row_group = tm < 4 ? tm : 4, col_group = tn < 4 ? tn : 4;
   static constexpr int passes = tm / row_group;  // of the epilogue
   static constexpr int row_pitch = rows + 4, col_pitch = cols + 4;
+  static constexpr int resident = rows == 32 ? 2 : 0;  // blocks of a multiprocessor; for more, ptxas would spill
 };
 using Large = Shape<128, 128, 16, 8, 8>;
 using Medium = Shape<64, 64, 16, 4, 4>;
 using Small = Shape<32, 32, 32, 2, 2>;
 
-/// Of a tile [depth][outer] of an operand the numbers of one thread, on their way to shared memory. Neighbours read
-/// neighbours: along k, or along the other dimension.
+/// One thread's part in bringing an operand's tiles [depth][outer] to shared memory, from where neighbours read
+/// neighbours: along k, or along the other dimension. What lies outside the operand stays what it was there: no sum
+/// that is kept takes it in.
 template <class S, int Outer, bool AlongK>
-class Staged {
+class Operand {
  public:
-  __device__ __forceinline__ Staged(Matrix<const float> x, int64_t outer, int64_t size)
+  __device__ __forceinline__ Operand(Matrix<const float> x, int64_t outer, int64_t size)
       : next_(x.data + (AlongK ? (outer + o_) * x.ld + p_ : p_ * x.ld + outer + o_)),
         step_(apart * x.ld),
         advance_(AlongK ? S::depth : S::depth * x.ld),
         left_(static_cast<int>(size - outer < Outer ? size - outer : Outer)) {}
-  /// The next tile, of which so many numbers along k are there.
-  __device__ __forceinline__ void fetch(int depth) {
+  /// Asks for the next tile, of which so many numbers along k are there.
+  __device__ __forceinline__ void fetch(float* tile, int pitch, int depth) {
     MLPFAST_UNROLL
     for (int i = 0; i < count; ++i) {
-      v_[i] = 0;
-      if (o(i) < left_ && p(i) < depth) v_[i] = next_[i * step_];
+      const int p = AlongK ? p_ : p_ + i * apart, o = AlongK ? o_ + i * apart : o_;
+      if (o < left_ && p < depth) __pipeline_memcpy_async(tile + p * pitch + o, next_ + i * step_, sizeof(float));
     }
     next_ += advance_;
-  }
-  __device__ __forceinline__ void store(float* tile, int pitch) const {
-    MLPFAST_UNROLL
-    for (int i = 0; i < count; ++i) tile[p(i) * pitch + o(i)] = v_[i];
   }
 
  private:
@@ -49,15 +49,11 @@ class Staged {
   static constexpr int apart = S::threads / wide;  // rows between two numbers of a thread
   static_assert(S::threads % wide == 0);
 
-  __device__ __forceinline__ int p(int i) const { return AlongK ? p_ : p_ + i * apart; }
-  __device__ __forceinline__ int o(int i) const { return AlongK ? o_ + i * apart : o_; }
-
   const int p_ = AlongK ? static_cast<int>(threadIdx.x) % wide : static_cast<int>(threadIdx.x) / wide;
   const int o_ = AlongK ? static_cast<int>(threadIdx.x) / wide : static_cast<int>(threadIdx.x) % wide;
   const float* next_;
   const int64_t step_, advance_;
   const int left_;
-  float v_[count];
 };
 
 template <class S>
@@ -113,6 +109,9 @@ __device__ __forceinline__ void finish(const GemmArgs& t, int64_t i, int64_t j, 
     case Finish::store:
       t.y.data[i * t.y.ld + j] = t.scale * sum;
       return;
+    case Finish::combine:
+      t.y.data[i * t.y.ld + j] = fmaf(t.beta, t.y.data[i * t.y.ld + j], t.scale * sum);
+      return;
     case Finish::update:
       update(t.update, i * t.y.ld + j, sum * t.scale);
       return;
@@ -120,31 +119,38 @@ __device__ __forceinline__ void finish(const GemmArgs& t, int64_t i, int64_t j, 
 }
 
 template <class S, bool TransposeA, bool TransposeB>
-__global__ void __launch_bounds__(S::threads) gemm_kernel(const __grid_constant__ GemmArgs t) {
+__global__ void __launch_bounds__(S::threads, S::resident) gemm_kernel(const __grid_constant__ GemmArgs t) {
   constexpr int a_tile = S::depth * S::row_pitch, b_tile = S::depth * S::col_pitch;
   __shared__ __align__(16) float shared[2 * (a_tile + b_tile)];
   static_assert(2 * (a_tile + b_tile) >= S::rows / S::passes * S::cols);
-  const int64_t row_blocks = (t.m + S::rows - 1) / S::rows;
-  const int64_t row = blockIdx.x % row_blocks * S::rows, col = blockIdx.x / row_blocks * S::cols;
-  Staged<S, S::rows, !TransposeA> a(t.a, row, t.m);
-  Staged<S, S::cols, TransposeB> b(t.b, col, t.n);
+  const auto row_blocks = static_cast<unsigned>((t.m + S::rows - 1) / S::rows);
+  const int64_t row = int64_t(blockIdx.x % row_blocks) * S::rows, col = int64_t(blockIdx.x / row_blocks) * S::cols;
+  Operand<S, S::rows, !TransposeA> a(t.a, row, t.m);
+  Operand<S, S::cols, TransposeB> b(t.b, col, t.n);
   Sums<S> sums = {};
-  const auto depth_at = [&](int64_t k) { return static_cast<int>(t.k - k < S::depth ? t.k - k : S::depth); };
-  a.fetch(depth_at(0));
-  b.fetch(depth_at(0));
-  for (int64_t k = 0; k < t.k; k += S::depth) {
-    float* const a_now = shared + k / S::depth % 2 * (a_tile + b_tile);
-    float* const b_now = a_now + a_tile;
-    a.store(a_now, S::row_pitch);
-    b.store(b_now, S::col_pitch);
-    __syncthreads();  // all have left the tile before last, whose place the next one takes
-    a.fetch(depth_at(k + S::depth));
-    b.fetch(depth_at(k + S::depth));
-    if (depth_at(k) == S::depth) {
+  const auto tiles = static_cast<int>((t.k + S::depth - 1) / S::depth);
+  const auto depth_of = [&](int tile) {
+    const int64_t left = t.k - int64_t(tile) * S::depth;
+    return static_cast<int>(left < S::depth ? left : S::depth);
+  };
+  const auto fetch = [&](int tile) {
+    float* const at = shared + tile % 2 * (a_tile + b_tile);
+    a.fetch(at, S::row_pitch, depth_of(tile));
+    b.fetch(at + a_tile, S::col_pitch, depth_of(tile));
+    __pipeline_commit();
+  };
+  fetch(0);
+  for (int tile = 0; tile < tiles; ++tile) {
+    __pipeline_wait_prior(0);
+    __syncthreads();  // the tile has come, and all have left the one before, whose place the next one takes
+    fetch(tile + 1);
+    const float* const a_now = shared + tile % 2 * (a_tile + b_tile);
+    const float* const b_now = a_now + a_tile;
+    if (depth_of(tile) == S::depth) {
       MLPFAST_UNROLL
       for (int p = 0; p < S::depth; ++p) sums.add(a_now + p * S::row_pitch, b_now + p * S::col_pitch);
     } else {  // nothing beyond k is added, not even 0 to a sum of -0
-      for (int p = 0; p < depth_at(k); ++p) sums.add(a_now + p * S::row_pitch, b_now + p * S::col_pitch);
+      for (int p = 0; p < depth_of(tile); ++p) sums.add(a_now + p * S::row_pitch, b_now + p * S::col_pitch);
     }
   }
   for (int pass = 0; pass < S::passes; ++pass) {
@@ -163,8 +169,10 @@ int64_t blocks_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
 template <class S>
 void gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
+  if (t.m == 0 || t.n == 0) return;
   using Kernel = void (*)(GemmArgs);
-  constexpr Kernel kernels[] = {gemm_kernel<S, false, false>, gemm_kernel<S, false, true>, gemm_kernel<S, true, false>};
+  constexpr Kernel kernels[] = {gemm_kernel<S, false, false>, gemm_kernel<S, false, true>, gemm_kernel<S, true, false>,
+                                gemm_kernel<S, true, true>};
   const int64_t blocks = blocks_of(t.m, S::rows) * blocks_of(t.n, S::cols);
   launch(kernels[static_cast<int>(layout)], dim3(static_cast<unsigned>(blocks)), S::threads, stream, t);
 }
@@ -172,6 +180,7 @@ void gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
 }  // namespace
 
 void gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
+  if (t.m == 0 || t.n == 0) return;
   // As large as still gives every multiprocessor of a large GPU a block; the sums are the same.
   constexpr int64_t enough = 128;
   const auto fills = [&](int64_t size) { return blocks_of(t.m, size) * blocks_of(t.n, size) >= enough; };

@@ -8,11 +8,18 @@
 
 namespace mlpfast::cuda {
 
+/// What a mean over a batch divides by: the sum of its weights; and the sum of the class weights, where they are given.
+struct Totals {
+  double weight;
+  float class_weight;
+};
+
 /// Where a run stands, and what changes between two replays of its steps. Lives on the device.
 struct Control {
   int64_t next;  // row of the epoch's order that the next batch begins with
   int diverged;  // a loss was not finite: weights and metrics stay as they are from there on
-  double loss, weight, batch_weight;
+  double loss, weight;
+  Totals batch;
   int64_t correct, rows;
   ops::StepScalars<float> scalars;
   bool shuffled;  // else the order is that of the rows
@@ -30,10 +37,11 @@ struct Update {
   ops::Optimizer optimizer;
   float* w;
   float* slots[ops::max_slots];
-  const Control* control;
+  const Control* control;  // has the scalars, and whether they still apply; or null
+  ops::StepScalars<float> scalars = {};
 };
 
-enum class Finish { forward, backward_input, store, update };
+enum class Finish { forward, backward_input, store, combine, update };
 
 struct GemmArgs {
   int64_t m, n, k;
@@ -43,13 +51,14 @@ struct GemmArgs {
   Matrix<float> saved = {};     // by forward written where not null, by backward_input read
   const float* bias = nullptr;  // of forward
   float scale = 1;              // times the sum
+  float beta = 0;               // of combine: times what y was
   float alpha = 0;              // of the activation
   ops::Activation activation = ops::Activation::identity;
   Update update = {};
 };
 
-/// How a and b are stored: as [m, k] and [k, n], or one of them transposed.
-enum class Layout { nn, nt, tn };
+/// How a and b are stored: as [m, k] and [k, n], or transposed.
+enum class Layout { nn, nt, tn, tt };
 
 void gemm(const GemmArgs& args, Layout layout, cudaStream_t stream);
 

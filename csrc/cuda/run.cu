@@ -178,7 +178,7 @@ TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
   if (run.mode == network::UpdateMode::store) s.need_gradient();
   s.job.rule = &s.rule;
   const network::Metrics& before = run.metrics;
-  s.at = {run.first,      0,           before.loss,      before.weight, 0,
+  s.at = {run.first,      0,           before.loss,      before.weight, {},
           before.correct, before.rows, run.rule.scalars, run.shuffled,  run.shuffled ? run.shuffle : s.at.shuffle};
   s.set_control();
 

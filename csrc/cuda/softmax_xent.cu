@@ -1,73 +1,243 @@
 #include "cuda/softmax_xent.h"
 
+#include <type_traits>
+
 #include "cuda/launch.h"
 #include "cuda/number.h"
+#include "cuda/threads.h"
 #include "ops/loss.h"
 
 namespace mlpfast::cuda {
 namespace {
 
-constexpr int lanes = 16, threads = 128, rows_per_block = threads / lanes;
-constexpr unsigned whole_warp = 0xffffffff;
-
-/// fold(mine, that of the lane `half` above) for half = 8, 4, 2, 1: the first lane's result, in all lanes.
-template <class T, class F>
-__device__ __forceinline__ T fold_lanes(T mine, const F& fold) {
-  MLPFAST_UNROLL
-  for (int half = lanes / 2; half > 0; half /= 2) mine = fold(mine, __shfl_down_sync(whole_warp, mine, half, lanes));
-  return __shfl_sync(whole_warp, mine, 0, lanes);
-}
-
-__global__ void __launch_bounds__(threads) cross_entropy_kernel(const __grid_constant__ CrossEntropyArgs t) {
-  const int lane = static_cast<int>(threadIdx.x) % lanes;
-  const int64_t place = int64_t(blockIdx.x) * rows_per_block + threadIdx.x / lanes;
-  const bool there = place < t.rows;  // lanes beyond the rows repeat the last one, and write nothing
-  const int64_t i = there ? place : t.rows - 1, label = t.labels[i];
-  const float* const x = t.logits.data + i * t.logits.ld;
-
-  float top = -__builtin_inff();
-  for (int64_t j = lane; j < t.cols; j += lanes) top = x[j] > top ? x[j] : top;
-  top = fold_lanes(top, [](float a, float b) { return a < b ? b : a; });
-  int64_t first = t.cols;  // class of the first largest logit
-  float sum = 0, own = 0;
-  for (int64_t j = lane; j < t.cols; j += lanes) {
-    const float z = x[j] - top;
-    if (x[j] == top && first == t.cols) first = j;
-    if (j == label) own = z;
-    sum += ops::exp(Number{z}).v;
+struct Larger {
+  __device__ float operator()(float a, float b) const { return a < b ? b : a; }
+};
+struct Smaller {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return b < a ? b : a;
   }
-  first = fold_lanes(first, [](int64_t a, int64_t b) { return a < b ? a : b; });
-  sum = fold_lanes(sum, [](float a, float b) { return a + b; });
-  const float z_label = __shfl_sync(whole_warp, own, static_cast<int>(label % lanes), lanes);
+};
 
-  const float target = t.class_weight ? t.class_weight[label] : 1.0F;
-  const float row_weight = t.row_weight ? t.row_weight[i] : 1.0F;
-  const ops::RowWeights<Number> weights{{target}, 0, 0};
-  const float loss = row_weight * ops::cross_entropy(weights, ops::log(Number{sum}), Number{z_label}, Number{0}).v;
-  if (!there) return;
-  if (lane == 0) {
+/// The numbers of a row that belong to one thread of a group: kept in registers where `items` of them suffice, else
+/// read from memory for each pass.
+template <int items, int lanes>
+struct Row {
+  using Column = std::conditional_t<(items > 0), int, int64_t>;
+  const float* x;
+  Column cols;
+  int lane;
+  float kept[items > 0 ? items : 1];
+
+  /// f(column, number): a first pass reads, later ones find what the last one left.
+  template <bool first, class F>
+  __device__ __forceinline__ void each(const F& f) {
+    if constexpr (items > 0) {
+      MLPFAST_UNROLL
+      for (int q = 0; q < items; ++q) {
+        const int j = lane + q * lanes;
+        if (first) kept[q] = j < cols ? x[j] : 0;
+        if (j < cols) f(j, kept[q]);
+      }
+    } else {
+      for (Column j = lane; j < cols; j += lanes) {
+        float v = x[j];
+        f(j, v);
+      }
+    }
+  }
+};
+
+/// Largest number, and the sum of exp(x - it), in one pass over memory.
+struct Online {
+  float top = -__builtin_inff(), sum = 0;
+
+  __device__ __forceinline__ void add(float x) {
+    if (x > top) {
+      sum = sum * ops::exp(Number{top - x}).v + 1;
+      top = x;
+    } else if (x != top || isfinite(x)) {
+      sum += ops::exp(Number{x - top}).v;
+    }
+  }
+};
+
+/// One row, by all threads of a group. Where `there` is false they repeat another's row, and write nothing.
+template <int items, bool online, class Group>
+__device__ __forceinline__ void visit(const CrossEntropyArgs& t, Group group, int64_t i, bool there) {
+  using Columns = Row<items, Group::lanes>;
+  using Column = typename Columns::Column;
+  const auto cols = static_cast<Column>(t.cols);
+  Columns row{t.logits.data + i * t.logits.ld, cols, group.lane(), {}};
+  const bool labelled = t.labels.data != nullptr;
+  const int64_t given = labelled ? t.labels.at(i) : -1;
+  const bool ignored = t.labels.ignores(given), known = given >= 0 && given < t.cols && !ignored;
+  const Column label = known ? static_cast<Column>(given) : -1;
+  const float own = known ? row.x[label] : 0;  // before anyone has come to write d_logits, which may be the logits
+
+  float top = -__builtin_inff(), sum = 0;
+  if constexpr (online) {
+    Online mine;
+    row.template each<true>([&](Column, float x) { mine.add(x); });
+    top = group.fold(mine.top, Larger());
+    const float share = mine.sum == 0 ? 0 : mine.sum * ops::exp(Number{mine.top - top}).v;
+    sum = top < __builtin_inff() ? group.fold(share, Sum()) : __builtin_nanf("");
+  } else {
+    row.template each<true>([&](Column, float x) { top = x > top ? x : top; });
+    top = group.fold(top, Larger());
+  }
+
+  // From here on a kept number is x - top, and then its exp.
+  const float share = t.label_smoothing / static_cast<float>(t.cols);
+  Column first = cols;  // class of the first largest logit
+  float weighted = 0;
+  const bool reads_again = !online || labelled;
+  if (reads_again) {
+    row.template each<false>([&](Column j, float& x) {
+      if (x == top && first == cols) first = j;
+      const float z = x - top;
+      if (share != 0) weighted += t.class_weight ? z * t.class_weight[j] : z;
+      if constexpr (!online) sum += x = ops::exp(Number{z}).v;
+    });
+  }
+  if constexpr (!online) sum = group.fold(sum, Sum());
+  if (labelled) {
+    if (t.correct) first = group.fold(first, Smaller());
+    if (share != 0) weighted = group.fold(weighted, Sum());
+  }
+
+  const float class_weight = known && t.class_weight ? t.class_weight[label] : 1.0F;
+  const float row_weight = labelled && t.row_weight ? t.row_weight[i] : 1.0F;
+  const float target = (1 - t.label_smoothing) * class_weight;
+  const float class_sum = t.class_weight && share != 0 ? t.totals->class_weight : static_cast<float>(t.cols);
+  if (labelled && there && group.lane() == 0) {
+    const ops::RowWeights<Number> weights{{target}, share, class_sum};
+    float loss = row_weight * ops::cross_entropy(weights, ops::log(Number{sum}), Number{own - top}, Number{weighted}).v;
+    if (!known) loss = ignored ? 0 : __builtin_bit_cast(float, outside);
     t.loss[i] = loss;
-    t.correct[i] = first == label;
+    if (t.correct) t.correct[i] = known && first == label;
     if (!isfinite(loss) && t.control) t.control->diverged = 1;
   }
-  if (!t.d_logits.data) return;
-  const double total = t.weighted ? t.control->batch_weight : static_cast<double>(t.rows);
-  const double mean = total > 0 ? 1 / total : 0;
-  const float scale = static_cast<float>(static_cast<double>(row_weight) * mean);
-  const float factor = target * scale / sum;
+  if (!there || !t.d_logits.data) return;
+  const double divisor = t.weighted ? t.totals->weight : t.divisor;
+  const float scale = static_cast<float>(static_cast<double>(row_weight) * (divisor > 0 ? 1 / divisor : 0));
+  const float factor = labelled ? (target + share * class_sum) * scale / sum : 1 / sum;
+  const float smoothing = share * scale;
   float* const d = t.d_logits.data + i * t.d_logits.ld;
-  for (int64_t j = lane; j < t.cols; j += lanes) {
-    const Number e = ops::exp(Number{x[j] - top});
-    const float gradient = ops::cross_entropy_gradient(e, Number{factor}, Number{0}, Number{1}).v;
-    d[j] = j == label ? gradient - target * scale : gradient;
+  row.template each<false>([&](Column j, float x) {
+    const Number e = items > 0 ? Number{x} : ops::exp(Number{x - top});
+    if (!labelled) {
+      d[j] = e.v * factor;
+      return;
+    }
+    const float weight = t.class_weight ? t.class_weight[j] : 1.0F;
+    const float gradient = ops::cross_entropy_gradient(e, Number{factor}, Number{smoothing}, Number{weight}).v;
+    d[j] = !known ? 0 : j == label ? gradient - target * scale : gradient;
+  });
+}
+
+constexpr int short_threads = 128;
+
+template <int items>
+__global__ void __launch_bounds__(short_threads, 8) short_rows_kernel(const __grid_constant__ CrossEntropyArgs t) {
+  using Group = Lanes<16>;
+  const int64_t place = int64_t(blockIdx.x) * (short_threads / Group::lanes) + threadIdx.x / Group::lanes;
+  const bool there = place < t.rows;
+  visit<items, false>(t, Group(), there ? place : t.rows - 1, there);
+}
+
+template <int threads, int items>
+__global__ void __launch_bounds__(threads, 1) long_rows_kernel(const __grid_constant__ CrossEntropyArgs t) {
+  visit<items, items == 0>(t, Block<threads>(), blockIdx.x, true);
+}
+
+constexpr int threads = 256;
+
+__global__ void __launch_bounds__(threads)
+    weigh_kernel(const __grid_constant__ Labels labels, int64_t classes, const float* class_weight,
+                 const float* row_weight, int64_t rows, Totals* totals) {
+  __shared__ double weights[threads];
+  double sum = 0, all_classes = 0;
+  for (int64_t first = 0; first < rows; first += threads) {
+    const int64_t i = first + threadIdx.x, label = i < rows ? labels.at(i) : -1;
+    const bool known = label >= 0 && label < classes && !labels.ignores(label);
+    double weight = 0;
+    if (known) weight = class_weight ? static_cast<double>(class_weight[label]) : 1.0;
+    if (known && row_weight) weight *= static_cast<double>(row_weight[i]);
+    weights[threadIdx.x] = weight;
+    __syncthreads();
+    for (int64_t j = first; threadIdx.x == 0 && j < rows && j < first + threads; ++j) sum += weights[j - first];
+    __syncthreads();
   }
+  if (threadIdx.x != 0) return;
+  for (int64_t j = 0; class_weight && j < classes; ++j) all_classes += static_cast<double>(class_weight[j]);
+  *totals = {sum, static_cast<float>(all_classes)};
+}
+
+__global__ void __launch_bounds__(threads) reduce_kernel(const __grid_constant__ ReduceArgs t) {
+  Block<threads> block;
+  constexpr int64_t never = INT64_MAX;
+  double sum = 0;
+  int64_t wrong = never;
+  for (int64_t i = threadIdx.x; i < t.rows; i += threads) {
+    const float loss = t.loss[i];
+    if (__builtin_bit_cast(std::uint32_t, loss) == outside) {
+      wrong = wrong < i ? wrong : i;
+    } else {
+      sum += static_cast<double>(loss);
+    }
+  }
+  sum = block.fold(sum, Sum());
+  wrong = block.fold(wrong, Smaller());
+  if (threadIdx.x != 0) return;
+  const double divisor = t.weighted ? t.totals->weight : t.divisor;
+  if (t.total) *t.total = static_cast<float>(divisor > 0 ? sum / divisor : 0.0);
+  if (wrong == never || t.fault->found) return;
+  t.fault->index = wrong;
+  t.fault->label = t.labels.at(wrong);
+  t.fault->classes = t.classes;
+  __threadfence_system();
+  t.fault->found = 1;
 }
 
 }  // namespace
 
-void cross_entropy(const CrossEntropyArgs& args, cudaStream_t stream) {
-  const int64_t blocks = (args.rows + rows_per_block - 1) / rows_per_block;
-  launch(cross_entropy_kernel, dim3(static_cast<unsigned>(blocks)), threads, stream, args);
+void cross_entropy(const CrossEntropyArgs& t, cudaStream_t stream) {
+  using Kernel = void (*)(CrossEntropyArgs);
+  struct Choice {
+    int64_t most;  // classes
+    Kernel kernel;
+    int threads, rows;  // of a block
+  };
+  constexpr int rows = short_threads / 16;
+  constexpr Choice choices[] = {{64, short_rows_kernel<4>, short_threads, rows},
+                                {1024, short_rows_kernel<0>, short_threads, rows},
+                                {4096, long_rows_kernel<256, 16>, 256, 1},
+                                {32768, long_rows_kernel<512, 64>, 512, 1},
+                                {INT64_MAX, long_rows_kernel<1024, 0>, 1024, 1}};
+  const Choice* choice = choices;
+  while (t.cols > choice->most) ++choice;
+  const int64_t blocks = (t.rows + choice->rows - 1) / choice->rows;
+  launch(choice->kernel, dim3(static_cast<unsigned>(blocks)), static_cast<unsigned>(choice->threads), stream, t);
+}
+
+void weigh_batch(const Labels& labels, int64_t classes, const float* class_weight, const float* row_weight,
+                 int64_t rows, Totals* totals, cudaStream_t stream) {
+  launch(weigh_kernel, dim3(1), threads, stream, labels, classes, class_weight, row_weight, rows, totals);
+}
+
+Fault* label_fault() {
+  static Fault* const fault = [] {
+    void* memory = nullptr;
+    check(cudaHostAlloc(&memory, sizeof(Fault), cudaHostAllocPortable), "allocating the host's memory");
+    return new (memory) Fault{};
+  }();
+  return fault;
+}
+
+void reduce_losses(const ReduceArgs& args, cudaStream_t stream) {
+  launch(reduce_kernel, dim3(1), threads, stream, args);
 }
 
 }  // namespace mlpfast::cuda

@@ -1,23 +1,70 @@
-// Softmax cross-entropy on a GPU: loss and gradient of each row by half a warp, whose 16 lanes are the 16 of the CPU's
-// sums, so that the bits are the same.
+// Softmax cross-entropy on a GPU: loss and gradient of each row in one visit. Rows of at most 1024 classes take half a
+// warp, whose 16 lanes are the 16 of the CPU's sums, so that the bits are the same; longer ones a block.
 #pragma once
 #include "cuda/gemm.h"
 
 namespace mlpfast::cuda {
 
+/// Class labels on the device. Those of training lie in [0, classes); others may not, and none reads beyond the
+/// classes.
+struct Labels {
+  const void* data;  // int64 where wide, else int32
+  bool wide = false, ignoring = false;
+  int64_t ignored = 0;
+
+  MLPFAST_INLINE int64_t at(int64_t i) const {
+    return wide ? static_cast<const int64_t*>(data)[i] : static_cast<const std::int32_t*>(data)[i];
+  }
+  MLPFAST_INLINE bool ignores(int64_t label) const { return ignoring && label == ignored; }
+};
+
+/// The gradient is that of the mean of losses.
 struct CrossEntropyArgs {
   int64_t rows, cols;
   Matrix<const float> logits;
-  const std::int32_t* labels;  // in [0, cols)
-  const float* class_weight;   // may be null
-  const float* row_weight;     // may be null
-  bool weighted;               // the mean divides by the control's batch_weight, else by the number of rows
-  Matrix<float> d_logits;      // may be the logits, or null
-  float* loss;                 // [rows], times row_weight
-  std::uint8_t* correct;       // [rows], 1 where the first largest logit is the label's
-  Control* control;            // told of a loss that is not finite
+  Labels labels;              // without data: d_logits becomes the softmax
+  const float* class_weight;  // may be null
+  const float* row_weight;    // may be null
+  float label_smoothing = 0;
+  const Totals* totals;    // may be null without class weights, and where `weighted` is false
+  bool weighted;           // the mean divides by totals' weight
+  double divisor;          // else by this; not above 0: no gradient
+  Matrix<float> d_logits;  // may be the logits, or null
+  float* loss;             // [rows], times row_weight; of a label outside the classes `outside`
+  std::uint8_t* correct;   // [rows] or null, 1 where the first largest logit is the label's
+  Control* control;        // told of a loss that is not finite, where not null
 };
 
+/// Rows with neither a class nor the right to be without: this NaN.
+inline constexpr std::uint32_t outside = 0x7fc0bad1;
+
 void cross_entropy(const CrossEntropyArgs& args, cudaStream_t stream);
+
+/// What the mean divides by: the sum of class weight times row weight over rows that are not ignored, in order of rows
+/// as a CPU adds; the sum of class weights too, where they are given.
+void weigh_batch(const Labels& labels, int64_t classes, const float* class_weight, const float* row_weight,
+                 int64_t rows, Totals* totals, cudaStream_t stream);
+
+/// Where a label was found outside its classes, in memory that the host sees too.
+struct Fault {
+  int found;
+  int64_t index, label, classes;
+};
+
+/// The process's one record of a fault; Error where there is no memory for it.
+Fault* label_fault();
+
+/// total = the sum of the losses over the divisor; and the first label outside is reported.
+struct ReduceArgs {
+  int64_t rows, classes;
+  const float* loss;
+  Labels labels;
+  const Totals* totals;  // as above
+  bool weighted;
+  double divisor;
+  float* total;  // may be null
+  Fault* fault;
+};
+void reduce_losses(const ReduceArgs& args, cudaStream_t stream);
 
 }  // namespace mlpfast::cuda

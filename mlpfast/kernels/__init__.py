@@ -1,20 +1,24 @@
-"""The kernels as functions on NumPy arrays.
+"""The kernels as functions on arrays, of NumPy or of any library with DLPack or the CUDA Array Interface.
 
 A function computes in float64 where any array it is given, ``out`` too, is float64, and otherwise in float32.
 Arrays are of these two dtypes and of any stride, byte order and alignment; lists of numbers have no say.
 ``out`` is a writeable C-contiguous array of the computation's dtype, or None for a new one. float64 ignores
 ``precision``. Wrong shapes and values raise ValueError, wrong dtypes TypeError.
-`mlpfast.kernels.reference` holds the same functions in NumPy.
+
+Arrays on one GPU are computed on there, in float32; they must be contiguous. ``stream`` is PyTorch's, CuPy's
+or an address; None is their current one, else the legacy default stream. Calls do not wait for the GPU.
+Results are of the caller's library. `mlpfast.kernels.reference` holds the same functions in NumPy.
 """
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+import numpy as np  # noqa: F401, for the examples
+from numpy.typing import ArrayLike
 
 from mlpfast import _cpu, arguments
+from mlpfast.arrays import call
 
-Array = NDArray[np.floating[Any]]
+Array = Any  # of NumPy, or of the library whose arrays were given
 
 ACTIVATIONS: dict[str, tuple[str, bool, float | None]] = _cpu.activations()
 """Name -> (what the backward pass reads: "input" or "output", takes alpha, default alpha)."""
@@ -30,6 +34,7 @@ def gemm(
     beta: float = 0.0,
     out: Array | None = None,
     precision: str = "highest",
+    stream: Any = None,
 ) -> Array:
     """Matrix product ``alpha * op(a) @ op(b) + beta * out``, where op transposes if asked.
 
@@ -52,7 +57,7 @@ def gemm(
     array([[ 5., 11.],
            [11., 25.]], dtype=float32)
     """
-    return _cpu.gemm(a, b, transpose_a, transpose_b, alpha, beta, out, precision)
+    return call("gemm", stream, a, b, transpose_a, transpose_b, alpha, beta, out, precision)
 
 
 def explain(
@@ -99,6 +104,7 @@ def linear(
     scale: float = 1.0,
     out: Array | None = None,
     precision: str = "highest",
+    stream: Any = None,
 ) -> Array:
     """A layer: ``act(x @ w * scale + b)``.
 
@@ -120,7 +126,7 @@ def linear(
     >>> linear(x, w, np.array([0.5, 0.5], np.float32), activation="relu")
     array([[1.5, 0. ]], dtype=float32)
     """
-    return _cpu.linear(x, w, b, activation, alpha, scale, out, precision)
+    return call("linear", stream, x, w, b, activation, alpha, scale, out, precision)
 
 
 def linear_backward_input(
@@ -132,6 +138,7 @@ def linear_backward_input(
     alpha: float | None = None,
     out: Array | None = None,
     precision: str = "highest",
+    stream: Any = None,
 ) -> Array:
     """Gradient of the loss before the activation that made this layer's input: ``(dy @ w.T) * act'(saved)``.
 
@@ -153,13 +160,13 @@ def linear_backward_input(
     >>> linear_backward_input(dy, w, np.array([[5, 0]], np.float32), activation="relu")
     array([[3., 0.]], dtype=float32)
     """
-    return _cpu.linear_backward_input(dy, w, saved, activation, alpha, out, precision)
+    return call("linear_backward_input", stream, dy, w, saved, activation, alpha, out, precision)
 
 
 def linear_backward_weights(
-    x: ArrayLike, dy: ArrayLike, *, out: Array | None = None, precision: str = "highest"
+    x: ArrayLike, dy: ArrayLike, *, out: Array | None = None, precision: str = "highest", stream: Any = None
 ) -> Array:
-    """Gradient with respect to a layer's weights: ``x.T @ dy``.
+    """Gradient with respect to a layer's weights: ``x.T @ dy``, floats [in, out].
 
     Parameters
     ----------
@@ -167,19 +174,15 @@ def linear_backward_weights(
     dy : floats [rows, out]
     out : floats [in, out]
 
-    Returns
-    -------
-    floats [in, out]
-
     Examples
     --------
     >>> linear_backward_weights(np.ones((3, 1), np.float32), np.ones((3, 2), np.float32))
     array([[3., 3.]], dtype=float32)
     """
-    return _cpu.linear_backward_weights(x, dy, out, precision)
+    return call("linear_backward_weights", stream, x, dy, out, precision)
 
 
-def bias_add(x: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
+def bias_add(x: ArrayLike, b: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Array:
     """Add a bias to every row: ``x + b``.
 
     Parameters
@@ -193,13 +196,13 @@ def bias_add(x: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
     >>> bias_add(np.zeros((1, 2), np.float32), np.array([1, 2], np.float32))
     array([[1., 2.]], dtype=float32)
     """
-    return _cpu.bias_add(x, b, out)
+    return call("bias_add", stream, x, b, out)
 
 
-def bias_add_backward(dy: ArrayLike, *, out: Array | None = None) -> Array:
+def bias_add_backward(dy: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Array:
     """Gradient with respect to a bias: the sum over rows.
 
-    Rows are added in order in blocks of 128, then block by block, so the result depends on the shape only.
+    Rows are added in order in blocks of 128, then block by block, whatever the number of threads.
 
     Parameters
     ----------
@@ -211,10 +214,10 @@ def bias_add_backward(dy: ArrayLike, *, out: Array | None = None) -> Array:
     >>> bias_add_backward(np.ones((3, 2), np.float32))
     array([3., 3.], dtype=float32)
     """
-    return _cpu.bias_add_backward(dy, out)
+    return call("bias_add_backward", stream, dy, out)
 
 
-def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
+def relu(x: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Array:
     """``max(x, 0)``; NaN stays NaN.
 
     Parameters
@@ -227,10 +230,10 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> relu(np.array([-1, 2], np.float32))
     array([0., 2.], dtype=float32)
     """
-    return _cpu.relu(x, out)
+    return call("relu", stream, x, out)
 
 
-def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
+def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Array:
     """``dy`` where the output ``y`` of relu is positive, else 0.
 
     Parameters
@@ -243,10 +246,12 @@ def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> A
     >>> relu_backward(np.ones(2, np.float32), np.array([0, 2], np.float32))
     array([0., 1.], dtype=float32)
     """
-    return _cpu.relu_backward(dy, y, out)
+    return call("relu_backward", stream, dy, y, out)
 
 
-def activation(name: str, x: ArrayLike, *, alpha: float | None = None, out: Array | None = None) -> Array:
+def activation(
+    name: str, x: ArrayLike, *, alpha: float | None = None, out: Array | None = None, stream: Any = None
+) -> Array:
     """Any activation of `ACTIVATIONS`, elementwise.
 
     Parameters
@@ -261,11 +266,17 @@ def activation(name: str, x: ArrayLike, *, alpha: float | None = None, out: Arra
     >>> activation("leaky_relu", np.array([-1, 2], np.float32), alpha=0.5)
     array([-0.5,  2. ], dtype=float32)
     """
-    return _cpu.activation(name, x, alpha, out)
+    return call("activation", stream, name, x, alpha, out)
 
 
 def activation_backward(
-    name: str, dy: ArrayLike, saved: ArrayLike, *, alpha: float | None = None, out: Array | None = None
+    name: str,
+    dy: ArrayLike,
+    saved: ArrayLike,
+    *,
+    alpha: float | None = None,
+    out: Array | None = None,
+    stream: Any = None,
 ) -> Array:
     """``dy`` times the derivative of an activation.
 
@@ -280,10 +291,10 @@ def activation_backward(
     >>> activation_backward("sigmoid", np.ones(1, np.float32), np.array([0.5], np.float32))
     array([0.25], dtype=float32)
     """
-    return _cpu.activation_backward(name, dy, saved, alpha, out)
+    return call("activation_backward", stream, name, dy, saved, alpha, out)
 
 
-def softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
+def softmax(x: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Array:
     """Softmax over the last axis, the row's maximum subtracted first.
 
     Parameters
@@ -296,7 +307,7 @@ def softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> softmax(np.zeros((1, 4), np.float32))
     array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
     """
-    return _cpu.softmax(x, out)
+    return call("softmax", stream, x, out)
 
 
 def softmax_cross_entropy(
@@ -309,6 +320,7 @@ def softmax_cross_entropy(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
     out: Array | None = None,
+    stream: Any = None,
 ) -> tuple[Any, Array]:
     """Softmax cross-entropy and its gradient with respect to the logits, in one pass over the rows.
 
@@ -318,7 +330,8 @@ def softmax_cross_entropy(
     Parameters
     ----------
     logits : floats [rows, classes]
-    labels : integers [rows] in 0 .. classes - 1, or ``ignore_index``: no loss, no gradient
+    labels : integers [rows] in 0 .. classes - 1, or ``ignore_index``: no loss, no gradient; on a GPU int32
+        or int64, where others raise ValueError in a later call, or in `mlpfast.cuda.synchronize`
     label_smoothing : 0 .. 1, share of the target spread evenly over all classes
     class_weight : floats [classes], optional
     sample_weight : floats [rows], optional
@@ -327,7 +340,7 @@ def softmax_cross_entropy(
 
     Returns
     -------
-    loss : float, or floats [rows] for "none"
+    loss : float, or floats [rows] for "none"; on a GPU an array without dimensions
     d_logits : floats [rows, classes]; for "none" the gradient of each row's own loss
 
     Examples
@@ -336,9 +349,19 @@ def softmax_cross_entropy(
     >>> round(loss, 4), d_logits
     (0.6931, array([[-0.5,  0.5]], dtype=float32))
     """
-    return _cpu.softmax_cross_entropy(
-        logits, labels, label_smoothing, ignore_index, class_weight, sample_weight, reduction, out
+    loss, d_logits = call(
+        "softmax_cross_entropy",
+        stream,
+        logits,
+        labels,
+        label_smoothing,
+        ignore_index,
+        class_weight,
+        sample_weight,
+        reduction,
+        out,
     )
+    return loss, d_logits
 
 
 def sgd_step(
@@ -350,6 +373,7 @@ def sgd_step(
     velocity: Array | None = None,
     nesterov: bool = False,
     weight_decay: float = 0.0,
+    stream: Any = None,
 ) -> None:
     """One step of stochastic gradient descent, in place, as `torch.optim.SGD` defines it.
 
@@ -370,4 +394,4 @@ def sgd_step(
     >>> w
     array([0.5, 0. ], dtype=float32)
     """
-    _cpu.sgd_step(w, dw, lr, momentum, velocity, nesterov, weight_decay)
+    call("sgd_step", stream, w, dw, lr, momentum, velocity, nesterov, weight_decay)

@@ -14,7 +14,7 @@ import mlpfast
 
 SHIM = Path(__file__).resolve().parent / "shim"
 CSRC = SHIM.parents[2] / "csrc"
-BINDINGS = ["cuda_module", "checks", "scalars", "spec"]
+BINDINGS = ["checks", "cuda_kernels", "cuda_module", "device_array", "dlpack", "scalars", "spec"]
 SOURCES = [*sorted(CSRC.glob("cuda/*.cu")), *(CSRC / f"bindings/{name}.cpp" for name in BINDINGS)]
 FLAGS = ["-std=gnu++20", "-O1", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-x", "c++"]
 FLAGS += ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-parameter"]

@@ -14,8 +14,15 @@ import pytest
 
 FUSED = {"128": 8 * 8 * 16, "64": 4 * 4 * 16, "32": 2 * 2 * 32}  # multiply-adds of a tile, by its rows
 LOADS = {"128": ("LDS.128", 4 * 16), "64": ("LDS.128", 2 * 16), "32": ("LDS.64", 2 * 32)}
-KERNELS = {"gemm_kernel": 9, "cross_entropy_kernel": 1, "gather_kernel": 1, "bias_kernel": 1, "probe": 1}
-KERNELS |= {"update_kernel": 1, "weigh_kernel": 1, "count_kernel": 1}
+KERNELS = {"gemm_kernel": 12, "short_rows_kernel": 2, "long_rows_kernel": 3, "weigh_kernel": 1}
+KERNELS |= {
+    "reduce_kernel": 1,
+    "forward_kernel": 1,
+    "backward_kernel": 1,
+    "update_kernel": 1,
+    "bias_kernel": 1,
+}
+KERNELS |= {"gather_kernel": 1, "count_kernel": 1, "probe": 1}
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +91,7 @@ def test_products_are_fused_multiply_adds_of_wide_loads(machine_code):
                 assert total(kernel, "FFMA") >= FUSED[found[1]], f"{architecture} {name}"
                 assert total(kernel, load, load.replace(".", ".U.")) >= 0.9 * count, f"{architecture} {name}"
                 assert total(kernel, "HMMA", "HGMMA") == 0
+                assert total(kernel, "LDGSTS") > 0 or architecture == "sm_75"  # straight to shared memory
 
 
 def test_the_driver_is_not_needed_to_load_it(library):

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #define __host__
@@ -36,11 +37,13 @@ namespace shim {
 constexpr unsigned warp = 32, most_threads = 1024;
 constexpr std::size_t stack_bytes = 1 << 16;
 
+using Steps = std::vector<std::function<void()>>;
 enum class Fiber { ready, at_warp, at_block, done };
 struct Thread {
   ucontext_t context;
   Fiber state;
   unsigned shuffles;  // so far: their values lie in one of two places
+  Steps copies;       // on their way
 };
 inline Thread threads[most_threads];
 inline std::unique_ptr<char[]> stacks;
@@ -101,7 +104,7 @@ inline void run_block(unsigned count) {
   }
 }
 
-inline std::vector<std::function<void()>>* recording = nullptr;  // launches go there meanwhile
+inline Steps* recording = nullptr;  // launches go there meanwhile
 
 inline void run(dim3 blocks, unsigned count, const std::function<void()>& kernel) {
   const std::lock_guard<std::mutex> lock(busy);
@@ -136,67 +139,76 @@ inline long number(const char* name, long otherwise) {
 inline void __syncthreads() { shim::wait(shim::Fiber::at_block); }
 
 template <class T>
-T __shfl_down_sync(unsigned, T mine, int delta, int width = 32) {
-  return shim::shuffle(mine, [&](unsigned lane) {
-    const unsigned w = static_cast<unsigned>(width), d = static_cast<unsigned>(delta);
-    return lane % w + d < w ? lane + d : lane;
-  });
+T __shfl_down_sync(unsigned, T mine, unsigned by, unsigned width) {
+  return shim::shuffle(mine, [=](unsigned lane) { return lane % width + by < width ? lane + by : lane; });
 }
-
 template <class T>
-T __shfl_sync(unsigned, T mine, int from, int width = 32) {
-  return shim::shuffle(mine, [&](unsigned lane) {
-    const unsigned w = static_cast<unsigned>(width);
-    return lane / w * w + static_cast<unsigned>(from) % w;
-  });
+T __shfl_sync(unsigned, T mine, unsigned from, unsigned width) {
+  return shim::shuffle(mine, [=](unsigned lane) { return lane / width * width + from % width; });
 }
 
-enum cudaError_t {
-  cudaSuccess = 0,
-  cudaErrorMemoryAllocation = 2,
-  cudaErrorInsufficientDriver = 35,
-  cudaErrorInvalidDeviceFunction = 98,
-  cudaErrorNoDevice = 100,
-  cudaErrorNoKernelImageForDevice = 209,
-  cudaErrorUnsupportedPtxVersion = 222
-};
+/// Copies that nobody has waited for are not there yet.
+inline void __pipeline_memcpy_async(void* to, const void* from, std::size_t bytes) {
+  shim::threads[shim::current].copies.push_back([=] { std::memcpy(to, from, bytes); });
+}
+inline void __pipeline_commit() {}
+inline void __pipeline_wait_prior(int) {
+  for (const auto& copy : shim::threads[shim::current].copies) copy();
+  shim::threads[shim::current].copies.clear();
+}
+inline void __threadfence_system() {}
+
+using cudaError_t = int;
+constexpr int cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35,
+              cudaErrorInvalidDeviceFunction = 98, cudaErrorNoDevice = 100, cudaErrorNoKernelImageForDevice = 209,
+              cudaErrorUnsupportedPtxVersion = 222;
+constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocPortable = 1;
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
-constexpr unsigned cudaStreamNonBlocking = 1;
+constexpr int cudaMemoryTypeDevice = 0, cudaMemoryTypeManaged = 3;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };
 using cudaStream_t = void*;
+using cudaEvent_t = void*;
+using cudaGraph_t = shim::Steps*;
+using cudaGraphExec_t = shim::Steps*;
 struct cudaFuncAttributes {};
+struct cudaPointerAttributes {
+  int type, device;
+};
+
+constexpr auto succeed = [](const auto&...) { return cudaSuccess; };
+constexpr auto cudaGetLastError = succeed, cudaSetDevice = succeed, cudaDeviceSynchronize = succeed,
+               cudaStreamSynchronize = succeed, cudaStreamDestroy = succeed, cudaEventRecord = succeed,
+               cudaStreamWaitEvent = succeed, cudaEventDestroy = succeed;
 
 inline const char* cudaGetErrorString(cudaError_t) { return "?"; }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaGetDeviceCount(int* count) {
-  const auto status = static_cast<cudaError_t>(shim::number("SHIM_STATUS", cudaSuccess));
-  *count = status == cudaSuccess;
-  return status;
+  const cudaError_t status = shim::number("SHIM_STATUS", cudaSuccess);
+  return *count = status == cudaSuccess, status;
 }
 inline cudaError_t cudaDriverGetVersion(int* version) {
-  *version = static_cast<int>(shim::number("SHIM_DRIVER", CUDART_VERSION));
-  return cudaSuccess;
+  return *version = shim::number("SHIM_DRIVER", CUDART_VERSION), cudaSuccess;
 }
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  const auto capability = static_cast<int>(shim::number("SHIM_CAPABILITY", 90));
-  *value = attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10 : capability % 10;
-  return cudaSuccess;
+  const int capability = shim::number("SHIM_CAPABILITY", 90);
+  return *value = attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10 : capability % 10, cudaSuccess;
 }
-template <class Kernel>
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, Kernel) {
-  return static_cast<cudaError_t>(shim::number("SHIM_KERNELS", cudaSuccess));
+inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* a, const void*) { return *a = {}, cudaSuccess; }
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, void (*)()) {
+  return shim::number("SHIM_KERNELS", cudaSuccess);
 }
 inline cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
-  *free = *total = static_cast<std::size_t>(shim::number("SHIM_MEMORY", 1L << 40));
-  return cudaSuccess;
+  return *free = *total = shim::number("SHIM_MEMORY", 1L << 40), cudaSuccess;
 }
 inline cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
-  if (bytes > static_cast<std::size_t>(shim::number("SHIM_MEMORY", 1L << 40))) return cudaErrorMemoryAllocation;
-  *memory = std::memset(std::malloc(bytes), 0xff, bytes);
-  return cudaSuccess;
+  if (static_cast<long>(bytes) > shim::number("SHIM_MEMORY", 1L << 40)) return cudaErrorMemoryAllocation;
+  return *memory = std::memset(std::malloc(bytes), 0xff, bytes), cudaSuccess;
 }
+inline cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, void*) { return cudaMalloc(memory, bytes); }
+inline cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) { return cudaMalloc(memory, bytes); }
 inline cudaError_t cudaFree(void* memory) { return std::free(memory), cudaSuccess; }
+inline cudaError_t cudaFreeAsync(void* memory, void*) { return cudaFree(memory); }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
   return std::memcpy(to, from, bytes), cudaSuccess;
 }
@@ -206,24 +218,16 @@ inline cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void*
     std::memcpy(static_cast<char*>(to) + i * to_pitch, static_cast<const char*>(from) + i * pitch, width);
   return cudaSuccess;
 }
-inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return *stream = nullptr, cudaSuccess; }
-inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };
-using cudaGraph_t = std::vector<std::function<void()>>*;
-using cudaGraphExec_t = cudaGraph_t;
+inline cudaError_t cudaStreamCreateWithFlags(void** made, unsigned) { return *made = nullptr, cudaSuccess; }
+inline cudaError_t cudaEventCreateWithFlags(void** made, unsigned) { return *made = nullptr, cudaSuccess; }
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
-  shim::recording = new std::vector<std::function<void()>>;
-  return cudaSuccess;
+  return shim::recording = new shim::Steps, cudaSuccess;
 }
 inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
-  *graph = shim::recording;
-  shim::recording = nullptr;
-  return cudaSuccess;
+  return *graph = std::exchange(shim::recording, nullptr), cudaSuccess;
 }
-inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* steps, cudaGraph_t graph, unsigned) {
-  *steps = new std::vector<std::function<void()>>(*graph);
-  return cudaSuccess;
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph, unsigned) {
+  return *made = new shim::Steps(*graph), cudaSuccess;
 }
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t steps, cudaStream_t) {
   for (const auto& step : *steps) step();
@@ -231,4 +235,3 @@ inline cudaError_t cudaGraphLaunch(cudaGraphExec_t steps, cudaStream_t) {
 }
 inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
 inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t steps) { return delete steps, cudaSuccess; }
-inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }

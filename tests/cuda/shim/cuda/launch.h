@@ -1,16 +1,12 @@
 // In place of csrc/cuda/launch.h: runs the kernel on the CPU, at once or when the recording is launched.
 #pragma once
-#include <cuda_runtime.h>
-
 #include "cuda/device.h"
 
 namespace mlpfast::cuda {
-
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 blocks, unsigned threads, cudaStream_t, const A&... arguments) {
   const auto run = [=] { shim::run(blocks, threads, [&] { kernel(arguments...); }); };
   if (!shim::recording) return run();
   shim::recording->push_back(run);
 }
-
 }  // namespace mlpfast::cuda

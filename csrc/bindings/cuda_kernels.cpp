@@ -1,0 +1,214 @@
+// The functions of the kernels on arrays of a GPU, on a stream of the caller's: _cpu's of the same names, with the
+// stream before their arguments.
+#include <optional>
+
+#include "bindings/device_array.h"
+#include "bindings/elementwise.h"
+#include "bindings/gemm.h"
+#include "bindings/optimizer.h"
+#include "bindings/register.h"
+#include "bindings/softmax_xent.h"
+#include "cuda/elementwise.h"
+#include "cuda/softmax_xent.h"
+
+namespace mlpfast::bindings {
+namespace {
+
+cuda::Matrix<const float> on_device(Matrix<const float> m) { return {m.data, m.ld}; }
+
+class Gpu {
+ public:
+  using Number = float;
+  struct Labels {
+    py::array array;
+    cuda::Labels labels;
+  };
+
+  explicit Gpu(const Place& place) : place_(place) {}
+
+  Input<float> array(py::handle value, const char* function, const char* name, int ndim = -1) const {
+    const py::array header = numbers(value, function, name);
+    return array_input<float>(header, function, name, ndim);
+  }
+  Input<float> matrix(py::handle value, const char* function, const char* name) const {
+    return array(value, function, name, 2);
+  }
+  py::array output(py::handle out, const Shape& shape, const char* function, std::initializer_list<Extent> inputs,
+                   std::initializer_list<Extent> same = {}) const {
+    if (out.is_none()) return made_.emplace(py::dtype::of<float>(), shape, place_).header();
+    return bindings::output<float>(numbers(out, function, "out"), shape, function, inputs, same);
+  }
+  py::array in_place(py::handle value, const char* function, const char* name) const {
+    return bindings::in_place<float>(numbers(value, function, name), function, name);
+  }
+  py::object result(const py::array&, py::handle out) const {
+    return out.is_none() ? py::cast(*made_) : py::reinterpret_borrow<py::object>(out);
+  }
+
+  void gemm(const Product<float>& p, network::Precision, float alpha, float beta) const {
+    cuda::GemmArgs args = product(p, beta == 0 ? cuda::Finish::store : cuda::Finish::combine);
+    args.scale = alpha;
+    args.beta = beta;
+    cuda::gemm(args, layout(p), place_.stream);
+  }
+  void linear(const Product<float>& p, network::Precision, const float* bias, float scale, ops::Activation activation,
+              float alpha) const {
+    cuda::GemmArgs args = product(p, cuda::Finish::forward);
+    args.bias = bias;
+    args.scale = scale;
+    args.alpha = alpha;
+    args.activation = activation;
+    cuda::gemm(args, layout(p), place_.stream);
+  }
+  void backward_input(const Product<float>& p, network::Precision, Matrix<const float> saved,
+                      ops::Activation activation, float alpha) const {
+    cuda::GemmArgs args = product(p, saved.data ? cuda::Finish::backward_input : cuda::Finish::store);
+    args.saved = {const_cast<float*>(saved.data), saved.ld};
+    args.alpha = alpha;
+    args.activation = activation;
+    cuda::gemm(args, layout(p), place_.stream);
+  }
+  void forward(ops::Activation which, int64_t rows, int64_t cols, const float* x, const float* bias, float alpha,
+               float* y) const {
+    cuda::forward({rows, cols, x, bias, which, alpha, y}, place_.stream);
+  }
+  void backward(ops::Activation which, int64_t n, const float* dy, const float* saved, float alpha, float* dx) const {
+    cuda::backward({n, dy, saved, which, alpha, dx}, place_.stream);
+  }
+  void column_sums(int64_t rows, int64_t cols, const float* dy, float* db) const {
+    cuda::bias_gradient({rows, cols, {dy, cols}, db, {}}, place_.stream);
+  }
+  void update(const ops::UpdateRule<float>& rule, int64_t n, const float* dw, float* w) const {
+    cuda::Update update{rule.optimizer, w, {}, nullptr, rule.scalars};
+    std::copy(std::begin(rule.slots), std::end(rule.slots), update.slots);
+    cuda::update_all(update, dw, n, place_.stream);
+  }
+  void softmax(int64_t rows, int64_t cols, const float* x, float* y) const {
+    cuda::CrossEntropyArgs args{};
+    args.rows = rows;
+    args.cols = cols;
+    args.logits = {x, cols};
+    args.d_logits = {y, cols};
+    cuda::cross_entropy(args, place_.stream);
+  }
+
+  /// Their values stay on the device: what lies outside the classes is found there, and told later.
+  Labels labels(py::handle value, int64_t rows, int64_t, py::handle ignore_index, const char* function) const {
+    const py::array header = header_of(value, place_, function, "labels");
+    const bool integers = header.dtype().kind() == 'i' && (header.itemsize() == 4 || header.itemsize() == 8);
+    if (!integers)
+      throw type_error(function,
+                       "labels must be int32 or int64 on a GPU, got dtype " + std::string(py::str(header.dtype())));
+    require_shape(header, {rows}, function, "labels", "(one label for each row)");
+    Labels labels{header, {header.data(), header.itemsize() == 8}};
+    labels.labels.ignoring = !ignore_index.is_none();
+    if (labels.labels.ignoring) labels.labels.ignored = integer_argument(ignore_index, function, "ignore_index");
+    return labels;
+  }
+  void require_weights(const Input<float>&, const char*, const char*) const {}
+  py::object cross_entropy(const CrossEntropy<float>& p, const Labels& labels) const {
+    const cudaStream_t stream = place_.stream;
+    const bool each = p.reduction == none;
+    const DeviceArray loss(py::dtype::of<float>(), each ? Shape{p.rows} : Shape{}, place_);
+    float* const result = const_cast<float*>(static_cast<const float*>(loss.header().data()));
+    const cuda::Scratch<float> rows(each ? 0 : p.rows, stream);
+    const cuda::Scratch<cuda::Totals> totals(1, stream);
+    const bool weighted = p.reduction == mean && (p.class_weight || p.row_weight || labels.labels.ignoring);
+    if (weighted || p.class_weight)
+      cuda::weigh_batch(labels.labels, p.cols, p.class_weight, p.row_weight, p.rows, totals.data(), stream);
+    const double divisor = p.reduction == mean ? static_cast<double>(p.rows) : 1;
+    cuda::CrossEntropyArgs args{};
+    args.rows = p.rows;
+    args.cols = p.cols;
+    args.logits = {p.logits, p.cols};
+    args.labels = labels.labels;
+    args.class_weight = p.class_weight;
+    args.row_weight = p.row_weight;
+    args.label_smoothing = p.label_smoothing;
+    args.totals = totals.data();
+    args.weighted = weighted;
+    args.divisor = divisor;
+    args.d_logits = {p.d_logits, p.cols};
+    args.loss = each ? result : rows.data();
+    if (p.rows > 0) cuda::cross_entropy(args, stream);
+    cuda::reduce_losses({p.rows, p.cols, args.loss, labels.labels, totals.data(), weighted, divisor,
+                         each ? nullptr : result, cuda::label_fault()},
+                        stream);
+    return py::cast(loss);
+  }
+
+ private:
+  /// The header of an array of float32.
+  py::array numbers(py::handle value, const char* function, const char* name) const {
+    py::array header = header_of(value, place_, function, name);
+    const py::dtype dtype = header.dtype();
+    if (dtype.kind() == 'f' && dtype.itemsize() == 8)
+      throw cuda::Error(std::string(function) + ": " + name +
+                        " has dtype float64; GPU kernels compute in float32: convert it, or compute on the CPU");
+    if (dtype.kind() != 'f' || dtype.itemsize() != 4)
+      throw type_error(function, std::string(name) + " has dtype " + std::string(py::str(dtype)) +
+                                     "; GPU kernels take float32: convert it");
+    return header;
+  }
+  static cuda::GemmArgs product(const Product<float>& p, cuda::Finish finish) {
+    return {p.m, p.n, p.k, on_device(p.a), on_device(p.b), finish, {p.c.data, p.c.ld}};
+  }
+  static cuda::Layout layout(const Product<float>& p) {
+    return static_cast<cuda::Layout>(2 * int(p.transpose_a) + int(p.transpose_b));
+  }
+
+  Place place_;
+  mutable std::optional<DeviceArray> made_;  // the output, where none was given
+};
+
+/// What a call before this one found in its labels.
+void raise_label_fault() {
+  volatile cuda::Fault* const fault = cuda::label_fault();
+  if (!fault->found) return;
+  const int64_t index = fault->index, label = fault->label, classes = fault->classes;
+  fault->found = 0;
+  throw value_error("softmax_cross_entropy", "labels[" + std::to_string(index) + "] is " + std::to_string(label) +
+                                                 ", outside 0 .. " + std::to_string(classes - 1) + " of the " +
+                                                 std::to_string(classes) + " classes; a call before this one found it");
+}
+
+/// f for Python: (stream, owner of the stream, arguments ...).
+template <class R, class... Args>
+auto on_gpu(R (*f)(const Gpu&, Args...)) {
+  return [f](py::handle stream, const py::object& owner, Args... args) {
+    cuda::require_device();
+    raise_label_fault();
+    int device = -1;
+    const auto look = [&](const auto& value) {
+      if constexpr (std::is_same_v<std::decay_t<decltype(value)>, py::handle>)
+        if (device < 0) device = device_of(value);
+    };
+    (look(args), ...);
+    const cuda::OnDevice here(std::max(device, 0));
+    return f(Gpu({stream_of(stream), std::max(device, 0), owner}), args...);
+  };
+}
+
+}  // namespace
+
+void register_cuda_kernels(py::module_& m) {
+  m.def("gemm", on_gpu(gemm<Gpu>));
+  m.def("linear", on_gpu(linear<Gpu>));
+  m.def("linear_backward_input", on_gpu(linear_backward_input<Gpu>));
+  m.def("linear_backward_weights", on_gpu(linear_backward_weights<Gpu>));
+  m.def("activation", on_gpu(activation<Gpu>));
+  m.def("activation_backward", on_gpu(activation_backward<Gpu>));
+  m.def("relu", on_gpu(relu<Gpu>));
+  m.def("relu_backward", on_gpu(relu_backward<Gpu>));
+  m.def("bias_add", on_gpu(bias_add<Gpu>));
+  m.def("bias_add_backward", on_gpu(bias_add_backward<Gpu>));
+  m.def("softmax", on_gpu(softmax<Gpu>));
+  m.def("softmax_cross_entropy", on_gpu(softmax_cross_entropy<Gpu>));
+  m.def("sgd_step", on_gpu(sgd_step<Gpu>));
+  m.def("synchronize", [] {
+    without_gil(cuda::synchronize);
+    raise_label_fault();
+  });
+}
+
+}  // namespace mlpfast::bindings

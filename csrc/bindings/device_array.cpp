@@ -1,0 +1,215 @@
+#include "bindings/device_array.h"
+
+#include <pybind11/stl.h>
+
+#include "bindings/dlpack.h"
+#include "bindings/register.h"
+#include "cuda/error.h"
+
+namespace mlpfast::bindings {
+namespace {
+
+/// Of a stream as other libraries count them: the legacy default stream is 1.
+py::int_ number_of(cudaStream_t stream) {
+  const auto number = reinterpret_cast<std::intptr_t>(stream);
+  return number == 0 ? 1 : number;
+}
+
+py::array describe(const py::dtype& dtype, const Shape& shape, const Shape& strides, void* data, py::handle owner) {
+  static char nothing;  // NumPy would allocate for null
+  return py::array(dtype, shape, strides, data ? data : &nothing, owner);
+}
+
+Shape contiguous_strides(const py::dtype& dtype, const Shape& shape) {
+  Shape strides(shape.size());
+  py::ssize_t step = dtype.itemsize();
+  for (std::size_t d = shape.size(); d-- > 0; step *= shape[d]) strides[d] = step;
+  return strides;
+}
+
+/// Of an object with __cuda_array_interface__, version 3 of which names the stream of its last writer.
+py::array from_interface(py::handle value, const Place& place) {
+  const py::dict said = value.attr("__cuda_array_interface__");
+  const py::dtype dtype{said["typestr"].cast<std::string>()};
+  const auto shape = said["shape"].cast<Shape>();
+  const py::object strides = said.contains("strides") ? py::object(said["strides"]) : py::none();
+  const auto [address, read_only] = said["data"].cast<std::pair<std::uintptr_t, bool>>();
+  if (said.contains("stream") && !said["stream"].is_none()) cuda::order(stream_of(said["stream"]), place.stream);
+  py::array array = describe(dtype, shape, strides.is_none() ? contiguous_strides(dtype, shape) : strides.cast<Shape>(),
+                             reinterpret_cast<void*>(address), value);
+  if (read_only) array.attr("setflags")(py::arg("write") = false);
+  return array;
+}
+
+py::array from_dlpack(py::handle value, const Place& place) {
+  const py::object give = value.attr("__dlpack__");
+  const py::int_ stream = number_of(place.stream);
+  try {
+    return from_capsule(give(py::arg("stream") = stream, py::arg("max_version") = py::make_tuple(1, 1)));
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_TypeError)) throw;
+  }
+  return from_capsule(give(py::arg("stream") = stream));  // a producer of before version 1
+}
+
+bool has(py::handle value, const char* attribute) { return py::hasattr(py::type::of(value), attribute); }
+
+}  // namespace
+
+cudaStream_t stream_of(py::handle number) {
+  const auto value = number.is_none() ? 0 : number.cast<std::intptr_t>();
+  return reinterpret_cast<cudaStream_t>(value == 1 ? 0 : value);
+}
+
+/// Memory that is given back on the stream that last used it; where another library had it, once the device is idle.
+struct DeviceArray::Storage {
+  Place last;
+  void* data;
+  bool lent = false;
+
+  Storage(int64_t bytes, const Place& place) : last(place), data(cuda::allocate(bytes, place.stream)) {}
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+  ~Storage() {
+    try {
+      const cuda::OnDevice here(last.device);
+      if (lent) cuda::synchronize();
+      cuda::release(data, last.stream);
+    } catch (const cuda::Error&) {  // the process ends, or is not the one that had a GPU
+    }
+  }
+};
+
+DeviceArray::DeviceArray(const py::dtype& dtype, const Shape& shape, const Place& place) {
+  py::ssize_t bytes = dtype.itemsize();
+  for (const py::ssize_t n : shape)
+    if (n && __builtin_mul_overflow(bytes, n, &bytes))
+      throw py::value_error("an array of shape " + shape_text(shape) + " is too large for any memory");
+  storage_ = std::make_shared<Storage>(bytes, place);
+  const py::capsule owner(new std::shared_ptr<Storage>(storage_),
+                          [](void* kept) { delete static_cast<std::shared_ptr<Storage>*>(kept); });
+  header_ = describe(dtype, shape, contiguous_strides(dtype, shape), storage_->data, owner);
+}
+
+DeviceArray::DeviceArray(const py::array& array, const Place& place)
+    : DeviceArray(array.dtype(), shape_of(array), place) {
+  cuda::check(cudaMemcpyAsync(storage_->data, array.data(), static_cast<std::size_t>(array.nbytes()),
+                              cudaMemcpyHostToDevice, place.stream),
+              "copying");
+  cuda::check(cudaStreamSynchronize(place.stream), "copying");
+}
+
+int DeviceArray::device() const { return storage_->last.device; }
+
+void DeviceArray::bring(const Place& place) const {
+  cuda::order(storage_->last.stream, place.stream);
+  storage_->last = place;
+}
+
+py::array DeviceArray::numpy() const {
+  py::array array(header_.dtype(), shape_of(header_));
+  const cudaStream_t stream = storage_->last.stream;
+  void* const to = array.mutable_data();
+  const auto bytes = static_cast<std::size_t>(array.nbytes());
+  without_gil([&] {
+    cuda::require_device();
+    if (bytes > 0) cuda::check(cudaMemcpyAsync(to, storage_->data, bytes, cudaMemcpyDeviceToHost, stream), "copying");
+    cuda::check(cudaStreamSynchronize(stream), "copying");
+  });
+  return array;
+}
+
+py::capsule DeviceArray::dlpack(py::handle stream, py::handle max_version) const {
+  const bool waits = stream.is_none() || stream.cast<std::intptr_t>() != -1;
+  if (waits && !stream.is_none() && stream.cast<std::intptr_t>() == 0)
+    throw py::value_error("__dlpack__: stream 0 is ambiguous; pass 1 for the legacy default stream");
+  cuda::require_device();
+  if (waits) cuda::order(storage_->last.stream, stream_of(stream));
+  if (!waits || stream_of(stream) != storage_->last.stream) storage_->lent = true;
+  const bool versioned = !max_version.is_none() && max_version.cast<std::pair<int, int>>().first >= 1;
+  return to_capsule(header_, Memory::gpu, device(), versioned);
+}
+
+py::dict DeviceArray::cuda_array_interface() const {
+  storage_->lent = true;
+  py::dict said;
+  const auto address = header_.size() ? reinterpret_cast<std::uintptr_t>(storage_->data) : 0;
+  said["shape"] = header_.attr("shape");
+  said["typestr"] = header_.dtype().attr("str");
+  said["data"] = py::make_tuple(address, false);
+  said["strides"] = py::none();
+  said["stream"] = number_of(storage_->last.stream);
+  said["version"] = 3;
+  return said;
+}
+
+int device_of(py::handle value) {
+  if (py::isinstance<DeviceArray>(value)) return value.cast<const DeviceArray&>().device();
+  if (py::isinstance<py::array>(value)) return -1;
+  if (has(value, "__dlpack_device__")) {
+    const auto [memory, id] = value.attr("__dlpack_device__")().cast<std::pair<std::int32_t, int>>();
+    const auto where = static_cast<Memory>(memory);
+    return where == Memory::gpu || where == Memory::gpu_managed ? id : -1;
+  }
+  if (!has(value, "__cuda_array_interface__")) return -1;
+  const py::dict said = value.attr("__cuda_array_interface__");
+  const auto address = said["data"].cast<std::pair<std::uintptr_t, bool>>().first;
+  return address ? cuda::device_of(reinterpret_cast<const void*>(address)) : 0;
+}
+
+py::array header_of(py::handle value, const Place& place, const char* function, const char* name) {
+  const int device = device_of(value);
+  if (device < 0)
+    throw value_error(function, std::string(name) + " lies in the host's memory, other arrays on GPU " +
+                                    std::to_string(place.device) + "; bring all to one device");
+  if (device != place.device)
+    throw value_error(function, std::string(name) + " lies on GPU " + std::to_string(device) +
+                                    ", other arrays on GPU " + std::to_string(place.device) +
+                                    "; bring all to one device");
+  if (py::isinstance<DeviceArray>(value)) {
+    const auto& array = value.cast<const DeviceArray&>();
+    array.bring(place);
+    return array.header();
+  }
+  py::array array = has(value, "__dlpack__") ? from_dlpack(value, place) : from_interface(value, place);
+  constexpr int flags = py::array::c_style | int{py::detail::npy_api::NPY_ARRAY_ALIGNED_};
+  if ((array.flags() & flags) != flags || !array.dtype().attr("isnative").cast<bool>())
+    throw value_error(function, std::string(name) + " is not contiguous, or not aligned; pass a contiguous copy");
+  return array;
+}
+
+void register_device_array(py::module_& m) {
+  py::class_<DeviceArray>(m, "DeviceArray", py::module_local())
+      .def_property_readonly("shape", [](const DeviceArray& a) { return py::object(a.header().attr("shape")); })
+      .def_property_readonly("dtype", [](const DeviceArray& a) { return a.header().dtype(); })
+      .def_property_readonly("ndim", [](const DeviceArray& a) { return a.header().ndim(); })
+      .def_property_readonly("size", [](const DeviceArray& a) { return a.header().size(); })
+      .def_property_readonly("device", &DeviceArray::device)
+      .def("numpy", &DeviceArray::numpy)
+      .def("__len__",
+           [](const DeviceArray& a) {
+             if (a.header().ndim() == 0) throw py::type_error("a DeviceArray without dimensions has no length");
+             return a.header().shape(0);
+           })
+      .def("__repr__",
+           [](const DeviceArray& a) {
+             return "DeviceArray(shape=" + shape_text(shape_of(a.header())) +
+                    ", dtype=" + std::string(py::str(a.header().dtype())) + ", GPU " + std::to_string(a.device()) + ")";
+           })
+      .def("__dlpack_device__",
+           [](const DeviceArray& a) { return py::make_tuple(static_cast<int>(Memory::gpu), a.device()); })
+      .def(
+          "__dlpack__",
+          [](const DeviceArray& a, py::handle stream, py::handle max_version, py::handle, py::handle) {
+            return a.dlpack(stream, max_version);
+          },
+          py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
+          py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
+      .def_property_readonly("__cuda_array_interface__", &DeviceArray::cuda_array_interface);
+  m.def("from_numpy", [](const py::array& contiguous) {
+    cuda::require_device();
+    return DeviceArray(contiguous, {});
+  });
+}
+
+}  // namespace mlpfast::bindings

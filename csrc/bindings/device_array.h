@@ -1,0 +1,49 @@
+// Arrays on a GPU, ours and those of other libraries, without a copy. Each is described by a header: a NumPy array
+// whose data lie on the device, so that its shape, strides and extent pass the checks of NumPy's arrays. No header
+// reaches Python, and the host reads the data of none.
+#pragma once
+#include <memory>
+
+#include "bindings/checks.h"
+#include "cuda/device.h"
+
+namespace mlpfast::bindings {
+
+/// The order in which the GPU does what it is asked for, and a device; `owner` keeps the stream alive.
+struct Place {
+  cudaStream_t stream = nullptr;
+  int device = 0;
+  py::object owner = py::none();
+};
+
+/// The stream of a Python integer, None for the legacy default stream.
+cudaStream_t stream_of(py::handle number);
+
+class DeviceArray {
+ public:
+  /// Uninitialised.
+  DeviceArray(const py::dtype& dtype, const Shape& shape, const Place& place);
+  /// A copy of the host's array.
+  DeviceArray(const py::array& array, const Place& place);
+
+  const py::array& header() const { return header_; }
+  int device() const;
+  /// What will be asked of `place` finds what was asked for before.
+  void bring(const Place& place) const;
+  py::array numpy() const;
+  py::capsule dlpack(py::handle stream, py::handle max_version) const;
+  py::dict cuda_array_interface() const;
+
+ private:
+  struct Storage;
+  std::shared_ptr<Storage> storage_;
+  py::array header_;
+};
+
+/// The device of an array on a GPU; -1 for what is no such array.
+int device_of(py::handle value);
+
+/// The header of an array on the place's device, whose data will be there when the place's stream comes to them.
+py::array header_of(py::handle value, const Place& place, const char* function, const char* name);
+
+}  // namespace mlpfast::bindings

@@ -1,0 +1,20 @@
+// DLPack, version 1.1 of the ABI (dmlc.github.io/dlpack): arrays from library to library without a copy.
+#pragma once
+#include <pybind11/numpy.h>
+
+#include <cstdint>
+
+namespace mlpfast::bindings {
+
+namespace py = pybind11;
+
+enum class Memory : std::int32_t { host = 1, gpu = 2, gpu_managed = 13 };
+
+/// A NumPy array that says where a capsule's data lie, and keeps them. On a GPU they are not to be read by the host.
+/// ValueError where a dtype has no counterpart in NumPy.
+py::array from_capsule(py::handle capsule);
+
+/// The capsule of such an array; it keeps the array. `versioned` as the consumer asked.
+py::capsule to_capsule(const py::array& array, Memory memory, int device, bool versioned);
+
+}  // namespace mlpfast::bindings
