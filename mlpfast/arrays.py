@@ -30,7 +30,7 @@ def call(name: str, stream: Any, *arguments: Any) -> Any:
         raise ValueError(f"{name}: stream is given, but no array lies on a GPU")
     if not foreign:
         return getattr(_cpu, name)(*arguments)
-    given = [np.from_dlpack(a) if is_foreign(a) else a for a in arguments]
+    given = [on_host(a, name, "") for a in arguments]
     return like(foreign[0], getattr(_cpu, name)(*given), given, arguments)
 
 
@@ -47,6 +47,15 @@ def is_on_gpu(array: Any) -> bool:
     if hasattr(type(array), "__dlpack_device__"):
         return int(array.__dlpack_device__()[0]) in _ON_GPU
     return True
+
+
+def on_host(array: Any, function: str, name: str) -> Any:
+    """The numbers of a foreign array in the host's memory, of a GPU's a copy; others as they are."""
+    if not is_foreign(array):
+        return array
+    if is_on_gpu(array):
+        return cuda.extension().view(array, function, name).numpy()
+    return np.from_dlpack(array)
 
 
 def like(array: Any, results: Any, given: Sequence[Any] = (), originals: Sequence[Any] = ()) -> Any:

@@ -4,12 +4,12 @@ import math
 import os
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlpfast import _cpu, checkpoint, cuda
+from mlpfast import _cpu, arrays, checkpoint, cuda
 from mlpfast.arguments import choice, integer, listed, numbers, real, unfit
 from mlpfast.errors import CheckpointError, DeviceError
 from mlpfast.init import Dtype, initializer
@@ -20,6 +20,7 @@ DTYPES: dict[str, Dtype] = {"float32": np.float32, "float64": np.float64}
 DEVICES = ("cpu", "cuda")
 LOSSES = ("softmax_cross_entropy",)
 READ_AS_IS = frozenset(map(np.dtype, "?bBhHiIlLqQfd"))
+READ_ON_GPU = frozenset(map(np.dtype, "?Bf"))
 
 
 class MLP:
@@ -34,7 +35,8 @@ class MLP:
     input_scale, input_shift : the network sees ``(x - input_shift) * input_scale``
     seed : of the initial weights
     dtype : "float32" or "float64", of the parameters and everything computed
-    device : "cpu" or "cuda", where to compute, there in float32; parameters and results are NumPy's anyway
+    device : "cpu" or "cuda", where to compute, there in float32; parameters are NumPy's anyway. Models take
+        arrays of other libraries too, of a GPU where they compute there, and return that kind
     precision : "ieee", "highest", "high" or "medium", a floor of accuracy in float32
 
     Attributes
@@ -126,19 +128,28 @@ class MLP:
         ValueError, TypeError
             If the shape does not fit or the numbers are not real.
         """
-        outputs: Floats = self._native.predict(self._flat, self.spec, self.features(x))
-        return outputs
+        return cast(Floats, self._as_given(x, self._outputs(x)))
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
         """The class of each row: int64 [rows]; the first of equal ones."""
-        classes: NDArray[np.int64] = self.forward(x).argmax(axis=1)
-        return classes
+        outputs = self._outputs(x)
+        on_host = isinstance(outputs, np.ndarray)
+        classes = outputs.argmax(axis=1) if on_host else self._native.classify(outputs)
+        return cast(NDArray[np.int64], self._as_given(x, classes))
 
     def predict_proba(self, x: ArrayLike) -> Floats:
         """Probabilities of the classes: floats [rows, classes]."""
-        outputs = self.forward(x)
+        outputs = self._outputs(x)
         softmax(outputs, out=outputs)
-        return outputs
+        return cast(Floats, self._as_given(x, outputs))
+
+    def _outputs(self, x: ArrayLike) -> Any:
+        """Of NumPy, or a DeviceArray where x lies on a GPU."""
+        return self._native.predict(self._flat, self.spec, self.features(x))
+
+    @staticmethod
+    def _as_given(x: ArrayLike, results: Any) -> Any:
+        return arrays.like(x, results) if arrays.is_foreign(x) else results
 
     def evaluate(self, x: ArrayLike, y: ArrayLike) -> dict[str, float]:
         """Mean loss and accuracy on labelled examples.
@@ -180,15 +191,31 @@ class MLP:
             flags = x.flags
             if flags.c_contiguous and flags.aligned:
                 return x
-        array = numbers(function, "x", x)
+        on_gpu = arrays.is_foreign(x) and arrays.is_on_gpu(x)
+        if on_gpu and self.device != "cuda":
+            text = (
+                "x lies on a GPU, the model computes on the CPU; bring x there, or make it with device='cuda'"
+            )
+            raise ValueError(f"{function}: {text}")
+        if on_gpu:
+            array = self._native.view(x, function, "x")
+        else:
+            array = numbers(function, "x", arrays.on_host(x, function, "x"))
         if array.ndim < 2:
             expected = f"[rows, {self.sizes[0]}]; for one row use x[None]"
             raise ValueError(f"{function}: x has shape {array.shape}, expected {expected}")
         if array.ndim > 2:
-            array = array.reshape(len(array), math.prod(array.shape[1:]))
+            array = array.reshape(array.shape[0], math.prod(array.shape[1:]))
         if array.shape[1] != self.sizes[0]:
             text = f"x has {array.shape[1]} features a row, the model takes {self.sizes[0]}"
             raise ValueError(f"{function}: {text}")
+        if on_gpu and array.dtype not in READ_ON_GPU:
+            text = f"x has dtype {array.dtype}; on a GPU it must be float32, uint8 or bool"
+            raise TypeError(f"{function}: {text}")
+        return array if on_gpu else self._as_it_is_read(array)
+
+    def _as_it_is_read(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Of a native dtype, with adjacent numbers in a row."""
         if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
             array = array.astype(self.dtype)
         native = array.dtype.newbyteorder("=")
@@ -206,7 +233,8 @@ class MLP:
             raise ValueError(
                 f"{function}: x has shape {features.shape}: there is no row to learn from or to judge"
             )
-        return features, _cpu.labels(y, len(features), self.sizes[-1], function)
+        labels = arrays.on_host(y, function, "y")
+        return features, _cpu.labels(labels, len(features), self.sizes[-1], function)
 
     def summary(self) -> str:
         """A table of the layers.

@@ -90,8 +90,8 @@ class Trainer:
 
         Parameters
         ----------
-        x : real numbers [rows, ...]; uint8 and floats are read as they lie, batch by batch; by a GPU all
-            at once, when training begins
+        x : real numbers [rows, ...]; uint8 and floats are read as they lie, batch by batch; a GPU is given
+            all when training begins, or where they take more than half of its free memory chunk by chunk
         y : integers [rows] in 0 .. classes - 1
         batch_size : rows of a step; the last step of an epoch has the rest, or is left out with ``drop_last``
         validation_data : (x, y) to evaluate after each epoch

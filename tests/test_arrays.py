@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tolerances import same_bits
 
-from mlpfast import MLP, kernels
+from mlpfast import MLP, SGD, Trainer, kernels
 
 
 @pytest.fixture(params=["torch", "jax", "some_library"])
@@ -89,11 +89,17 @@ def test_what_a_library_refuses(rng):
 
 
 def test_models_read_them(library, rng):
-    make, _ = library
-    model, x = MLP([5, 3]), floats(rng, 6, 5)
-    if not hasattr(make(x), "__array__"):
-        pytest.skip("this library has DLPack alone")
-    assert same_bits(model.forward(make(x)), model.forward(x))
+    make, numpy = library
+    model, x, y = MLP([5, 3]), floats(rng, 6, 5), rng.integers(0, 3, 6)
+    kind = type(make(x))
+    for ask in (model.forward, model.predict, model.predict_proba):
+        got = ask(make(x))
+        assert type(got) is kind and np.array_equal(numpy(got), ask(x))
+    assert model.evaluate(make(x), make(y)) == model.evaluate(x, y)
+    other = model.copy()
+    for m, given in ((model, (x, y)), (other, (make(x), make(y)))):
+        Trainer(m, SGD(0.1)).fit(*given, epochs=2, batch_size=4, validation_data=given)
+    assert same_bits(model.parameters[0], other.parameters[0])
 
 
 def test_a_kernel_call_imports_no_library():

@@ -161,6 +161,19 @@ class Gpu {
   mutable std::optional<DeviceArray> made_;  // the output, where none was given
 };
 
+/// Of each row of x the class: int64.
+DeviceArray classify(const DeviceArray& x) {
+  cuda::require_device();
+  const cuda::OnDevice here(x.device());
+  const Place place{nullptr, x.device()};
+  x.bring(place);
+  const int64_t rows = x.header().shape(0), cols = x.header().shape(1);
+  DeviceArray classes(py::dtype::of<int64_t>(), {rows}, place);
+  auto* const out = static_cast<int64_t*>(const_cast<void*>(classes.header().data()));
+  cuda::classify(rows, cols, {static_cast<const float*>(x.header().data()), cols}, out, place.stream);
+  return classes;
+}
+
 /// What a call before this one found in its labels.
 void raise_label_fault() {
   volatile cuda::Fault* const fault = cuda::label_fault();
@@ -205,6 +218,7 @@ void register_cuda_kernels(py::module_& m) {
   m.def("softmax", on_gpu(softmax<Gpu>));
   m.def("softmax_cross_entropy", on_gpu(softmax_cross_entropy<Gpu>));
   m.def("sgd_step", on_gpu(sgd_step<Gpu>));
+  m.def("classify", classify);
   m.def("synchronize", [] {
     without_gil(cuda::synchronize);
     raise_label_fault();

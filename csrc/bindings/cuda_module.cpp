@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "bindings/device_array.h"
 #include "bindings/register.h"
 #include "bindings/spec.h"
 #include "cuda/error.h"
@@ -15,20 +16,29 @@ namespace {
 using cuda::Session;
 using network::Spec;
 
-/// Examples as a session takes them: bytes or float32 without gaps; `keep` holds what had to be copied.
-struct HostInput {
-  py::array keep[4];
-  cuda::HostExamples examples{};
+/// Examples as a session takes them: bytes or float32 without gaps, on the device or in the host's memory. `keep`
+/// holds what had to be copied, and what must stay.
+struct Given {
+  py::object keep[4];
+  cuda::GivenExamples examples{};
 
-  HostInput(const Spec& spec, const py::array& x, py::handle labels, py::handle sample_weight,
-            py::handle class_weight) {
-    if (x.ndim() != 2 || x.shape(1) != spec.sizes.front())
-      throw value_error("network", "x has shape " + shape_text(shape_of(x)) + ", expected rows of " +
+  Given(const Spec& spec, const py::object& x, py::handle labels, py::handle sample_weight, py::handle class_weight) {
+    examples.on_device = py::isinstance<DeviceArray>(x);
+    const py::array header = examples.on_device ? x.cast<const DeviceArray&>().header() : x.cast<py::array>();
+    if (header.ndim() != 2 || header.shape(1) != spec.sizes.front())
+      throw value_error("network", "x has shape " + shape_text(shape_of(header)) + ", expected rows of " +
                                        std::to_string(spec.sizes.front()) + " features");
-    examples.bytes = x.itemsize() == 1 && x.dtype().kind() != 'i';
-    keep[0] = as_they_are_read(x);
-    examples.features = keep[0].data();
-    examples.rows = x.shape(0);
+    examples.bytes = header.itemsize() == 1 && header.dtype().kind() != 'i';
+    if (examples.on_device) {
+      x.cast<const DeviceArray&>().bring({});
+      if (!examples.bytes && !header.dtype().equal(py::dtype::of<float>()))
+        throw type_error("network", "x has dtype " + std::string(py::str(header.dtype())) +
+                                        "; on a GPU it must be uint8, bool or float32");
+    }
+    const py::array read = examples.on_device ? header : as_they_are_read(header);
+    keep[0] = py::make_tuple(x, read);
+    examples.features = read.data();
+    examples.rows = read.shape(0);
     examples.labels = column<std::int32_t>(1, labels, examples.rows, "y");  // from labels(), which checked the range
     examples.sample_weight = column<float>(2, sample_weight, examples.rows, "sample_weight");
     examples.class_weight = column<float>(3, class_weight, spec.sizes.back(), "class_weight");
@@ -49,40 +59,47 @@ struct HostInput {
   template <class T>
   const T* column(int i, py::handle value, int64_t size, const char* name) {
     if (value.is_none()) return nullptr;
-    keep[i] = py::array_t<T, py::array::c_style>(py::reinterpret_borrow<py::object>(value));
-    require_shape(keep[i], {size}, "network", name, "");
-    return static_cast<const T*>(keep[i].data());
+    const py::array_t<T, py::array::c_style> array(py::reinterpret_borrow<py::object>(value));
+    require_shape(array, {size}, "network", name, "");
+    keep[i] = array;
+    return array.data();
   }
 };
 
-std::unique_ptr<Session> session(const Spec& spec, const HostInput& input, int64_t batch, bool training) {
-  std::unique_ptr<Session> made;
-  without_gil([&] { made = std::make_unique<Session>(spec, input.examples, batch, training); });
-  return made;
-}
+/// What lasts from one call of a fit to the next.
+struct Workspace {
+  Given given;
+  std::unique_ptr<Session> session;
 
-std::unique_ptr<Session> workspace(py::handle, const py::tuple& plain_spec, int64_t batch, const py::array& x,
-                                   py::handle labels, py::handle sample_weight, py::handle class_weight) {
+  Workspace(const Spec& spec, Given&& given_, int64_t batch, bool training) : given(std::move(given_)) {
+    without_gil([&] { session = std::make_unique<Session>(spec, given.examples, batch, training); });
+  }
+};
+
+std::unique_ptr<Workspace> workspace(py::handle, const py::tuple& plain_spec, int64_t batch, const py::object& x,
+                                     py::handle labels, py::handle sample_weight, py::handle class_weight) {
   const Spec spec = spec_from(plain_spec);
   if (batch < 1) throw value_error("network", "batch must be positive");
-  return session(spec, HostInput(spec, x, labels, sample_weight, class_weight), batch, true);
+  return std::make_unique<Workspace>(spec, Given(spec, x, labels, sample_weight, class_weight), batch, true);
 }
 
 /// Whether x still is what the workspace was made of.
-void require_same(const py::array& x, const Spec& spec, const Session& workspace) {
-  const Shape want{workspace.rows(), spec.sizes.front()};
-  if (shape_of(x) != want)
-    throw value_error("network",
-                      "x has shape " + shape_text(shape_of(x)) + ", its workspace was made for " + shape_text(want));
+Session& session_of(Workspace& workspace, const py::object& x, const Spec& spec) {
+  const py::tuple shape = x.attr("shape");
+  const py::tuple want = py::make_tuple(workspace.session->rows(), spec.sizes.front());
+  if (!shape.equal(want))
+    throw value_error("network", "x has shape " + std::string(py::str(shape)) + ", its workspace was made for " +
+                                     std::string(py::str(want)));
+  return *workspace.session;
 }
 
 /// As _cpu.train, whose arguments see; the examples are those of the workspace.
-bool train(py::handle parameters, const py::tuple& plain_spec, py::handle, const py::tuple& rule, const py::array& x,
-           py::handle, py::handle, py::handle, py::handle order, Session& workspace, py::handle progress_value,
+bool train(py::handle parameters, const py::tuple& plain_spec, py::handle, const py::tuple& rule, const py::object& x,
+           py::handle, py::handle, py::handle, py::handle order, Workspace& workspace, py::handle progress_value,
            const py::tuple& how) {
   const Spec spec = spec_from(plain_spec);
   const int64_t count = spec.parameters();
-  require_same(x, spec, workspace);
+  Session& session = session_of(workspace, x, spec);
   Progress progress(progress_value);
   cuda::TrainingRun run{};
   run.first = progress.row();
@@ -92,16 +109,16 @@ bool train(py::handle parameters, const py::tuple& plain_spec, py::handle, const
   run.seconds = how[3].cast<double>();
   run.rule = rule_from<float>(rule, count);
   run.parameters = flat_array<float>(parameters, count, "parameters");
-  if (run.batch < 1 || run.batch > workspace.batch() || run.first < 0)
+  if (run.batch < 1 || run.batch > session.batch() || run.first < 0)
     throw value_error("network", "batch must be positive and at most the workspace's, the first row not negative");
   run.shuffled = !order.is_none();
   if (run.shuffled) {
     const auto [seed, epoch] = order.cast<std::pair<std::uint64_t, std::uint64_t>>();
-    run.shuffle = ops::Shuffle(workspace.rows(), seed, epoch);
+    run.shuffle = ops::Shuffle(session.rows(), seed, epoch);
   }
   run.metrics = progress.metrics();
   cuda::TrainingResult result{};
-  without_gil([&] { result = workspace.train(spec, run); });
+  without_gil([&] { result = session.train(spec, run); });
   progress.advance(result.next, result.metrics);
   return !result.diverged;
 }
@@ -120,41 +137,52 @@ struct Losses {
   }
 };
 
-py::tuple gradients(py::handle parameters, const py::tuple& plain_spec, py::handle gradient, const py::array& x,
-                    py::handle, Session& workspace) {
+py::tuple gradients(py::handle parameters, const py::tuple& plain_spec, py::handle gradient, const py::object& x,
+                    py::handle, Workspace& workspace) {
   const Spec spec = spec_from(plain_spec);
-  require_same(x, spec, workspace);
+  Session& session = session_of(workspace, x, spec);
   const float* weights = flat_array<float>(parameters, spec.parameters(), "parameters");
   float* out = flat_array<float>(gradient, spec.parameters(), "gradient");
-  if (!out || workspace.rows() < 1 || workspace.batch() < workspace.rows())
+  if (!out || session.rows() < 1 || session.batch() < session.rows())
     throw value_error("network", "gradients need a row, an array and a workspace for them");
-  Losses losses(workspace.rows());
-  without_gil([&] { workspace.gradients(weights, out, losses.loss.data(), losses.correct.data()); });
+  Losses losses(session.rows());
+  without_gil([&] { session.gradients(weights, out, losses.loss.data(), losses.correct.data()); });
   return losses.metrics();
 }
 
-py::array predict(py::handle parameters, const py::tuple& plain_spec, const py::array& x) {
+/// Where x lies: an array of NumPy, or a DeviceArray.
+py::object predict(py::handle parameters, const py::tuple& plain_spec, const py::object& x) {
   const Spec spec = spec_from(plain_spec);
-  const HostInput input(spec, x, py::none(), py::none(), py::none());
-  const int64_t rows = input.examples.rows;
+  Given given(spec, x, py::none(), py::none(), py::none());
+  const int64_t rows = given.examples.rows;
   const float* weights = flat_array<float>(parameters, spec.parameters(), "parameters");
-  py::array outputs = new_array<float>({rows, spec.sizes.back()}, "MLP");
-  float* out = pointer<float>(outputs);
+  const Shape shape{rows, spec.sizes.back()};
+  py::object outputs;
+  float* out = nullptr;
+  if (given.examples.on_device) {
+    const DeviceArray made(py::dtype::of<float>(), shape, {});
+    out = static_cast<float*>(const_cast<void*>(made.header().data()));
+    outputs = py::cast(made);
+  } else {
+    py::array made = new_array<float>(shape, "MLP");
+    out = pointer<float>(made);
+    outputs = made;
+  }
   if (rows == 0) return outputs;
-  const auto made = session(spec, input, std::min(rows, cuda::chunk_rows(spec)), false);
-  without_gil([&] { made->predict(weights, out); });
+  const Workspace made(spec, std::move(given), std::min(rows, cuda::chunk_rows(spec)), false);
+  without_gil([&] { made.session->predict(weights, out); });
   return outputs;
 }
 
-py::tuple evaluate(py::handle parameters, const py::tuple& plain_spec, const py::array& x, py::handle labels) {
+py::tuple evaluate(py::handle parameters, const py::tuple& plain_spec, const py::object& x, py::handle labels) {
   const Spec spec = spec_from(plain_spec);
-  const HostInput input(spec, x, labels, py::none(), py::none());
-  const int64_t rows = input.examples.rows;
+  Given given(spec, x, labels, py::none(), py::none());
+  const int64_t rows = given.examples.rows;
   const float* weights = flat_array<float>(parameters, spec.parameters(), "parameters");
   Losses losses(rows);
   if (rows == 0) return losses.metrics();
-  const auto made = session(spec, input, std::min(rows, cuda::chunk_rows(spec)), false);
-  without_gil([&] { made->evaluate(weights, losses.loss.data(), losses.correct.data()); });
+  const Workspace made(spec, std::move(given), std::min(rows, cuda::chunk_rows(spec)), false);
+  without_gil([&] { made.session->evaluate(weights, losses.loss.data(), losses.correct.data()); });
   return losses.metrics();
 }
 
@@ -172,7 +200,7 @@ void translate(std::exception_ptr thrown) {
 PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
   using namespace mlpfast::bindings;
   py::register_local_exception_translator(translate);
-  py::class_<mlpfast::cuda::Session>(m, "Session", py::module_local());
+  py::class_<Workspace>(m, "Workspace", py::module_local());
   m.def("why_unavailable", [] {
     std::string reason;
     without_gil([&] { reason = mlpfast::cuda::why_unavailable(); });

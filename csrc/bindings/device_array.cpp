@@ -64,13 +64,15 @@ cudaStream_t stream_of(py::handle number) {
 /// Memory that is given back on the stream that last used it; where another library had it, once the device is idle.
 struct DeviceArray::Storage {
   Place last;
-  void* data;
+  void* data;  // null where it is another library's
   bool lent = false;
 
+  explicit Storage(const Place& place) : last(place), data(nullptr) {}
   Storage(int64_t bytes, const Place& place) : last(place), data(cuda::allocate(bytes, place.stream)) {}
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
   ~Storage() {
+    if (!data) return;
     try {
       const cuda::OnDevice here(last.device);
       if (lent) cuda::synchronize();
@@ -99,6 +101,12 @@ DeviceArray::DeviceArray(const py::array& array, const Place& place)
   cuda::check(cudaStreamSynchronize(place.stream), "copying");
 }
 
+DeviceArray DeviceArray::view(const py::array& header, const Place& place) {
+  return {std::make_shared<Storage>(place), header};
+}
+
+DeviceArray DeviceArray::reshape(const py::args& shape) const { return {storage_, header_.attr("reshape")(*shape)}; }
+
 int DeviceArray::device() const { return storage_->last.device; }
 
 void DeviceArray::bring(const Place& place) const {
@@ -109,11 +117,12 @@ void DeviceArray::bring(const Place& place) const {
 py::array DeviceArray::numpy() const {
   py::array array(header_.dtype(), shape_of(header_));
   const cudaStream_t stream = storage_->last.stream;
+  const void* const from = header_.data();
   void* const to = array.mutable_data();
   const auto bytes = static_cast<std::size_t>(array.nbytes());
   without_gil([&] {
     cuda::require_device();
-    if (bytes > 0) cuda::check(cudaMemcpyAsync(to, storage_->data, bytes, cudaMemcpyDeviceToHost, stream), "copying");
+    if (bytes > 0) cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream), "copying");
     cuda::check(cudaStreamSynchronize(stream), "copying");
   });
   return array;
@@ -133,7 +142,7 @@ py::capsule DeviceArray::dlpack(py::handle stream, py::handle max_version) const
 py::dict DeviceArray::cuda_array_interface() const {
   storage_->lent = true;
   py::dict said;
-  const auto address = header_.size() ? reinterpret_cast<std::uintptr_t>(storage_->data) : 0;
+  const auto address = header_.size() ? reinterpret_cast<std::uintptr_t>(header_.data()) : 0;
   said["shape"] = header_.attr("shape");
   said["typestr"] = header_.dtype().attr("str");
   said["data"] = py::make_tuple(address, false);
@@ -185,6 +194,7 @@ void register_device_array(py::module_& m) {
       .def_property_readonly("ndim", [](const DeviceArray& a) { return a.header().ndim(); })
       .def_property_readonly("size", [](const DeviceArray& a) { return a.header().size(); })
       .def_property_readonly("device", &DeviceArray::device)
+      .def("reshape", &DeviceArray::reshape)
       .def("numpy", &DeviceArray::numpy)
       .def("__len__",
            [](const DeviceArray& a) {
@@ -206,6 +216,12 @@ void register_device_array(py::module_& m) {
           py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
           py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
       .def_property_readonly("__cuda_array_interface__", &DeviceArray::cuda_array_interface);
+  m.def("view", [](py::handle value, const std::string& function, const std::string& name) {
+    cuda::require_device();
+    const Place place{nullptr, std::max(0, device_of(value))};
+    if (py::isinstance<DeviceArray>(value)) return value.cast<DeviceArray>();
+    return DeviceArray::view(header_of(value, place, function.c_str(), name.c_str()), place);
+  });
   m.def("from_numpy", [](const py::array& contiguous) {
     cuda::require_device();
     return DeviceArray(contiguous, {});

@@ -25,17 +25,23 @@ class DeviceArray {
   DeviceArray(const py::dtype& dtype, const Shape& shape, const Place& place);
   /// A copy of the host's array.
   DeviceArray(const py::array& array, const Place& place);
+  /// The array of another library that a header describes, and keeps.
+  static DeviceArray view(const py::array& header, const Place& place);
 
   const py::array& header() const { return header_; }
   int device() const;
   /// What will be asked of `place` finds what was asked for before.
   void bring(const Place& place) const;
+  DeviceArray reshape(const py::args& shape) const;
   py::array numpy() const;
   py::capsule dlpack(py::handle stream, py::handle max_version) const;
   py::dict cuda_array_interface() const;
 
  private:
   struct Storage;
+  DeviceArray(std::shared_ptr<Storage> storage, const py::array& header)
+      : storage_(std::move(storage)), header_(header) {}
+
   std::shared_ptr<Storage> storage_;
   py::array header_;
 };

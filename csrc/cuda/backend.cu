@@ -10,9 +10,9 @@ Matrix<const float> constant(Matrix<float> m) { return {m.data, m.ld}; }
 }  // namespace
 
 void Backend::load(int) {
-  const bool training = job_.rule != nullptr;
+  const bool by_control = job_.rule && !job_.examples.gathered;
   gather({.from = job_.examples,
-          .control = training ? job_.control : nullptr,
+          .control = by_control ? job_.control : nullptr,
           .first = batch_.first,
           .shift = static_cast<float>(spec_.input_shift),
           .x = arrays_.activation[0],

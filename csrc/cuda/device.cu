@@ -114,14 +114,22 @@ void release(void* memory, cudaStream_t stream) {
   if (memory && !is_child()) cudaFreeAsync(memory, stream);
 }
 
+void* allocate_pinned(int64_t bytes) {
+  void* memory = nullptr;
+  if (bytes > 0)
+    check(cudaHostAlloc(&memory, static_cast<std::size_t>(bytes), cudaHostAllocPortable), "allocating pinned memory");
+  return memory;
+}
+
+void release_pinned(void* memory) {
+  if (memory && !is_child()) cudaFreeHost(memory);
+}
+
 void order(cudaStream_t earlier, cudaStream_t later) {
   if (earlier == later) return;
-  cudaEvent_t event = nullptr;
-  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "ordering two streams");
-  cudaError_t status = cudaEventRecord(event, earlier);
-  if (status == cudaSuccess) status = cudaStreamWaitEvent(later, event, 0);
-  cudaEventDestroy(event);  // it is kept until it has happened
-  check(status, "ordering two streams");
+  const Event event;  // may go before it has happened
+  event.record(earlier);
+  event.order(later);
 }
 
 int device_of(const void* memory) {
@@ -141,9 +149,16 @@ OnDevice::~OnDevice() {
   if (now_ != before_) cudaSetDevice(before_);
 }
 
+Event::Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event"); }
+Event::~Event() {
+  if (!is_child()) cudaEventDestroy(event_);
+}
+
 Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"); }
 Stream::~Stream() {
-  if (!is_child()) cudaStreamDestroy(stream_);
+  if (is_child()) return;
+  cudaStreamSynchronize(stream_);  // what it still copies may be freed next
+  cudaStreamDestroy(stream_);
 }
 void Stream::synchronize() const { check(cudaStreamSynchronize(stream_), "the last call"); }
 

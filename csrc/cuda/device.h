@@ -57,18 +57,22 @@ class Scratch {
   T* data_;
 };
 
+/// Memory of the host that the device can copy from by itself.
+void* allocate_pinned(int64_t bytes);
+void release_pinned(void* memory);
+
 /// Uninitialised memory of the device, of so many T.
-template <class T>
+template <class T, void* (*take)(int64_t) = allocate, void (*give)(void*) = release>
 class Buffer {
  public:
-  explicit Buffer(int64_t size = 0) : size_(size), data_(static_cast<T*>(allocate(size * int64_t(sizeof(T))))) {}
+  explicit Buffer(int64_t size = 0) : size_(size), data_(static_cast<T*>(take(size * int64_t(sizeof(T))))) {}
   Buffer(Buffer&& other) noexcept : size_(other.size_), data_(other.data_) { other.data_ = nullptr; }
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(size_, other.size_);
     std::swap(data_, other.data_);
     return *this;
   }
-  ~Buffer() { release(data_); }
+  ~Buffer() { give(data_); }
 
   T* data() const { return data_; }
   int64_t size() const { return size_; }
@@ -83,6 +87,26 @@ class Buffer {
 
   int64_t size_;
   T* data_;
+};
+
+template <class T>
+using Pinned = Buffer<T, allocate_pinned, release_pinned>;
+
+/// A moment in a stream.
+class Event {
+ public:
+  Event();
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  ~Event();
+  void record(cudaStream_t stream) const { check(cudaEventRecord(event_, stream), "marking a stream"); }
+  /// What will be asked of the stream waits for it.
+  void order(cudaStream_t later) const { check(cudaStreamWaitEvent(later, event_, 0), "ordering two streams"); }
+  /// The host waits for it.
+  void wait() const { check(cudaEventSynchronize(event_), "the last call"); }
+
+ private:
+  cudaEvent_t event_;
 };
 
 /// A stream of its own, which waits for no other.

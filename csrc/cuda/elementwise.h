@@ -34,6 +34,7 @@ struct Examples {
   const std::int32_t* labels;
   const float* sample_weight;
   const float* class_weight;
+  bool gathered = false;  // lie in the order of training: a batch's rows one after the other
 };
 
 /// Rows of a batch on their way to x: where a control is given, row i is number next + i of its order, else first + i.

@@ -4,11 +4,13 @@
 #include <chrono>
 
 #include "cuda/backend.h"
+#include "cuda/feed.h"
 
 namespace mlpfast::cuda {
 namespace {
 
 using network::Spec;
+using Batch = Backend::Batch;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -41,6 +43,19 @@ int64_t block_size(const Spec& spec, int64_t batch, bool training) {
   return carve(spec, batch, training, nullptr, counted);
 }
 
+int64_t free_bytes() {
+  std::size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "looking at memory");
+  return static_cast<int64_t>(free);
+}
+
+/// At a time, where not all can stay on the device; a multiple of the batch.
+int64_t rows_fed(const GivenExamples& from, int64_t cols, int64_t batch) {
+  const int64_t bytes = std::min<int64_t>(1 << 24, free_bytes() / 8);
+  const int64_t batches = std::max<int64_t>(1, bytes / (cols * from.bytes_of_a_feature() * batch));
+  return batch * std::min(batches, (from.rows + batch - 1) / batch);
+}
+
 template <class T>
 Buffer<T> uploaded(const T* from, int64_t size, cudaStream_t stream) {
   Buffer<T> buffer(from ? size : 0);
@@ -51,20 +66,24 @@ Buffer<T> uploaded(const T* from, int64_t size, cudaStream_t stream) {
 }  // namespace
 
 int64_t chunk_rows(const Spec& spec) {
-  constexpr int64_t least = 128, most = 1 << 14, most_numbers = 1 << 26;
+  require_device();
+  constexpr int64_t least = 16, most = 1 << 14, number = sizeof(float);
   int64_t width = 0;
   for (const int64_t size : spec.sizes) width += size;
-  return std::clamp(most_numbers / width, least, most);
+  return std::clamp(std::min<int64_t>(1 << 26, free_bytes() / 4 / number) / width, least, most);
 }
 
 struct Session::State {
   Spec spec;
-  int64_t rows, batch;
+  const GivenExamples given;
+  const int64_t batch;
+  const bool resident;  // the examples stay on the device, else they are fed
   Stream stream;
   Buffer<std::uint8_t> features;
   Buffer<std::int32_t> labels;
   Buffer<float> sample_weight, class_weight, parameters, block;
   Buffer<float> gradient, slots[ops::max_slots];  // where a call needs them
+  std::unique_ptr<Feed> feed;
   Buffer<Control> control;
   Control at;
   Update rule;  // of the run at hand
@@ -78,27 +97,38 @@ struct Session::State {
     int64_t pace = 1;  // steps between two looks at the clock, which Ctrl-C waits for too
   } recording;
 
-  State(const Spec& spec_, const HostExamples& from, int64_t batch_, bool training)
+  State(const Spec& spec_, const GivenExamples& from, int64_t batch_, bool training)
       : spec(spec_),
-        rows(from.rows),
+        given(from),
         batch(batch_),
-        features(uploaded(static_cast<const std::uint8_t*>(from.features),
-                          from.rows * spec.inputs(0) * int64_t(from.bytes ? 1 : sizeof(float)), stream)),
-        labels(uploaded(from.labels, from.rows, stream)),
-        sample_weight(uploaded(from.sample_weight, from.rows, stream)),
+        resident(from.on_device || bytes() <= free_bytes() / 2),
         class_weight(uploaded(from.class_weight, spec.sizes.back(), stream)),
         parameters(spec.parameters()),
         block(block_size(spec, batch, training)),
         control(1),
-        job{spec,
-            {features.data(), from.bytes, spec.inputs(0), labels.data(), sample_weight.data(), class_weight.data()},
-            arrays,
-            parameters.data(),
-            nullptr,
-            nullptr,
-            control.data(),
-            stream} {
+        job{spec, {}, arrays, parameters.data(), nullptr, nullptr, control.data(), stream} {
     carve(spec, batch, training, block.data(), arrays);
+    if (!resident) {
+      feed = std::make_unique<Feed>(given, spec.inputs(0), rows_fed(given, spec.inputs(0), batch));
+      return;
+    }
+    const void* there = given.features;
+    if (given.on_device) {
+      order(nullptr, stream);
+    } else {
+      features = uploaded(static_cast<const std::uint8_t*>(given.features), bytes(), stream);
+      there = features.data();
+    }
+    labels = uploaded(given.labels, given.rows, stream);
+    sample_weight = uploaded(given.sample_weight, given.rows, stream);
+    job.examples = {there, given.bytes, spec.inputs(0), labels.data(), sample_weight.data(), class_weight.data(),
+                    false};
+  }
+  int64_t bytes() const { return given.rows * spec.inputs(0) * given.bytes_of_a_feature(); }
+  /// Rows `first` .. of the order, for the next work.
+  void bring(int64_t first, int64_t rows, const ops::Shuffle* order) {
+    job.examples = feed->bring(first, rows, order, stream);
+    job.examples.class_weight = class_weight.data();
   }
   void need_gradient() {
     if (!gradient.data()) gradient = Buffer<float>(spec.parameters());
@@ -117,15 +147,15 @@ struct Session::State {
   }
 };
 
-Session::Session(const Spec& spec, const HostExamples& examples, int64_t batch, bool training) {
+Session::Session(const Spec& spec, const GivenExamples& examples, int64_t batch, bool training) {
   require_device();
   state_ = std::make_unique<State>(spec, examples, batch, training);
-  state_->stream.synchronize();  // the caller may let go of the examples
+  state_->stream.synchronize();  // the copies are made
 }
 
 Session::~Session() = default;
 
-int64_t Session::rows() const { return state_->rows; }
+int64_t Session::rows() const { return state_->given.rows; }
 int64_t Session::batch() const { return state_->batch; }
 
 /// So many steps of whole batches. They are recorded when as many come again: kernels are loaded by then, and one who
@@ -155,8 +185,44 @@ void Session::keep_pace(const TrainingRun& run, double seconds) {
   constexpr int64_t most = 256;
   constexpr double short_time = 0.01, long_time = 0.04;
   int64_t& pace = state_->recording.pace;
-  if (seconds < short_time) pace = std::min({2 * pace, most, std::max<int64_t>(1, state_->rows / run.batch)});
+  if (seconds < short_time) pace = std::min({2 * pace, most, std::max<int64_t>(1, state_->given.rows / run.batch)});
   if (seconds > long_time) pace = std::max<int64_t>(1, pace / 2);
+}
+
+void Session::train_resident(const TrainingRun& run, int64_t end, double deadline) {
+  State& s = *state_;
+  int64_t next = run.first;
+  do {
+    const int64_t pace = s.recording.pace, whole = std::min(pace, (end - next) / run.batch);
+    const double start = now();
+    if (whole > 0) {
+      train_steps(run, whole);
+    } else {
+      Backend backend(s.job);
+      network::train_step(backend, {0, end - next}, run.mode);
+    }
+    next = std::min(end, next + std::max<int64_t>(1, whole) * run.batch);
+    s.get_control();
+    if (whole == pace) keep_pace(run, now() - start);
+  } while (!s.at.diverged && next < end && now() < deadline);
+}
+
+/// The next chunk is gathered while the device works on this one.
+void Session::train_fed(const TrainingRun& run, int64_t end, double deadline) {
+  State& s = *state_;
+  const ops::Shuffle* const order = run.shuffled ? &run.shuffle : nullptr;
+  const int64_t chunk = s.feed->rows() / run.batch * run.batch;
+  int64_t next = run.first, rows = std::min(chunk, end - next);
+  s.bring(next, rows, order);
+  do {
+    Backend backend(s.job);
+    for (int64_t i = 0; i < rows; i += run.batch)
+      network::train_step(backend, {i, std::min(run.batch, rows - i)}, run.mode);
+    next += rows;
+    rows = std::min(chunk, end - next);
+    if (rows > 0) s.bring(next, rows, order);
+    s.get_control();
+  } while (!s.at.diverged && next < end && now() < deadline);
 }
 
 TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
@@ -182,22 +248,9 @@ TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
           before.correct, before.rows, run.rule.scalars, run.shuffled,  run.shuffled ? run.shuffle : s.at.shuffle};
   s.set_control();
 
-  const int64_t end = run.drop_last ? s.rows / run.batch * run.batch : s.rows;
+  const int64_t end = run.drop_last ? s.given.rows / run.batch * run.batch : s.given.rows;
   const double deadline = now() + run.seconds;
-  int64_t next = run.first;
-  do {
-    const int64_t pace = s.recording.pace, whole = std::min(pace, (end - next) / run.batch);
-    const double start = now();
-    if (whole > 0) {
-      train_steps(run, whole);
-    } else {
-      Backend backend(s.job);
-      network::train_step(backend, {0, end - next}, run.mode);
-    }
-    next = std::min(end, next + std::max<int64_t>(1, whole) * run.batch);
-    s.get_control();
-    if (whole == pace) keep_pace(run, now() - start);
-  } while (!s.at.diverged && next < end && now() < deadline);
+  s.resident ? train_resident(run, end, deadline) : train_fed(run, end, deadline);
   s.job.rule = nullptr;
   s.parameters.download(run.parameters, s.stream);
   for (int i = 0; i < ops::max_slots; ++i)
@@ -209,13 +262,14 @@ TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
 void Session::gradients(const float* parameters, float* gradient, float* loss, std::uint8_t* correct) {
   State& s = *state_;
   s.need_gradient();
-  in_chunks(parameters, [&](Backend& backend, int64_t first, int64_t rows) {
-    network::gradients(backend, {first, rows});
-    s.keep_losses(loss, correct, rows);
+  in_chunks(parameters, [&](Backend& backend, Batch batch, int64_t) {
+    network::gradients(backend, batch);
+    s.keep_losses(loss, correct, batch.rows);
     s.gradient.download(gradient, s.stream);
   });
 }
 
+/// pass(backend, batch, its first row)
 template <class Pass>
 void Session::in_chunks(const float* parameters, const Pass& pass) {
   State& s = *state_;
@@ -224,27 +278,31 @@ void Session::in_chunks(const float* parameters, const Pass& pass) {
   s.at = {};
   s.set_control();
   Backend backend(s.job);
-  for (int64_t first = 0; first < s.rows; first += s.batch) pass(backend, first, std::min(s.batch, s.rows - first));
+  for (int64_t row = 0; row < s.given.rows; row += s.batch) {
+    const int64_t rows = std::min(s.batch, s.given.rows - row);
+    if (!s.resident) s.bring(row, rows, nullptr);
+    pass(backend, {s.resident ? row : 0, rows}, row);
+  }
   s.stream.synchronize();
 }
 
 void Session::evaluate(const float* parameters, float* loss, std::uint8_t* correct) {
   const State& s = *state_;
-  in_chunks(parameters, [&](Backend& backend, int64_t first, int64_t rows) {
-    network::evaluate(backend, {first, rows});
-    s.keep_losses(loss + first, correct + first, rows);
+  in_chunks(parameters, [&](Backend& backend, Batch batch, int64_t row) {
+    network::evaluate(backend, batch);
+    s.keep_losses(loss + row, correct + row, batch.rows);
   });
 }
 
 void Session::predict(const float* parameters, float* outputs) {
   const State& s = *state_;
   const auto width = static_cast<std::size_t>(s.spec.sizes.back()) * sizeof(float);
-  in_chunks(parameters, [&](Backend& backend, int64_t first, int64_t rows) {
-    network::predict(backend, {first, rows});
+  in_chunks(parameters, [&](Backend& backend, Batch batch, int64_t row) {
+    network::predict(backend, batch);
     const Matrix<float> y = s.arrays.activation.back();
-    check(cudaMemcpy2DAsync(outputs + first * s.spec.sizes.back(), width, y.data,
-                            static_cast<std::size_t>(y.ld) * sizeof(float), width, static_cast<std::size_t>(rows),
-                            cudaMemcpyDeviceToHost, s.stream),
+    check(cudaMemcpy2DAsync(outputs + row * s.spec.sizes.back(), width, y.data,
+                            static_cast<std::size_t>(y.ld) * sizeof(float), width, static_cast<std::size_t>(batch.rows),
+                            cudaMemcpyDefault, s.stream),
           "copying");
   });
 }

@@ -13,14 +13,18 @@ namespace mlpfast::cuda {
 
 using std::int64_t;
 
-/// Examples in the host's memory, row by row without gaps; the null ones are not given.
-struct HostExamples {
+/// Examples row by row without gaps, in the host's memory; the features may lie on the device, ready on the legacy
+/// default stream. The null ones are not given.
+struct GivenExamples {
   const void* features;
   bool bytes;  // or float32
+  bool on_device;
   int64_t rows;
   const std::int32_t* labels;
   const float* sample_weight;
   const float* class_weight;
+
+  int64_t bytes_of_a_feature() const { return bytes ? 1 : sizeof(float); }
 };
 
 /// Parameters and slots are read, and written with what training made of them.
@@ -44,8 +48,9 @@ struct TrainingResult {
 
 class Session {
  public:
-  /// For batches of up to so many rows; `training` for gradients too. Throws Error where the device cannot.
-  Session(const network::Spec& spec, const HostExamples& examples, int64_t batch, bool training);
+  /// For batches of up to so many rows; `training` for gradients too. The examples must outlive it: what of them does
+  /// not fit the device, or is needed once, comes chunk by chunk. Throws Error where the device cannot.
+  Session(const network::Spec& spec, const GivenExamples& examples, int64_t batch, bool training);
   ~Session();
 
   int64_t rows() const;
@@ -55,11 +60,13 @@ class Session {
   /// The gradient of all rows as one batch; of each row the loss, and whether it is predicted.
   void gradients(const float* parameters, float* gradient, float* loss, std::uint8_t* correct);
   void evaluate(const float* parameters, float* loss, std::uint8_t* correct);
-  /// Of each row the outputs before the loss's link.
+  /// Of each row the outputs before the loss's link; `outputs` may lie on the device.
   void predict(const float* parameters, float* outputs);
 
  private:
   struct State;
+  void train_resident(const TrainingRun& run, int64_t end, double deadline);
+  void train_fed(const TrainingRun& run, int64_t end, double deadline);
   void train_steps(const TrainingRun& run, int64_t steps);
   void keep_pace(const TrainingRun& run, double seconds);
   template <class Pass>

@@ -152,6 +152,28 @@ __global__ void __launch_bounds__(threads, 1) long_rows_kernel(const __grid_cons
   visit<items, items == 0>(t, Block<threads>(), blockIdx.x, true);
 }
 
+/// Larger for a larger number, and for one before its equals.
+__device__ __forceinline__ std::uint64_t rank(float x, int64_t column) {
+  const auto bits = __builtin_bit_cast(std::uint32_t, x == 0 ? 0.0F : x);  // -0 is 0
+  const std::uint32_t ordered = x != x ? ~0U : bits >> 31 ? ~bits : bits | 1U << 31;
+  return std::uint64_t{ordered} << 32 | ~static_cast<std::uint32_t>(column);
+}
+
+struct Higher {
+  __device__ std::uint64_t operator()(std::uint64_t a, std::uint64_t b) const { return b > a ? b : a; }
+};
+
+__global__ void __launch_bounds__(short_threads)
+    classify_kernel(int64_t rows, int64_t cols, const __grid_constant__ Matrix<const float> x, int64_t* classes) {
+  const Lanes<16> group;
+  const int64_t place = int64_t(blockIdx.x) * (short_threads / 16) + threadIdx.x / 16;
+  const int64_t i = place < rows ? place : rows - 1;
+  std::uint64_t best = 0;
+  for (int64_t j = group.lane(); j < cols; j += 16) best = Higher()(best, rank(x.data[i * x.ld + j], j));
+  best = group.fold(best, Higher());
+  if (place < rows && group.lane() == 0) classes[i] = ~static_cast<std::uint32_t>(best);
+}
+
 constexpr int threads = 256;
 
 __global__ void __launch_bounds__(threads)
@@ -222,17 +244,20 @@ void cross_entropy(const CrossEntropyArgs& t, cudaStream_t stream) {
   launch(choice->kernel, dim3(static_cast<unsigned>(blocks)), static_cast<unsigned>(choice->threads), stream, t);
 }
 
+void classify(int64_t rows, int64_t cols, Matrix<const float> x, int64_t* classes, cudaStream_t stream) {
+  if (rows == 0) return;
+  constexpr int64_t together = short_threads / 16;
+  launch(classify_kernel, dim3(static_cast<unsigned>((rows + together - 1) / together)), short_threads, stream, rows,
+         cols, x, classes);
+}
+
 void weigh_batch(const Labels& labels, int64_t classes, const float* class_weight, const float* row_weight,
                  int64_t rows, Totals* totals, cudaStream_t stream) {
   launch(weigh_kernel, dim3(1), threads, stream, labels, classes, class_weight, row_weight, rows, totals);
 }
 
 Fault* label_fault() {
-  static Fault* const fault = [] {
-    void* memory = nullptr;
-    check(cudaHostAlloc(&memory, sizeof(Fault), cudaHostAllocPortable), "allocating the host's memory");
-    return new (memory) Fault{};
-  }();
+  static Fault* const fault = new (allocate_pinned(sizeof(Fault))) Fault{};
   return fault;
 }
 

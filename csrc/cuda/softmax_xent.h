@@ -40,6 +40,9 @@ inline constexpr std::uint32_t outside = 0x7fc0bad1;
 
 void cross_entropy(const CrossEntropyArgs& args, cudaStream_t stream);
 
+/// Of each row the class of its first largest number; NaN is larger than any.
+void classify(int64_t rows, int64_t cols, Matrix<const float> x, int64_t* classes, cudaStream_t stream);
+
 /// What the mean divides by: the sum of class weight times row weight over rows that are not ignored, in order of rows
 /// as a CPU adds; the sum of class weights too, where they are given.
 void weigh_batch(const Labels& labels, int64_t classes, const float* class_weight, const float* row_weight,

@@ -137,7 +137,6 @@ inline long number(const char* name, long otherwise) {
 }  // namespace shim
 
 inline void __syncthreads() { shim::wait(shim::Fiber::at_block); }
-
 template <class T>
 T __shfl_down_sync(unsigned, T mine, unsigned by, unsigned width) {
   return shim::shuffle(mine, [=](unsigned lane) { return lane % width + by < width ? lane + by : lane; });
@@ -157,16 +156,14 @@ inline void __pipeline_wait_prior(int) {
   shim::threads[shim::current].copies.clear();
 }
 inline void __threadfence_system() {}
-
 using cudaError_t = int;
 constexpr int cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35,
               cudaErrorInvalidDeviceFunction = 98, cudaErrorNoDevice = 100, cudaErrorNoKernelImageForDevice = 209,
               cudaErrorUnsupportedPtxVersion = 222;
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocPortable = 1;
-enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
+constexpr int cudaMemoryTypeDevice = 0, cudaMemoryTypeManaged = 1, cudaStreamCaptureModeThreadLocal = 0;
+enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDefault };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
-constexpr int cudaMemoryTypeDevice = 0, cudaMemoryTypeManaged = 3;
-enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };
 using cudaStream_t = void*;
 using cudaEvent_t = void*;
 using cudaGraph_t = shim::Steps*;
@@ -179,12 +176,12 @@ struct cudaPointerAttributes {
 constexpr auto succeed = [](const auto&...) { return cudaSuccess; };
 constexpr auto cudaGetLastError = succeed, cudaSetDevice = succeed, cudaDeviceSynchronize = succeed,
                cudaStreamSynchronize = succeed, cudaStreamDestroy = succeed, cudaEventRecord = succeed,
-               cudaStreamWaitEvent = succeed, cudaEventDestroy = succeed;
+               cudaStreamWaitEvent = succeed, cudaEventSynchronize = succeed, cudaEventDestroy = succeed;
 
 inline const char* cudaGetErrorString(cudaError_t) { return "?"; }
 inline cudaError_t cudaGetDeviceCount(int* count) {
-  const cudaError_t status = shim::number("SHIM_STATUS", cudaSuccess);
-  return *count = status == cudaSuccess, status;
+  *count = shim::number("SHIM_STATUS", cudaSuccess) == cudaSuccess;
+  return shim::number("SHIM_STATUS", cudaSuccess);
 }
 inline cudaError_t cudaDriverGetVersion(int* version) {
   return *version = shim::number("SHIM_DRIVER", CUDART_VERSION), cudaSuccess;
@@ -206,8 +203,11 @@ inline cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
   return *memory = std::memset(std::malloc(bytes), 0xff, bytes), cudaSuccess;
 }
 inline cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, void*) { return cudaMalloc(memory, bytes); }
-inline cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) { return cudaMalloc(memory, bytes); }
+inline cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
+  return *memory = std::malloc(bytes), cudaSuccess;
+}
 inline cudaError_t cudaFree(void* memory) { return std::free(memory), cudaSuccess; }
+inline cudaError_t cudaFreeHost(void* memory) { return cudaFree(memory); }
 inline cudaError_t cudaFreeAsync(void* memory, void*) { return cudaFree(memory); }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
   return std::memcpy(to, from, bytes), cudaSuccess;
@@ -220,9 +220,7 @@ inline cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void*
 }
 inline cudaError_t cudaStreamCreateWithFlags(void** made, unsigned) { return *made = nullptr, cudaSuccess; }
 inline cudaError_t cudaEventCreateWithFlags(void** made, unsigned) { return *made = nullptr, cudaSuccess; }
-inline cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
-  return shim::recording = new shim::Steps, cudaSuccess;
-}
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t, int) { return shim::recording = new shim::Steps, cudaSuccess; }
 inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
   return *graph = std::exchange(shim::recording, nullptr), cudaSuccess;
 }
