@@ -6,6 +6,7 @@ They are exchanged by DLPack (dmlc.github.io/dlpack) or the CUDA Array Interface
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,17 @@ def call(name: str, stream: Any, *arguments: Any) -> Any:
     foreign = [a for a in arguments if is_foreign(a)]
     on_gpu = next((a for a in foreign if is_on_gpu(a)), None)
     if on_gpu is not None:
-        owner = current_stream(on_gpu) if stream is None else stream
-        function = getattr(cuda.extension(), name)
-        return like(on_gpu, function(stream_number(owner), owner, *arguments), arguments, arguments)
+        current = _current_stream(on_gpu)
+        owner = current if stream is None else stream
+        # What the library frees it reuses in the order of its own stream: on another one it must wait.
+        safe = current is not None and stream_number(owner) == stream_number(current)
+        place = (stream_number(owner), owner, _maker(on_gpu), not safe)
+        return like(on_gpu, getattr(cuda.extension(), name)(place, *arguments), arguments, arguments)
     if stream is not None:
         raise ValueError(f"{name}: stream is given, but no array lies on a GPU")
     if not foreign:
         return getattr(_cpu, name)(*arguments)
-    given = [on_host(a, name, "") for a in arguments]
+    given = [on_host(a, name, "an array") for a in arguments]
     return like(foreign[0], getattr(_cpu, name)(*given), given, arguments)
 
 
@@ -44,6 +48,8 @@ def is_foreign(value: Any) -> bool:
 
 def is_on_gpu(array: Any) -> bool:
     """Tell whether a foreign array lies on a GPU."""
+    if _library(array) == "torch":
+        return bool(array.is_cuda)
     if hasattr(type(array), "__dlpack_device__"):
         return int(array.__dlpack_device__()[0]) in _ON_GPU
     return True
@@ -55,7 +61,15 @@ def on_host(array: Any, function: str, name: str) -> Any:
         return array
     if is_on_gpu(array):
         return cuda.extension().view(array, function, name).numpy()
-    return np.from_dlpack(array)
+    library = _library(array)
+    try:
+        if library == "torch":
+            return array.numpy()  # refuses what is not simply there, which DLPack lets pass
+        return np.asarray(array) if library == "jaxlib" else np.from_dlpack(array)
+    except (RuntimeError, TypeError, BufferError, ValueError) as error:
+        raise TypeError(
+            f"{function}: {name} of type {type(array).__name__} cannot be read: {error}"
+        ) from error
 
 
 def like(array: Any, results: Any, given: Sequence[Any] = (), originals: Sequence[Any] = ()) -> Any:
@@ -65,32 +79,59 @@ def like(array: Any, results: Any, given: Sequence[Any] = (), originals: Sequenc
     for same, original in zip(given, originals, strict=True):
         if results is same:
             return original
-    take = _taker(array) if hasattr(type(results), "__dlpack__") else None
+    if not isinstance(results, np.ndarray) and type(results).__name__ != "DeviceArray":
+        return results
+    take = _taker(array, isinstance(results, np.ndarray))
     return results if take is None else take(results)
 
 
-def _taker(array: Any) -> Callable[[Any], Any] | None:
+def _library(array: Any) -> str:
+    """Name of the module that the array's class, or one that it is derived from, is of."""
+    kind: Any = type(array)
+    return _library_of(kind)
+
+
+@cache
+def _library_of(kind: type) -> str:
+    for base in kind.__mro__:
+        name = base.__module__.partition(".")[0]
+        if name in ("numba", "jaxlib") or hasattr(sys.modules.get(name), "from_dlpack"):
+            return name
+    return ""
+
+
+def _taker(array: Any, on_host: bool) -> Callable[[Any], Any] | None:
     """What makes an array of the same library."""
-    for kind in type(array).__mro__:
-        name = kind.__module__.partition(".")[0]
-        if name == "numba":  # has no DLPack
-            take: Callable[[Any], Any] = sys.modules["numba.cuda"].as_cuda_array
-            return take
-        if name == "jaxlib":
-            name = "jax.dlpack"
-        if hasattr(sys.modules.get(name), "from_dlpack"):
-            take = sys.modules[name].from_dlpack
-            return take
-    return None
+    name = _library(array)
+    names = {"torch": "from_numpy"} if on_host else {"numba": "as_cuda_array"}  # Numba has no DLPack
+    module = sys.modules.get({"numba": "numba.cuda", "jaxlib": "jax.dlpack"}.get(name, name))
+    take: Callable[[Any], Any] | None = getattr(module, names.get(name, "from_dlpack"), None)
+    return take
 
 
-def current_stream(array: Any) -> Any:
+def _maker(array: Any) -> Callable[[tuple[int, ...]], Any] | None:
+    """What makes float32 arrays of a shape beside the array, where the library has memory for each stream."""
+    name = _library(array)
+    if name not in ("torch", "cupy"):
+        return None
+    library = sys.modules[name]
+    if name == "torch":
+        return lambda shape: library.empty(shape, dtype=library.float32, device=array.device)
+
+    def empty(shape: tuple[int, ...]) -> Any:
+        with array.device:
+            return library.empty(shape, library.float32)
+
+    return empty
+
+
+def _current_stream(array: Any) -> Any:
     """The stream on which the array's library works now, of libraries that have such a thing."""
-    name = type(array).__module__.partition(".")[0]
+    name = _library(array)
     if name == "torch":
         return sys.modules["torch"].cuda.current_stream(array.device)
     if name == "cupy":
-        return sys.modules["cupy"].cuda.get_current_stream()
+        return sys.modules["cupy"].cuda.get_current_stream(array.device.id)
     return None
 
 
@@ -109,6 +150,6 @@ def stream_number(stream: Any) -> int:
     for name in ("cuda_stream", "ptr"):  # of PyTorch, of CuPy
         if hasattr(stream, name):
             return int(getattr(stream, name))
-    if isinstance(stream, int) and not isinstance(stream, bool) and 0 <= stream < 2**64:
-        return stream
+    if isinstance(stream, int | np.integer) and not isinstance(stream, bool) and 0 <= stream < 2**63:
+        return int(stream)
     raise TypeError(f"stream is {stream!r}; it must be a CUDA stream of PyTorch or CuPy, or its address")

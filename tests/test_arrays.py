@@ -81,9 +81,16 @@ def test_arrays_that_nobody_may_write(rng):
 
 
 def test_what_a_library_refuses(rng):
+    """Nothing is read that is not simply there: DLPack would let some of these pass."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    with pytest.raises(BufferError, match="detach"):
-        kernels.relu(torch.ones(3, requires_grad=True))
+    negative = torch.tensor([1 + 2j, 3 - 4j]).conj().imag
+    for tensor, text in [
+        (torch.ones(3, requires_grad=True), "detach"),
+        (negative, "negative bit"),
+        (torch.ones(3, dtype=torch.bfloat16), "BFloat16"),
+    ]:
+        with pytest.raises(TypeError, match=f"relu: an array of type Tensor cannot be read: .*{text}"):
+            kernels.relu(tensor)
     with pytest.raises(TypeError, match="x has dtype int64"):
         kernels.relu(torch.ones(3, dtype=torch.int64))
 

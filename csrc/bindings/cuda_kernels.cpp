@@ -1,6 +1,9 @@
 // The functions of the kernels on arrays of a GPU, on a stream of the caller's: _cpu's of the same names, with the
 // stream before their arguments.
-#include <optional>
+#include <pybind11/stl.h>
+
+#include <deque>
+#include <tuple>
 
 #include "bindings/device_array.h"
 #include "bindings/elementwise.h"
@@ -10,6 +13,7 @@
 #include "bindings/softmax_xent.h"
 #include "cuda/elementwise.h"
 #include "cuda/softmax_xent.h"
+#include "cuda/tensor.h"
 
 namespace mlpfast::bindings {
 namespace {
@@ -24,7 +28,8 @@ class Gpu {
     cuda::Labels labels;
   };
 
-  explicit Gpu(const Place& place) : place_(place) {}
+  /// `make` makes arrays of the caller's library, or is None.
+  Gpu(const Place& place, const py::object& make) : place_(place), make_(make) {}
 
   Input<float> array(py::handle value, const char* function, const char* name, int ndim = -1) const {
     const py::array header = numbers(value, function, name);
@@ -35,38 +40,40 @@ class Gpu {
   }
   py::array output(py::handle out, const Shape& shape, const char* function, std::initializer_list<Extent> inputs,
                    std::initializer_list<Extent> same = {}) const {
-    if (out.is_none()) return made_.emplace(py::dtype::of<float>(), shape, place_).header();
-    return bindings::output<float>(numbers(out, function, "out"), shape, function, inputs, same);
+    if (!out.is_none()) return bindings::output<float>(numbers(out, function, "out"), shape, function, inputs, same);
+    py::array header;
+    std::tie(made_, header) = fresh(shape);
+    return header;
   }
   py::array in_place(py::handle value, const char* function, const char* name) const {
     return bindings::in_place<float>(numbers(value, function, name), function, name);
   }
   py::object result(const py::array&, py::handle out) const {
-    return out.is_none() ? py::cast(*made_) : py::reinterpret_borrow<py::object>(out);
+    return out.is_none() ? made_ : py::reinterpret_borrow<py::object>(out);
   }
 
-  void gemm(const Product<float>& p, network::Precision, float alpha, float beta) const {
+  void gemm(const Product<float>& p, network::Precision precision, float alpha, float beta) const {
     cuda::GemmArgs args = product(p, beta == 0 ? cuda::Finish::store : cuda::Finish::combine);
     args.scale = alpha;
     args.beta = beta;
-    cuda::gemm(args, layout(p), place_.stream);
+    multiply(args, p, precision);
   }
-  void linear(const Product<float>& p, network::Precision, const float* bias, float scale, ops::Activation activation,
-              float alpha) const {
+  void linear(const Product<float>& p, network::Precision precision, const float* bias, float scale,
+              ops::Activation activation, float alpha) const {
     cuda::GemmArgs args = product(p, cuda::Finish::forward);
     args.bias = bias;
     args.scale = scale;
     args.alpha = alpha;
     args.activation = activation;
-    cuda::gemm(args, layout(p), place_.stream);
+    multiply(args, p, precision);
   }
-  void backward_input(const Product<float>& p, network::Precision, Matrix<const float> saved,
+  void backward_input(const Product<float>& p, network::Precision precision, Matrix<const float> saved,
                       ops::Activation activation, float alpha) const {
     cuda::GemmArgs args = product(p, saved.data ? cuda::Finish::backward_input : cuda::Finish::store);
     args.saved = {const_cast<float*>(saved.data), saved.ld};
     args.alpha = alpha;
     args.activation = activation;
-    cuda::gemm(args, layout(p), place_.stream);
+    multiply(args, p, precision);
   }
   void forward(ops::Activation which, int64_t rows, int64_t cols, const float* x, const float* bias, float alpha,
                float* y) const {
@@ -109,8 +116,8 @@ class Gpu {
   py::object cross_entropy(const CrossEntropy<float>& p, const Labels& labels) const {
     const cudaStream_t stream = place_.stream;
     const bool each = p.reduction == none;
-    const DeviceArray loss(py::dtype::of<float>(), each ? Shape{p.rows} : Shape{}, place_);
-    float* const result = const_cast<float*>(static_cast<const float*>(loss.header().data()));
+    const auto [loss, header] = fresh(each ? Shape{p.rows} : Shape{});
+    float* const result = const_cast<float*>(static_cast<const float*>(header.data()));
     const cuda::Scratch<float> rows(each ? 0 : p.rows, stream);
     const cuda::Scratch<cuda::Totals> totals(1, stream);
     const bool weighted = p.reduction == mean && (p.class_weight || p.row_weight || labels.labels.ignoring);
@@ -132,12 +139,21 @@ class Gpu {
     args.loss = each ? result : rows.data();
     if (p.rows > 0) cuda::cross_entropy(args, stream);
     cuda::reduce_losses({p.rows, p.cols, args.loss, labels.labels, totals.data(), weighted, divisor,
-                         each ? nullptr : result, cuda::label_fault()},
+                         each ? nullptr : result, stream, cuda::label_fault()},
                         stream);
-    return py::cast(loss);
+    return loss;
   }
 
  private:
+  /// A new array of float32, as Python gets it, and its header.
+  std::pair<py::object, py::array> fresh(const Shape& shape) const {
+    if (make_.is_none()) {
+      const DeviceArray made(py::dtype::of<float>(), shape, place_);
+      return {py::cast(made), made.header()};
+    }
+    const py::object made = make_(py::tuple(py::cast(shape)));
+    return {made, header_of(made, place_, "a new array", "out")};
+  }
   /// The header of an array of float32.
   py::array numbers(py::handle value, const char* function, const char* name) const {
     py::array header = header_of(value, place_, function, name);
@@ -153,12 +169,19 @@ class Gpu {
   static cuda::GemmArgs product(const Product<float>& p, cuda::Finish finish) {
     return {p.m, p.n, p.k, on_device(p.a), on_device(p.b), finish, {p.c.data, p.c.ld}};
   }
+  void multiply(cuda::GemmArgs args, const Product<float>& p, network::Precision precision) const {
+    args.parts = cuda::tensor_parts(p.m, p.n, p.k, precision);
+    const cuda::Scratch<int> exponents(args.parts > 0 ? p.m + p.n : 0, place_.stream);
+    args.exponents = exponents.data();
+    cuda::gemm(args, layout(p), place_.stream);
+  }
   static cuda::Layout layout(const Product<float>& p) {
     return static_cast<cuda::Layout>(2 * int(p.transpose_a) + int(p.transpose_b));
   }
 
   Place place_;
-  mutable std::optional<DeviceArray> made_;  // the output, where none was given
+  py::object make_;
+  mutable py::object made_;  // the output, where none was given
 };
 
 /// Of each row of x the class: int64.
@@ -174,10 +197,10 @@ DeviceArray classify(const DeviceArray& x) {
   return classes;
 }
 
-/// What a call before this one found in its labels.
-void raise_label_fault() {
+/// What a call before this one, on this stream, found in its labels.
+void raise_label_fault(cudaStream_t stream, bool any_stream) {
   volatile cuda::Fault* const fault = cuda::label_fault();
-  if (!fault->found) return;
+  if (!fault->found || (fault->stream != stream && !any_stream)) return;
   const int64_t index = fault->index, label = fault->label, classes = fault->classes;
   fault->found = 0;
   throw value_error("softmax_cross_entropy", "labels[" + std::to_string(index) + "] is " + std::to_string(label) +
@@ -185,12 +208,25 @@ void raise_label_fault() {
                                                  std::to_string(classes) + " classes; a call before this one found it");
 }
 
-/// f for Python: (stream, owner of the stream, arguments ...).
+/// Arrays that a stream may still have to do with, of libraries that would reuse their memory in the order of another.
+struct Kept {
+  cuda::Event done;
+  py::object arrays;
+};
+
+void keep(const py::object& arrays, cudaStream_t stream) {
+  static auto* const kept = new std::deque<Kept>;  // the interpreter may end before the process
+  while (!kept->empty() && kept->front().done.happened()) kept->pop_front();
+  if (arrays.is_none()) return;
+  kept->emplace_back();
+  kept->back().arrays = arrays;
+  kept->back().done.record(stream);
+}
+
+/// f for Python: ((stream, its owner, what makes arrays, whether to keep arguments), arguments ...).
 template <class R, class... Args>
 auto on_gpu(R (*f)(const Gpu&, Args...)) {
-  return [f](py::handle stream, const py::object& owner, Args... args) {
-    cuda::require_device();
-    raise_label_fault();
+  return [f](const py::tuple& where, Args... args) {
     int device = -1;
     const auto look = [&](const auto& value) {
       if constexpr (std::is_same_v<std::decay_t<decltype(value)>, py::handle>)
@@ -198,7 +234,20 @@ auto on_gpu(R (*f)(const Gpu&, Args...)) {
     };
     (look(args), ...);
     const cuda::OnDevice here(std::max(device, 0));
-    return f(Gpu({stream_of(stream), std::max(device, 0), owner}), args...);
+    cuda::require_device();
+    const Place place{stream_of(where[0]), std::max(device, 0), where[1]};
+    raise_label_fault(place.stream, false);
+    const auto finally = [&] {
+      keep(where[3].template cast<bool>() ? py::object(py::make_tuple(args...)) : py::none(), place.stream);
+    };
+    if constexpr (std::is_void_v<R>) {
+      f(Gpu(place, where[2]), args...);
+      finally();
+    } else {
+      R result = f(Gpu(place, where[2]), args...);
+      finally();
+      return result;
+    }
   };
 }
 
@@ -221,7 +270,8 @@ void register_cuda_kernels(py::module_& m) {
   m.def("classify", classify);
   m.def("synchronize", [] {
     without_gil(cuda::synchronize);
-    raise_label_fault();
+    keep(py::none(), nullptr);
+    raise_label_fault(nullptr, true);
   });
 }
 

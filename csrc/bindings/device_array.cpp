@@ -30,6 +30,7 @@ Shape contiguous_strides(const py::dtype& dtype, const Shape& shape) {
 /// Of an object with __cuda_array_interface__, version 3 of which names the stream of its last writer.
 py::array from_interface(py::handle value, const Place& place) {
   const py::dict said = value.attr("__cuda_array_interface__");
+  if (said.contains("mask") && !said["mask"].is_none()) throw py::type_error("arrays with a mask are not taken");
   const py::dtype dtype{said["typestr"].cast<std::string>()};
   const auto shape = said["shape"].cast<Shape>();
   const py::object strides = said.contains("strides") ? py::object(said["strides"]) : py::none();
@@ -95,10 +96,13 @@ DeviceArray::DeviceArray(const py::dtype& dtype, const Shape& shape, const Place
 
 DeviceArray::DeviceArray(const py::array& array, const Place& place)
     : DeviceArray(array.dtype(), shape_of(array), place) {
-  cuda::check(cudaMemcpyAsync(storage_->data, array.data(), static_cast<std::size_t>(array.nbytes()),
-                              cudaMemcpyHostToDevice, place.stream),
-              "copying");
-  cuda::check(cudaStreamSynchronize(place.stream), "copying");
+  const void* const from = array.data();
+  const auto bytes = static_cast<std::size_t>(array.nbytes());
+  without_gil([&] {
+    if (bytes > 0)
+      cuda::check(cudaMemcpyAsync(storage_->data, from, bytes, cudaMemcpyHostToDevice, place.stream), "copying");
+    cuda::check(cudaStreamSynchronize(place.stream), "copying");
+  });
 }
 
 DeviceArray DeviceArray::view(const py::array& header, const Place& place) {
@@ -115,6 +119,7 @@ void DeviceArray::bring(const Place& place) const {
 }
 
 py::array DeviceArray::numpy() const {
+  const cuda::OnDevice here(device());
   py::array array(header_.dtype(), shape_of(header_));
   const cudaStream_t stream = storage_->last.stream;
   const void* const from = header_.data();
@@ -128,10 +133,14 @@ py::array DeviceArray::numpy() const {
   return array;
 }
 
-py::capsule DeviceArray::dlpack(py::handle stream, py::handle max_version) const {
+py::capsule DeviceArray::dlpack(py::handle stream, py::handle max_version, py::handle where, py::handle copy) const {
+  if (!where.is_none() && !py::make_tuple(static_cast<int>(Memory::gpu), device()).equal(where))
+    throw py::buffer_error("__dlpack__: a DeviceArray is not brought to another device; use numpy()");
+  if (copy.is(py::handle(Py_True))) throw py::buffer_error("__dlpack__: a DeviceArray does not copy itself");
   const bool waits = stream.is_none() || stream.cast<std::intptr_t>() != -1;
   if (waits && !stream.is_none() && stream.cast<std::intptr_t>() == 0)
     throw py::value_error("__dlpack__: stream 0 is ambiguous; pass 1 for the legacy default stream");
+  const cuda::OnDevice here(device());
   cuda::require_device();
   if (waits) cuda::order(storage_->last.stream, stream_of(stream));
   if (!waits || stream_of(stream) != storage_->last.stream) storage_->lent = true;
@@ -181,6 +190,8 @@ py::array header_of(py::handle value, const Place& place, const char* function, 
     return array.header();
   }
   py::array array = has(value, "__dlpack__") ? from_dlpack(value, place) : from_interface(value, place);
+  const auto module = py::str(py::type::of(value).attr("__module__")).cast<std::string>();
+  if (module.starts_with("jax")) array.attr("setflags")(py::arg("write") = false);  // nobody may write them
   constexpr int flags = py::array::c_style | int{py::detail::npy_api::NPY_ARRAY_ALIGNED_};
   if ((array.flags() & flags) != flags || !array.dtype().attr("isnative").cast<bool>())
     throw value_error(function, std::string(name) + " is not contiguous, or not aligned; pass a contiguous copy");
@@ -196,6 +207,11 @@ void register_device_array(py::module_& m) {
       .def_property_readonly("device", &DeviceArray::device)
       .def("reshape", &DeviceArray::reshape)
       .def("numpy", &DeviceArray::numpy)
+      .def("__array__",
+           [](const DeviceArray&, const py::args&, const py::kwargs&) -> py::object {
+             throw py::type_error("a DeviceArray lies on a GPU; use numpy() for a copy in the host's memory");
+           })
+      .def("__float__", [](const DeviceArray& a) { return py::float_(a.numpy().attr("item")()); })
       .def("__len__",
            [](const DeviceArray& a) {
              if (a.header().ndim() == 0) throw py::type_error("a DeviceArray without dimensions has no length");
@@ -208,13 +224,8 @@ void register_device_array(py::module_& m) {
            })
       .def("__dlpack_device__",
            [](const DeviceArray& a) { return py::make_tuple(static_cast<int>(Memory::gpu), a.device()); })
-      .def(
-          "__dlpack__",
-          [](const DeviceArray& a, py::handle stream, py::handle max_version, py::handle, py::handle) {
-            return a.dlpack(stream, max_version);
-          },
-          py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
-          py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
+      .def("__dlpack__", &DeviceArray::dlpack, py::kw_only(), py::arg("stream") = py::none(),
+           py::arg("max_version") = py::none(), py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
       .def_property_readonly("__cuda_array_interface__", &DeviceArray::cuda_array_interface);
   m.def("view", [](py::handle value, const std::string& function, const std::string& name) {
     cuda::require_device();
@@ -224,7 +235,7 @@ void register_device_array(py::module_& m) {
   });
   m.def("from_numpy", [](const py::array& contiguous) {
     cuda::require_device();
-    return DeviceArray(contiguous, {});
+    return DeviceArray(contiguous, {nullptr, cuda::current_device()});
   });
 }
 

@@ -3,6 +3,7 @@
 // reaches Python, and the host reads the data of none.
 #pragma once
 #include <memory>
+#include <utility>
 
 #include "bindings/checks.h"
 #include "cuda/device.h"
@@ -34,7 +35,7 @@ class DeviceArray {
   void bring(const Place& place) const;
   DeviceArray reshape(const py::args& shape) const;
   py::array numpy() const;
-  py::capsule dlpack(py::handle stream, py::handle max_version) const;
+  py::capsule dlpack(py::handle stream, py::handle max_version, py::handle where, py::handle copy) const;
   py::dict cuda_array_interface() const;
 
  private:

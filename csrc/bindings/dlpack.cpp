@@ -1,5 +1,6 @@
 #include "bindings/dlpack.h"
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -65,6 +66,11 @@ py::array adopt(py::handle capsule) {
   auto* const managed = static_cast<M*>(PyCapsule_GetPointer(capsule.ptr(), Abi<M>::name));
   if (!managed) throw py::error_already_set();
   const Tensor& tensor = managed->tensor;
+  const auto memory = static_cast<Memory>(tensor.device.type);
+  if (memory != Memory::gpu && memory != Memory::gpu_managed)
+    throw py::buffer_error("an array that says it is on a GPU gave memory of another device");
+  if constexpr (std::is_same_v<M, ManagedVersioned>)
+    if (managed->major > 1) throw py::buffer_error("an array came in a later version of DLPack than 1");
   const py::dtype dtype = numpy_dtype(tensor.dtype);  // before the capsule is ours
   if (PyCapsule_SetName(capsule.ptr(), Abi<M>::used) != 0) throw py::error_already_set();
   const py::capsule owner(managed, [](void* taken) {
@@ -76,6 +82,8 @@ py::array adopt(py::handle capsule) {
   py::ssize_t step = dtype.itemsize();
   for (std::size_t d = shape.size(); d-- > 0; step *= shape[d])
     strides[d] = tensor.strides ? tensor.strides[d] * dtype.itemsize() : step;
+  const bool empty = std::find(shape.begin(), shape.end(), 0) != shape.end();
+  if (!tensor.data && !empty) throw py::buffer_error("an array without memory");
   static char nothing;  // NumPy would allocate for null
   void* const data = tensor.data ? static_cast<char*>(tensor.data) + tensor.byte_offset : &nothing;
   py::array array(dtype, shape, strides, data, owner);

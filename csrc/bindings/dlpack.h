@@ -10,8 +10,8 @@ namespace py = pybind11;
 
 enum class Memory : std::int32_t { host = 1, gpu = 2, gpu_managed = 13 };
 
-/// A NumPy array that says where a capsule's data lie, and keeps them. On a GPU they are not to be read by the host.
-/// ValueError where a dtype has no counterpart in NumPy.
+/// A NumPy array that says where the data of a GPU's array lie, and keeps them; the host is not to read them.
+/// ValueError where a dtype has no counterpart in NumPy, BufferError where the capsule cannot be of a GPU.
 py::array from_capsule(py::handle capsule);
 
 /// The capsule of such an array; it keeps the array. `versioned` as the consumer asked.

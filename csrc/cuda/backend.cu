@@ -1,6 +1,7 @@
 #include "cuda/backend.h"
 
 #include "cuda/softmax_xent.h"
+#include "cuda/tensor.h"
 
 namespace mlpfast::cuda {
 namespace {
@@ -25,21 +26,27 @@ void Backend::load(int) {
                 job_.stream);
 }
 
+void Backend::multiply(GemmArgs args, Layout layout) const {
+  args.parts = tensor_parts(args.m, args.n, args.k, spec_.precision);
+  args.exponents = arrays_.exponents;
+  gemm(args, layout, job_.stream);
+}
+
 void Backend::forward(int l) {
   const auto in = static_cast<std::size_t>(l), out = in + 1;
-  gemm({.m = batch_.rows,
-        .n = spec_.outputs(l),
-        .k = spec_.inputs(l),
-        .a = constant(arrays_.activation[in]),
-        .b = weights(l),
-        .finish = Finish::forward,
-        .y = arrays_.activation[out],
-        .saved = spec_.saves_input(l) ? arrays_.saved[out] : Matrix<float>{},
-        .bias = job_.parameters + spec_.bias_at(l),
-        .scale = l == 0 ? static_cast<float>(spec_.input_scale) : 1.0F,
-        .alpha = static_cast<float>(spec_.alpha(l)),
-        .activation = spec_.activation(l)},
-       Layout::nn, job_.stream);
+  multiply({.m = batch_.rows,
+            .n = spec_.outputs(l),
+            .k = spec_.inputs(l),
+            .a = constant(arrays_.activation[in]),
+            .b = weights(l),
+            .finish = Finish::forward,
+            .y = arrays_.activation[out],
+            .saved = spec_.saves_input(l) ? arrays_.saved[out] : Matrix<float>{},
+            .bias = job_.parameters + spec_.bias_at(l),
+            .scale = l == 0 ? static_cast<float>(spec_.input_scale) : 1.0F,
+            .alpha = static_cast<float>(spec_.alpha(l)),
+            .activation = spec_.activation(l)},
+           Layout::nn);
 }
 
 void Backend::loss() {
@@ -61,17 +68,17 @@ void Backend::loss() {
 
 void Backend::backward_input(int l) {
   const auto below = static_cast<std::size_t>(l);
-  gemm({.m = batch_.rows,
-        .n = spec_.inputs(l),
-        .k = spec_.outputs(l),
-        .a = constant(arrays_.gradient[below + 1]),
-        .b = weights(l),
-        .finish = Finish::backward_input,
-        .y = arrays_.gradient[below],
-        .saved = arrays_.saved[below],
-        .alpha = static_cast<float>(spec_.alpha(l - 1)),
-        .activation = spec_.activation(l - 1)},
-       Layout::nt, job_.stream);
+  multiply({.m = batch_.rows,
+            .n = spec_.inputs(l),
+            .k = spec_.outputs(l),
+            .a = constant(arrays_.gradient[below + 1]),
+            .b = weights(l),
+            .finish = Finish::backward_input,
+            .y = arrays_.gradient[below],
+            .saved = arrays_.saved[below],
+            .alpha = static_cast<float>(spec_.alpha(l - 1)),
+            .activation = spec_.activation(l - 1)},
+           Layout::nt);
 }
 
 /// Always true: kernels that come after a loss that was not finite do nothing.
@@ -92,16 +99,16 @@ void Backend::backward_weights(int l, network::UpdateMode mode) {
   const bool store = mode == network::UpdateMode::store;
   const int64_t n = spec_.outputs(l);
   const Matrix<const float> dy = constant(arrays_.gradient[below + 1]);
-  gemm({.m = spec_.inputs(l),
-        .n = n,
-        .k = batch_.rows,
-        .a = constant(arrays_.activation[below]),
-        .b = dy,
-        .finish = store ? Finish::store : Finish::update,
-        .y = {store ? job_.parameter_gradient + spec_.weights_at(l) : nullptr, n},
-        .scale = l == 0 ? static_cast<float>(spec_.input_scale) : 1.0F,
-        .update = store ? Update{} : update_at(spec_.weights_at(l))},
-       Layout::tn, job_.stream);
+  multiply({.m = spec_.inputs(l),
+            .n = n,
+            .k = batch_.rows,
+            .a = constant(arrays_.activation[below]),
+            .b = dy,
+            .finish = store ? Finish::store : Finish::update,
+            .y = {store ? job_.parameter_gradient + spec_.weights_at(l) : nullptr, n},
+            .scale = l == 0 ? static_cast<float>(spec_.input_scale) : 1.0F,
+            .update = store ? Update{} : update_at(spec_.weights_at(l))},
+           Layout::tn);
   bias_gradient({.rows = batch_.rows,
                  .cols = n,
                  .dy = dy,

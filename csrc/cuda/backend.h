@@ -19,6 +19,7 @@ struct Arrays {
   float* row_weight;
   std::int32_t* label;
   std::uint8_t* correct;
+  int* exponents;  // [the rows and columns of any product]
 };
 
 class Backend {
@@ -58,6 +59,7 @@ class Backend {
   bool weighted() const { return job_.examples.sample_weight || job_.examples.class_weight; }
   Matrix<const float> weights(int l) const { return {job_.parameters + spec_.weights_at(l), spec_.outputs(l)}; }
   Update update_at(int64_t offset) const;
+  void multiply(GemmArgs args, Layout layout) const;
 
   const Job& job_;
   const network::Spec& spec_;

@@ -27,19 +27,15 @@ std::string why_no_kernel() {
   const cudaError_t status = cudaFuncGetAttributes(&attributes, probe);
   if (status == cudaSuccess) return "";
   cudaGetLastError();  // forget it
-  int device = 0, major = 0, minor = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
-  const std::string capability = std::to_string(major) + "." + std::to_string(minor);
+  const int current = capability();
+  const std::string version = std::to_string(current / 10) + "." + std::to_string(current % 10);
   if (status == cudaErrorUnsupportedPtxVersion) return "the NVIDIA driver is too old for mlpfast's kernels; update it";
   if (status != cudaErrorNoKernelImageForDevice && status != cudaErrorInvalidDeviceFunction)
     return std::string("the GPU fails: ") + cudaGetErrorString(status);
-  if (major * 10 + minor < 75)
-    return "the GPU has compute capability " + capability + ", mlpfast needs 7.5 or newer; use device='cpu'";
-  return "mlpfast was built without kernels for this GPU, of compute capability " + capability +
-         "; reinstall it with MLPFAST_CUDA_ARCHS=" + std::to_string(major) + std::to_string(minor) +
-         " in the environment";
+  if (current < 75)
+    return "the GPU has compute capability " + version + ", mlpfast needs 7.5 or newer; use device='cpu'";
+  return "mlpfast was built without kernels for this GPU, of compute capability " + version +
+         "; reinstall it with MLPFAST_CUDA_ARCHS=" + std::to_string(current) + " in the environment";
 }
 
 }  // namespace
@@ -83,7 +79,7 @@ void synchronize() {
 namespace {
 
 void require_memory(cudaError_t status, int64_t bytes) {
-  if (status == cudaSuccess) return;
+  if (status != cudaErrorMemoryAllocation) return check(status, "allocating memory");
   cudaGetLastError();
   std::size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "allocating memory");
@@ -140,8 +136,21 @@ int device_of(const void* memory) {
   return attributes.device;
 }
 
-OnDevice::OnDevice(int device) : now_(device) {
-  check(cudaGetDevice(&before_), "finding the device");
+int current_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "finding the device");
+  return device;
+}
+
+int capability() {
+  int device = 0, major = 0, minor = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  return 10 * major + minor;
+}
+
+OnDevice::OnDevice(int device) : before_(current_device()), now_(device) {
   if (now_ != before_) check(cudaSetDevice(now_), "changing the device");
 }
 

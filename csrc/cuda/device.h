@@ -29,6 +29,10 @@ void order(cudaStream_t earlier, cudaStream_t later);
 /// The device whose memory this is; Error where it is none's.
 int device_of(const void* memory);
 
+int current_device();
+/// Of the current device, times ten.
+int capability();
+
 /// Makes a device the current one while it lives.
 class OnDevice {
  public:
@@ -38,7 +42,7 @@ class OnDevice {
   ~OnDevice();
 
  private:
-  int before_ = 0, now_;
+  int before_, now_;
 };
 
 /// Memory for one call, which gives it back in the order of its stream.
@@ -102,6 +106,7 @@ class Event {
   void record(cudaStream_t stream) const { check(cudaEventRecord(event_, stream), "marking a stream"); }
   /// What will be asked of the stream waits for it.
   void order(cudaStream_t later) const { check(cudaStreamWaitEvent(later, event_, 0), "ordering two streams"); }
+  bool happened() const { return cudaEventQuery(event_) == cudaSuccess; }
   /// The host waits for it.
   void wait() const { check(cudaEventSynchronize(event_), "the last call"); }
 

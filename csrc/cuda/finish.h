@@ -51,4 +51,29 @@ __device__ __forceinline__ void update(const Update& u, int64_t at, float dw) {
   }
 }
 
+/// Sum (i, j) of a product.
+__device__ __forceinline__ void finish(const GemmArgs& t, int64_t i, int64_t j, float sum) {
+  switch (t.finish) {
+    case Finish::forward: {
+      float z = sum * t.scale;
+      if (t.bias) z = z + t.bias[j];
+      if (t.saved.data) t.saved.data[i * t.saved.ld + j] = z;
+      t.y.data[i * t.y.ld + j] = activate(t.activation, z, t.alpha);
+      return;
+    }
+    case Finish::backward_input:
+      t.y.data[i * t.y.ld + j] = activate_backward(t.activation, t.saved.data[i * t.saved.ld + j], sum, t.alpha);
+      return;
+    case Finish::store:
+      t.y.data[i * t.y.ld + j] = t.scale * sum;
+      return;
+    case Finish::combine:
+      t.y.data[i * t.y.ld + j] = fmaf(t.beta, t.y.data[i * t.y.ld + j], t.scale * sum);
+      return;
+    case Finish::update:
+      update(t.update, i * t.y.ld + j, sum * t.scale);
+      return;
+  }
+}
+
 }  // namespace mlpfast::cuda

@@ -4,6 +4,7 @@
 
 #include "cuda/finish.h"
 #include "cuda/launch.h"
+#include "cuda/tensor.h"
 
 namespace mlpfast::cuda {
 namespace {
@@ -94,30 +95,6 @@ struct Sums {
   }
 };
 
-__device__ __forceinline__ void finish(const GemmArgs& t, int64_t i, int64_t j, float sum) {
-  switch (t.finish) {
-    case Finish::forward: {
-      float z = sum * t.scale;
-      if (t.bias) z = z + t.bias[j];
-      if (t.saved.data) t.saved.data[i * t.saved.ld + j] = z;
-      t.y.data[i * t.y.ld + j] = activate(t.activation, z, t.alpha);
-      return;
-    }
-    case Finish::backward_input:
-      t.y.data[i * t.y.ld + j] = activate_backward(t.activation, t.saved.data[i * t.saved.ld + j], sum, t.alpha);
-      return;
-    case Finish::store:
-      t.y.data[i * t.y.ld + j] = t.scale * sum;
-      return;
-    case Finish::combine:
-      t.y.data[i * t.y.ld + j] = fmaf(t.beta, t.y.data[i * t.y.ld + j], t.scale * sum);
-      return;
-    case Finish::update:
-      update(t.update, i * t.y.ld + j, sum * t.scale);
-      return;
-  }
-}
-
 template <class S, bool TransposeA, bool TransposeB>
 __global__ void __launch_bounds__(S::threads, S::resident) gemm_kernel(const __grid_constant__ GemmArgs t) {
   constexpr int a_tile = S::depth * S::row_pitch, b_tile = S::depth * S::col_pitch;
@@ -170,6 +147,7 @@ int64_t blocks_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
 template <class S>
 void gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
   if (t.m == 0 || t.n == 0) return;
+  if (t.parts > 0) return tensor_gemm(t, layout, stream);
   using Kernel = void (*)(GemmArgs);
   constexpr Kernel kernels[] = {gemm_kernel<S, false, false>, gemm_kernel<S, false, true>, gemm_kernel<S, true, false>,
                                 gemm_kernel<S, true, true>};
@@ -181,6 +159,7 @@ void gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
 
 void gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
   if (t.m == 0 || t.n == 0) return;
+  if (t.parts > 0) return tensor_gemm(t, layout, stream);
   // As large as still gives every multiprocessor of a large GPU a block; the sums are the same.
   constexpr int64_t enough = 128;
   const auto fills = [&](int64_t size) { return blocks_of(t.m, size) * blocks_of(t.n, size) >= enough; };

@@ -55,6 +55,8 @@ struct GemmArgs {
   float alpha = 0;              // of the activation
   ops::Activation activation = ops::Activation::identity;
   Update update = {};
+  int parts = 0;             // of tensor_parts(): by tensor cores, where this is not 0
+  int* exponents = nullptr;  // their scratch
 };
 
 /// How a and b are stored: as [m, k] and [k, n], or transposed.

@@ -35,6 +35,8 @@ int64_t carve(const Spec& spec, int64_t batch, bool training, float* block, Arra
   arrays.row_weight = take(batch);
   arrays.label = reinterpret_cast<std::int32_t*>(take(batch));
   arrays.correct = reinterpret_cast<std::uint8_t*>(take(batch));
+  const int64_t longest = std::max(batch, *std::max_element(spec.sizes.begin(), spec.sizes.end()));
+  arrays.exponents = reinterpret_cast<int*>(take(2 * longest));
   return used;
 }
 

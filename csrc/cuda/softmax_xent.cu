@@ -30,7 +30,7 @@ struct Row {
   int lane;
   float kept[items > 0 ? items : 1];
 
-  /// f(column, number): a first pass reads, later ones find what the last one left.
+  /// f(column, number): a first pass reads, later ones find what the last one left, or read again.
   template <bool first, class F>
   __device__ __forceinline__ void each(const F& f) {
     if constexpr (items > 0) {
@@ -81,14 +81,14 @@ __device__ __forceinline__ void visit(const CrossEntropyArgs& t, Group group, in
     Online mine;
     row.template each<true>([&](Column, float x) { mine.add(x); });
     top = group.fold(mine.top, Larger());
-    const float share = mine.sum == 0 ? 0 : mine.sum * ops::exp(Number{mine.top - top}).v;
-    sum = top < __builtin_inff() ? group.fold(share, Sum()) : __builtin_nanf("");
+    const float part = mine.sum == 0 ? 0 : mine.sum * ops::exp(Number{mine.top - top}).v;
+    sum = top < __builtin_inff() ? group.fold(part, Sum()) : __builtin_nanf("");
   } else {
     row.template each<true>([&](Column, float x) { top = x > top ? x : top; });
     top = group.fold(top, Larger());
   }
 
-  // From here on a kept number is x - top, and then its exp.
+  // From here on a kept number is exp(x - top).
   const float share = t.label_smoothing / static_cast<float>(t.cols);
   Column first = cols;  // class of the first largest logit
   float weighted = 0;
@@ -214,11 +214,13 @@ __global__ void __launch_bounds__(threads) reduce_kernel(const __grid_constant__
   wrong = block.fold(wrong, Smaller());
   if (threadIdx.x != 0) return;
   const double divisor = t.weighted ? t.totals->weight : t.divisor;
-  if (t.total) *t.total = static_cast<float>(divisor > 0 ? sum / divisor : 0.0);
+  const float total = static_cast<float>(divisor > 0 ? sum / divisor : 0.0);
+  if (t.total) *t.total = wrong == never ? total : __builtin_nanf("");
   if (wrong == never || t.fault->found) return;
   t.fault->index = wrong;
   t.fault->label = t.labels.at(wrong);
   t.fault->classes = t.classes;
+  t.fault->stream = t.stream;
   __threadfence_system();
   t.fault->found = 1;
 }

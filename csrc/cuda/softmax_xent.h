@@ -18,7 +18,7 @@ struct Labels {
   MLPFAST_INLINE bool ignores(int64_t label) const { return ignoring && label == ignored; }
 };
 
-/// The gradient is that of the mean of losses.
+/// The gradient is that of the sum of losses over the divisor.
 struct CrossEntropyArgs {
   int64_t rows, cols;
   Matrix<const float> logits;
@@ -52,6 +52,7 @@ void weigh_batch(const Labels& labels, int64_t classes, const float* class_weigh
 struct Fault {
   int found;
   int64_t index, label, classes;
+  cudaStream_t stream;
 };
 
 /// The process's one record of a fault; Error where there is no memory for it.
@@ -65,7 +66,8 @@ struct ReduceArgs {
   const Totals* totals;  // as above
   bool weighted;
   double divisor;
-  float* total;  // may be null
+  float* total;  // may be null; NaN where a label is outside
+  cudaStream_t stream;
   Fault* fault;
 };
 void reduce_losses(const ReduceArgs& args, cudaStream_t stream);

@@ -16,10 +16,11 @@ struct Sum {
   }
 };
 
-/// Half a warp or a whole one: f(lane, lane + half) for half = 8, 4, 2, 1, as a CPU folds its 16 lanes.
+/// A warp, or a part of it: f(lane, lane + half) for half = 8, 4, 2, 1, as a CPU folds its 16 lanes.
 template <int lanes_>
 struct Lanes {
   static constexpr int lanes = lanes_;
+  static_assert(32 % lanes == 0);
   __device__ __forceinline__ int lane() const { return static_cast<int>(threadIdx.x) % lanes; }
   template <class T, class F>
   __device__ __forceinline__ T fold(T mine, const F& f) const {

@@ -333,8 +333,8 @@ def softmax_cross_entropy(
     labels : integers [rows] in 0 .. classes - 1, or ``ignore_index``: no loss, no gradient; on a GPU int32
         or int64, where others raise ValueError in a later call, or in `mlpfast.cuda.synchronize`
     label_smoothing : 0 .. 1, share of the target spread evenly over all classes
-    class_weight : floats [classes], optional
-    sample_weight : floats [rows], optional
+    class_weight : floats [classes], optional, not negative (which is not checked on a GPU)
+    sample_weight : floats [rows], likewise
     reduction : "mean", "sum" or "none"
     out : floats [rows, classes] for the gradient, may be ``logits``
 

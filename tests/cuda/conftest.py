@@ -30,7 +30,13 @@ def shim_path(tmp_path_factory):
         "pybind11", reason="pybind11 is not installed (pip install '.[test]' has it)"
     )
     folder = tmp_path_factory.mktemp("shim")
-    includes = [SHIM, CSRC, pybind11.get_include(), sysconfig.get_path("include")]
+    includes = [
+        SHIM,
+        SHIM.with_name("tensor_cores"),
+        CSRC,
+        pybind11.get_include(),
+        sysconfig.get_path("include"),
+    ]
     options = [*FLAGS, *(f"-I{path}" for path in includes)]
 
     def run(*command):

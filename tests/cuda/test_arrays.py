@@ -2,6 +2,7 @@
 
 import sys
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -189,7 +190,9 @@ def test_a_label_outside_is_told_later(gpu, rng):
             mlpfast.cuda.synchronize()
         assert np.flatnonzero(np.isnan(loss.numpy())).tolist() == [600, 650]
         assert not d.numpy()[600].any() and d.numpy()[599].any()
-    kernels.softmax_cross_entropy(x, gpu(y))
+    loss, _ = kernels.softmax_cross_entropy(x, gpu(y))
+    assert np.isnan(loss.numpy())
+    assert kernels.relu(x, stream=5).shape == (700, 3)  # another stream has nothing to do with it
     with pytest.raises(ValueError, match=r"labels\[600\] .* a call before this one found it"):
         kernels.relu(x)
     assert kernels.relu(x).shape == (700, 3)
@@ -247,6 +250,32 @@ def test_device_arrays(gpu):
     assert "dltensor_versioned" in repr(capsule)
     with pytest.raises(ValueError, match="stream 0 is ambiguous"):
         gpu([1.0]).__dlpack__(stream=0)
+    for asked in (dict(copy=True), dict(dl_device=(1, 0))):
+        with pytest.raises(BufferError, match="a DeviceArray"):
+            gpu([1.0]).__dlpack__(**asked)
+    with pytest.raises(TypeError, match=r"use numpy\(\)"):
+        np.asarray(gpu([1.0]))
+    assert float(gpu(2.5)) == 2.5
+
+
+def test_memory_is_kept_while_another_stream_reads_it(gpu):
+    """Libraries reuse it in the order of their own stream."""
+    array = Capsules(gpu(np.ones(3, np.float32)))
+    alive = weakref.ref(array)
+    kernels.relu(array, stream=5)
+    del array
+    assert alive()
+    mlpfast.cuda.synchronize()
+    assert not alive()
+
+
+def test_producers_that_lie(gpu):
+    class Liar(Capsules):
+        def __dlpack__(self, *, stream):
+            return np.ones(3, np.float32).__dlpack__()
+
+    with pytest.raises(BufferError, match="gave memory of another device"):
+        kernels.relu(Liar(gpu(np.ones(3, np.float32))))
 
 
 def test_what_cannot_be(gpu, rng):

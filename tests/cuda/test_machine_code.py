@@ -15,13 +15,8 @@ import pytest
 FUSED = {"128": 8 * 8 * 16, "64": 4 * 4 * 16, "32": 2 * 2 * 32}  # multiply-adds of a tile, by its rows
 LOADS = {"128": ("LDS.128", 4 * 16), "64": ("LDS.128", 2 * 16), "32": ("LDS.64", 2 * 32)}
 KERNELS = {"gemm_kernel": 12, "short_rows_kernel": 2, "long_rows_kernel": 3, "weigh_kernel": 1}
-KERNELS |= {
-    "reduce_kernel": 1,
-    "forward_kernel": 1,
-    "backward_kernel": 1,
-    "update_kernel": 1,
-    "bias_kernel": 1,
-}
+KERNELS |= {"tensor_kernel": 12, "survey_kernel": 2}
+KERNELS |= {f"{name}_kernel": 1 for name in ("reduce", "classify", "forward", "backward", "update", "bias")}
 KERNELS |= {"gather_kernel": 1, "count_kernel": 1, "probe": 1}
 
 
@@ -92,6 +87,15 @@ def test_products_are_fused_multiply_adds_of_wide_loads(machine_code):
                 assert total(kernel, load, load.replace(".", ".U.")) >= 0.9 * count, f"{architecture} {name}"
                 assert total(kernel, "HMMA", "HGMMA") == 0
                 assert total(kernel, "LDGSTS") > 0 or architecture == "sm_75"  # straight to shared memory
+
+
+def test_tensor_cores_multiply_bf16(machine_code):
+    """Six products of three parts, three of two, one: each of 64 x 32 sums a warp."""
+    for architecture, kernels in machine_code.items():
+        for name, kernel in kernels.items():
+            if found := re.search(r"tensor_kernelILi(\d)E", name):
+                products = 0 if architecture == "sm_75" else {"1": 1, "2": 3, "3": 6}[found[1]]
+                assert total(kernel, "HMMA.16816.F32.BF16") == 16 * products, f"{architecture} {name}"
 
 
 def test_the_driver_is_not_needed_to_load_it(library):

@@ -1,7 +1,8 @@
-// CUDA on the CPU, for tests only: as much of its runtime and of its language as csrc/cuda uses. A block's threads are
-// fibers, run one after the other between the points where they wait for each other, in turns forwards and backwards,
-// so that a missing barrier shows. Memory begins as NaN. Variables of the environment make it fail as a GPU may.
+// As much of CUDA as csrc/cuda uses, on the CPU, for tests only. A block's threads are fibers, run one after the other
+// between the points where they wait for each other, in turns forwards and backwards, so that a missing barrier shows.
+// Memory begins as NaN. Variables of the environment make it fail as a GPU may. For one thread of the host.
 #pragma once
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -9,7 +10,6 @@
 #include <cstring>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -40,30 +40,33 @@ constexpr std::size_t stack_bytes = 1 << 16;
 using Steps = std::vector<std::function<void()>>;
 enum class Fiber { ready, at_warp, at_block, done };
 struct Thread {
-  ucontext_t context;
+  ucontext_t context;  // where it begins; it goes on at `place`, without a system call
+  jmp_buf place;
   Fiber state;
-  unsigned shuffles;  // so far: their values lie in one of two places
-  Steps copies;       // on their way
+  unsigned begun, shuffles;  // so far: their values lie in one of two places
+  Steps copies;              // on their way
 };
 inline Thread threads[most_threads];
-inline std::unique_ptr<char[]> stacks;
+inline const std::unique_ptr<char[]> stacks{new char[most_threads * stack_bytes]};
 inline char values[2][most_threads][8];
-inline ucontext_t scheduler;
+inline jmp_buf scheduler;
 inline unsigned current;
-inline const std::function<void()>* body;
-inline std::mutex busy;  // one kernel at a time
-
-[[noreturn]] inline void fail(const char* why) { throw std::logic_error(why); }
+inline std::function<void()> body;
 
 inline void wait(Fiber state) {
   Thread& self = threads[current];
   self.state = state;
-  swapcontext(&self.context, &scheduler);
+  if (!_setjmp(self.place)) _longjmp(scheduler, 1);
 }
 
 inline void enter() {
-  (*body)();
+  body();
   wait(Fiber::done);
+}
+[[gnu::noinline]] inline void go_on(Thread& self) {
+  if (_setjmp(scheduler)) return;
+  if (std::exchange(self.begun, 1)) _longjmp(self.place, 1);
+  setcontext(&self.context);
 }
 
 /// Lets go of all who wait in a warp, or in the block, once all have come or are done.
@@ -86,31 +89,29 @@ inline void run_block(unsigned count) {
     threads[i].context.uc_link = nullptr;
     makecontext(&threads[i].context, enter, 0);
     threads[i].state = Fiber::ready;
-    threads[i].shuffles = 0;
+    threads[i].shuffles = threads[i].begun = 0;
   }
   for (bool backwards = false;; backwards = !backwards) {
     for (unsigned step = 0; step < count; ++step) {
       current = backwards ? count - 1 - step : step;
       if (threads[current].state != Fiber::ready) continue;
       threadIdx = dim3(current);
-      swapcontext(&scheduler, &threads[current].context);
+      go_on(threads[current]);
     }
     bool released = false, all_done = true;
     for (unsigned i = 0; i < count; i += warp)
       released |= release(i, i + warp < count ? i + warp : count, Fiber::at_warp);
     for (unsigned i = 0; i < count; ++i) all_done &= threads[i].state == Fiber::done;
     if (all_done) return;
-    if (!released && !release(0, count, Fiber::at_block)) fail("threads wait for others that never come");
+    if (!released && !release(0, count, Fiber::at_block))
+      throw std::logic_error("threads wait for others that never come");
   }
 }
 
 inline Steps* recording = nullptr;  // launches go there meanwhile
-
 inline void run(dim3 blocks, unsigned count, const std::function<void()>& kernel) {
-  const std::lock_guard<std::mutex> lock(busy);
-  if (blocks.x == 0 || count == 0 || count > most_threads) fail("not a grid");
-  if (!stacks) stacks.reset(new char[most_threads * stack_bytes]);
-  body = &kernel;
+  if (blocks.x == 0 || count == 0 || count > most_threads) throw std::logic_error("not a grid");
+  body = kernel;
   for (unsigned x = 0; x < blocks.x; ++x) {
     blockIdx = dim3(x);
     run_block(count);
@@ -176,7 +177,8 @@ struct cudaPointerAttributes {
 constexpr auto succeed = [](const auto&...) { return cudaSuccess; };
 constexpr auto cudaGetLastError = succeed, cudaSetDevice = succeed, cudaDeviceSynchronize = succeed,
                cudaStreamSynchronize = succeed, cudaStreamDestroy = succeed, cudaEventRecord = succeed,
-               cudaStreamWaitEvent = succeed, cudaEventSynchronize = succeed, cudaEventDestroy = succeed;
+               cudaStreamWaitEvent = succeed, cudaEventSynchronize = succeed, cudaEventQuery = succeed,
+               cudaEventDestroy = succeed;
 
 inline const char* cudaGetErrorString(cudaError_t) { return "?"; }
 inline cudaError_t cudaGetDeviceCount(int* count) {
