@@ -83,7 +83,7 @@ def _versions(entries: dict[str, Any]) -> dict[str, str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    for group in [*GROUPS, "all"]:
+    for group in [*GROUPS, "all", "gpu"]:
         run = commands.add_parser(group, help=f"measure {group}")
         run.set_defaults(command=measure, group=group)
         run.add_argument("--threads", type=_positive, default=2)

@@ -1,6 +1,6 @@
 """What is measured: a list; a new case is a new line."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -24,6 +24,7 @@ class Case:
     dtype: str = "float32"
     features: str = ""  # step, fit: of another dtype, resident so, converted by each contender in its loop
     precision: str = "highest"  # of float32 products: ours; peers compute in float32, in bf16 for "medium"
+    device: str = "cpu"  # or "cuda"
     quick: bool = False  # of the small set: --quick and README's table
     floor: float = 0.0
     remark: str = field(default="", compare=False)
@@ -39,7 +40,8 @@ class Case:
             "predict": f"rows {self.batch}",
         }
         level = "" if self.precision == "highest" else self.precision
-        words = (self.group, sizes, tail.get(self.group), self.features, self.dtype, level)
+        device = "" if self.device == "cpu" else self.device
+        words = (self.group, sizes, tail.get(self.group), self.features, self.dtype, level, device)
         return " ".join(filter(None, words))
 
     @property
@@ -124,8 +126,23 @@ CASES: list[Case] = [
     Case("predict", (784, 256, 10), quick=True, floor=1.0),
 ]
 
+ON_GPU: list[Case] = [
+    replace(case, device="cuda")
+    for case in [
+        *_gemm(4096, 4096, 4096, precision="ieee", floor=0.8),
+        *_gemm(4096, 4096, 4096, floor=1.2),
+        *_gemm(4096, 4096, 4096, precision="medium", floor=0.5),
+        Case("softmax", (65536, 10), floor=5.0),
+        Case("softmax", (16384, 32768), floor=2.0),
+        Case("step", (784, 256, 10), batch=256, batches=234, epochs=20, floor=1.5),
+        Case("step", (784, 2048, 2048, 10), batch=1024, batches=16, epochs=20, floor=1.2),
+        Case("step", (784, 2048, 2048, 10), batch=1024, batches=16, epochs=20, precision="medium", floor=1.2),
+    ]
+]
+
 
 def choose(group: str, containing: str = "", quick: bool = False) -> list[Case]:
-    """Cases of a group, or of "all", whose name contains a text."""
-    wanted = [c for c in CASES if group in ("all", c.group) and containing in c.name]
+    """Cases of a group, of "all" or of "gpu", whose name contains a text."""
+    listed = ON_GPU if group == "gpu" else CASES
+    wanted = [c for c in listed if group in ("all", "gpu", c.group) and containing in c.name]
     return [c for c in wanted if c.quick] if quick else wanted

@@ -14,6 +14,7 @@ def describe(threads: int) -> dict[str, str]:
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "CPU": _cpu_model(),
+        **_gpu(),
         "CPUs usable": str(len(os.sched_getaffinity(0))),
         "threads": str(threads),
         "platform": platform.platform(),
@@ -34,6 +35,16 @@ def _cpu_model() -> str:
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     name, *numbers = [facts[key] for key in wanted if key in facts] or [platform.machine()]
     return f"{name} (family, model, stepping {', '.join(numbers)})" if numbers else name
+
+
+def _gpu() -> dict[str, str]:
+    """Its name, driver and clock, where there is one."""
+    command = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.sm", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"GPU": done.stdout.splitlines()[0]} if done.stdout else {}
 
 
 def _commit() -> str:

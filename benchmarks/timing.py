@@ -165,8 +165,6 @@ def _closing(worker: Worker) -> Iterator[Worker]:
 def entrants(case: Case, wanted: Sequence[str]) -> list[str]:
     """Contenders of a case in the list's order: those wanted, or all and the peak."""
     names = [
-        n
-        for n in (*contenders.NAMES, *contenders.CONTROLS, *contenders.PEAKS)
-        if contenders.offers(n, case.group)
+        n for n in (*contenders.NAMES, *contenders.CONTROLS, *contenders.PEAKS) if contenders.offers(n, case)
     ]
     return [n for n in names if n in wanted] if wanted else names

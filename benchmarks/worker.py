@@ -9,7 +9,6 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -26,20 +25,17 @@ ROUND = 0.05  # seconds that a round takes at least
 WARM = 10  # a round's runs are preceded by a tenth of them: caches and threads were someone else's
 
 
-def measure(run: Callable[[], object], repeats: int) -> float:
+def measure(job: Job, repeats: int) -> float:
     """Seconds of one run, the mean over one round."""
     for _ in range(repeats // WARM):
-        run()
-    start = time.perf_counter()
-    for _ in range(repeats):
-        run()
-    return (time.perf_counter() - start) / repeats
+        job.run()
+    return job.clock(job.run, repeats) / repeats
 
 
-def calibrate(run: Callable[[], object]) -> int:
+def calibrate(job: Job) -> int:
     """Runs that make up a round."""
     repeats = 1
-    while (seconds := measure(run, repeats)) * repeats < ROUND:
+    while (seconds := measure(job, repeats)) * repeats < ROUND:
         repeats = max(repeats + 1, min(4 * repeats, math.ceil(ROUND / seconds)))
     return repeats
 
@@ -55,12 +51,12 @@ def prepare(request: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
     wrong = "" if unchecked else check.verify(case, inputs, job.result())
     gc.collect()
     gc.disable()
-    repeats = calibrate(job.run)
+    repeats = calibrate(job)
     facts = {"version": job.version, "note": job.note, "check": wrong, "flops": job.flops or case.flops}
     return job, {
         **facts,
         "repeats": repeats,
-        "steps": case.batches if case.group == "step" and not peak else 1,
+        "steps": case.batches * case.epochs if case.group == "step" and not peak else 1,
     }
 
 
@@ -75,7 +71,7 @@ def serve(lines: TextIO, answer: Callable[[dict[str, Any]], None]) -> None:
         return answer({"unavailable": f"failed: {type(error).__name__}: {str(error)[:200]}"})
     answer(ready)
     for line in lines:
-        answer({"seconds": measure(job.run, json.loads(line)["run"]) / ready["steps"]})
+        answer({"seconds": measure(job, json.loads(line)["run"]) / ready["steps"]})
 
 
 def main() -> None:

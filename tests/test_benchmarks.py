@@ -100,3 +100,16 @@ def test_nothing_to_run_is_an_error(arguments):
     done = command(*arguments)
     assert done.returncode != 0
     assert arguments[-1] in done.stderr
+
+
+def test_contenders_of_a_gpu_say_why_they_cannot_run(tmp_path):
+    """Where there is one, they run."""
+    path = tmp_path / "gpu.json"
+    done = command("gpu", "--cases", "softmax 65536x10", "--rounds", 1, "--json", path)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(path.read_text())["rows"]
+    assert {"mlpfast", "torch_gpu", "jax_gpu"} <= set(row["contenders"])
+    for entry in row["contenders"].values():
+        assert (
+            entry.get("seconds") or "GPU" in entry["unavailable"] or "not installed" in entry["unavailable"]
+        )

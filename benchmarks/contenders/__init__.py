@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from benchmarks.cases import Case
+
 NAMES = (
     "mlpfast",
     "numpy",
@@ -19,6 +21,10 @@ NAMES = (
     "jax",
     "sklearn",
     "onnxruntime",
+    "torch_gpu",
+    "torch_gpu_graph",
+    "cupy",
+    "jax_gpu",
 )
 PEAKS = ("peak_fma", "peak_copy")
 CONTROLS = ("torch_six_bf16",)  # other work, whose time is a measure: not checked, nobody's peer
@@ -29,9 +35,17 @@ class NotAvailable(Exception):
     """This contender cannot run this case; the text says why, for the row."""
 
 
+def by_host(run: Callable[[], object], repeats: int) -> float:
+    """Seconds of so many runs, each done when it returns."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    return time.perf_counter() - start
+
+
 @dataclass
 class Job:
-    """run() does the work once and returns when it is done; result() is what check.py looks at, after a run.
+    """run() does the work once; result() is what check.py looks at, after a run.
 
     gemm: the product. softmax: (loss, gradient). step, fit: weights as in data.Examples. predict: classes.
     """
@@ -41,11 +55,13 @@ class Job:
     version: str
     note: str = ""
     flops: float = 0.0  # of one run, where it is not the case's (the peaks)
+    clock: Callable[[Callable[[], object], int], float] = by_host  # seconds of so many runs
 
 
-def offers(name: str, group: str) -> bool:
-    """Whether a contender takes part in a group."""
-    return hasattr(import_module(f"benchmarks.contenders.{name}"), group)
+def offers(name: str, case: Case) -> bool:
+    """Whether a contender takes part in a case's group, on its device."""
+    module = import_module(f"benchmarks.contenders.{name}")
+    return hasattr(module, case.group) and case.device in getattr(module, "DEVICES", ("cpu",))
 
 
 def build(name: str, *arguments: Any) -> Job:
@@ -65,8 +81,6 @@ def fastest(builders: Sequence[Callable[[], Job]], runs: int = 3) -> Job:
         job.run()
         end = time.perf_counter() + 0.02
         while len(times) < runs or time.perf_counter() < end:
-            start = time.perf_counter()
-            job.run()
-            times.append(time.perf_counter() - start)
+            times.append(job.clock(job.run, 1))
         best.append(sorted(times)[len(times) // 2])
     return builders[best.index(min(best))]()

@@ -1,0 +1,44 @@
+"""JAX on a GPU: six bf16 products for float32 where it offers them, jit and lax.scan over a whole epoch."""
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.cases import Case
+from benchmarks.contenders import Job, NotAvailable
+from benchmarks.contenders import jax as on_cpu
+
+DEVICES = ("cuda",)
+ALGORITHMS = {"ieee": "F32_F32_F32", "highest": "BF16_BF16_F32_X6", "medium": "BF16_BF16_F32"}
+
+
+def gemm(case: Case, data: Any, threads: int) -> Job:
+    jax = _library()
+    jnp, algorithm = jax.numpy, jax.lax.DotAlgorithmPreset[ALGORITHMS[case.precision]]
+    a, b = map(jnp.asarray, data.operands(case.form))
+    product, state = jax.jit(lambda a, b: jnp.matmul(a, b, precision=algorithm)), [None]
+
+    def run() -> None:
+        state[0] = product(a, b).block_until_ready()
+
+    return Job(run, lambda: np.asarray(state[0]), jax.__version__, algorithm.name)
+
+
+def softmax(case: Case, data: Any, threads: int) -> Job:
+    _library()
+    return on_cpu.softmax(case, data, threads)
+
+
+def step(case: Case, data: Any, threads: int) -> Job:
+    _library()
+    if case.precision == "medium":
+        raise NotAvailable("computes in float32")
+    return on_cpu.step(case, data, threads)
+
+
+def _library() -> Any:
+    import jax
+
+    if jax.default_backend() != "gpu":
+        raise NotAvailable("there is no GPU")
+    return jax
