@@ -224,6 +224,17 @@ class MLP:
             array = np.require(array, native, ["C", "A"])
         return array
 
+    def on_device(self, features: Any) -> Any:
+        """What `features` returned, brought where the model computes; as it is where it does not fit."""
+        if self.device == "cpu" or not isinstance(features, np.ndarray):
+            return features
+        with np.errstate(over="ignore"):
+            features = features if features.dtype in READ_ON_GPU else features.astype(np.float32)
+        try:
+            return cuda.from_numpy(features)
+        except DeviceError:
+            return features
+
     def examples(
         self, x: ArrayLike, y: ArrayLike, function: str = "MLP"
     ) -> tuple[NDArray[Any], NDArray[np.int32]]:

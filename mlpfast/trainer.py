@@ -132,6 +132,8 @@ class Trainer:
         with self.model._busy:
             history = History()
             epoch = _Epoch(self, x, y, weights, batch_size, shuffle, drop_last, seed)
+            if held_out is not None:
+                held_out = self.model.on_device(held_out[0]), held_out[1]
             for _ in range(epochs):
                 start = time.perf_counter()
                 record = epoch.run()

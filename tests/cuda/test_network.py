@@ -208,3 +208,20 @@ def test_features_of_other_dtypes(kind, cuda, rng):
 def test_features_beyond_float32(cuda):
     models = pair((2, 3))
     assert same_bits(*(m.forward(np.array([[1e300, 0.0]])) for m in models))
+
+
+def test_fashion_mnist(cuda, data_dir):
+    """The course's network on its real images: the CPU's weights, bit for bit, and so its losses."""
+    data = mlpfast.datasets.fashion_mnist(data_dir)
+    models = pair((784, 256, 10), input_scale=data.input_scale)
+    histories = [
+        Trainer(m, SGD(0.1)).fit(
+            *(data.x_train[:700], data.y_train[:700]),
+            **dict(epochs=2, batch_size=256, validation_data=(data.x_test[:300], data.y_test[:300])),
+        )
+        for m in models
+    ]
+    assert_same(models)
+    for got, want in zip(*(h.epochs for h in histories), strict=True):
+        assert got["train_loss"] == pytest.approx(want["train_loss"], rel=1e-14)
+        assert all(got[key] == want[key] for key in ("train_accuracy", "val_loss", "val_accuracy"))
