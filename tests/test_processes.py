@@ -17,6 +17,7 @@ HEAD = """if True:
         return mlpfast.Trainer(mlpfast.MLP([100, 64, 10]), mlpfast.SGD(0.01, momentum=0.9))
 """
 ENDLESS = """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # one who works in the background ignores it
     trainer = new()
     print("ready", flush=True)
     try:

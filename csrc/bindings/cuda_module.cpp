@@ -30,7 +30,13 @@ struct Given {
                                        std::to_string(spec.sizes.front()) + " features");
     examples.bytes = header.itemsize() == 1 && header.dtype().kind() != 'i';
     if (examples.on_device) {
-      x.cast<const DeviceArray&>().bring({});
+      const auto& array = x.cast<const DeviceArray&>();
+      cuda::require_device();
+      if (array.device() != cuda::current_device())
+        throw value_error("network", "x lies on GPU " + std::to_string(array.device()) +
+                                         ", the model computes on GPU " + std::to_string(cuda::current_device()) +
+                                         "; bring x there");
+      array.bring({nullptr, array.device()});
       if (!examples.bytes && !header.dtype().equal(py::dtype::of<float>()))
         throw type_error("network", "x has dtype " + std::string(py::str(header.dtype())) +
                                         "; on a GPU it must be uint8, bool or float32");
@@ -160,7 +166,7 @@ py::object predict(py::handle parameters, const py::tuple& plain_spec, const py:
   py::object outputs;
   float* out = nullptr;
   if (given.examples.on_device) {
-    const DeviceArray made(py::dtype::of<float>(), shape, {});
+    const DeviceArray made(py::dtype::of<float>(), shape, {nullptr, cuda::current_device()});
     out = static_cast<float*>(const_cast<void*>(made.header().data()));
     outputs = py::cast(made);
   } else {

@@ -197,12 +197,14 @@ __global__ void __launch_bounds__(threads)
   *totals = {sum, static_cast<float>(all_classes)};
 }
 
-__global__ void __launch_bounds__(threads) reduce_kernel(const __grid_constant__ ReduceArgs t) {
-  Block<threads> block;
+constexpr int many_threads = 1024;
+
+__global__ void __launch_bounds__(many_threads, 1) reduce_kernel(const __grid_constant__ ReduceArgs t) {
+  const Block<many_threads> block;
   constexpr int64_t never = INT64_MAX;
   double sum = 0;
   int64_t wrong = never;
-  for (int64_t i = threadIdx.x; i < t.rows; i += threads) {
+  for (int64_t i = threadIdx.x; i < t.rows; i += many_threads) {
     const float loss = t.loss[i];
     if (__builtin_bit_cast(std::uint32_t, loss) == outside) {
       wrong = wrong < i ? wrong : i;
@@ -264,7 +266,7 @@ Fault* label_fault() {
 }
 
 void reduce_losses(const ReduceArgs& args, cudaStream_t stream) {
-  launch(reduce_kernel, dim3(1), threads, stream, args);
+  launch(reduce_kernel, dim3(1), many_threads, stream, args);
 }
 
 }  // namespace mlpfast::cuda

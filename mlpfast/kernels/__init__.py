@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np  # noqa: F401, for the examples
 from numpy.typing import ArrayLike
 
-from mlpfast import _cpu, arguments
-from mlpfast.arrays import call
+from mlpfast import _cpu, arguments, arrays
 
 Array = Any  # of NumPy, or of the library whose arrays were given
 
@@ -57,7 +56,7 @@ def gemm(
     array([[ 5., 11.],
            [11., 25.]], dtype=float32)
     """
-    return call("gemm", stream, a, b, transpose_a, transpose_b, alpha, beta, out, precision)
+    return arrays.call("gemm", stream, a, b, transpose_a, transpose_b, alpha, beta, out, precision)
 
 
 def explain(
@@ -126,7 +125,7 @@ def linear(
     >>> linear(x, w, np.array([0.5, 0.5], np.float32), activation="relu")
     array([[1.5, 0. ]], dtype=float32)
     """
-    return call("linear", stream, x, w, b, activation, alpha, scale, out, precision)
+    return arrays.call("linear", stream, x, w, b, activation, alpha, scale, out, precision)
 
 
 def linear_backward_input(
@@ -160,7 +159,7 @@ def linear_backward_input(
     >>> linear_backward_input(dy, w, np.array([[5, 0]], np.float32), activation="relu")
     array([[3., 0.]], dtype=float32)
     """
-    return call("linear_backward_input", stream, dy, w, saved, activation, alpha, out, precision)
+    return arrays.call("linear_backward_input", stream, dy, w, saved, activation, alpha, out, precision)
 
 
 def linear_backward_weights(
@@ -179,7 +178,7 @@ def linear_backward_weights(
     >>> linear_backward_weights(np.ones((3, 1), np.float32), np.ones((3, 2), np.float32))
     array([[3., 3.]], dtype=float32)
     """
-    return call("linear_backward_weights", stream, x, dy, out, precision)
+    return arrays.call("linear_backward_weights", stream, x, dy, out, precision)
 
 
 def bias_add(x: ArrayLike, b: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Array:
@@ -196,7 +195,7 @@ def bias_add(x: ArrayLike, b: ArrayLike, *, out: Array | None = None, stream: An
     >>> bias_add(np.zeros((1, 2), np.float32), np.array([1, 2], np.float32))
     array([[1., 2.]], dtype=float32)
     """
-    return call("bias_add", stream, x, b, out)
+    return arrays.call("bias_add", stream, x, b, out)
 
 
 def bias_add_backward(dy: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Array:
@@ -214,7 +213,7 @@ def bias_add_backward(dy: ArrayLike, *, out: Array | None = None, stream: Any = 
     >>> bias_add_backward(np.ones((3, 2), np.float32))
     array([3., 3.], dtype=float32)
     """
-    return call("bias_add_backward", stream, dy, out)
+    return arrays.call("bias_add_backward", stream, dy, out)
 
 
 def relu(x: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Array:
@@ -230,7 +229,7 @@ def relu(x: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Array
     >>> relu(np.array([-1, 2], np.float32))
     array([0., 2.], dtype=float32)
     """
-    return call("relu", stream, x, out)
+    return arrays.call("relu", stream, x, out)
 
 
 def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Array:
@@ -246,7 +245,7 @@ def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None, stre
     >>> relu_backward(np.ones(2, np.float32), np.array([0, 2], np.float32))
     array([0., 1.], dtype=float32)
     """
-    return call("relu_backward", stream, dy, y, out)
+    return arrays.call("relu_backward", stream, dy, y, out)
 
 
 def activation(
@@ -266,7 +265,7 @@ def activation(
     >>> activation("leaky_relu", np.array([-1, 2], np.float32), alpha=0.5)
     array([-0.5,  2. ], dtype=float32)
     """
-    return call("activation", stream, name, x, alpha, out)
+    return arrays.call("activation", stream, name, x, alpha, out)
 
 
 def activation_backward(
@@ -291,7 +290,7 @@ def activation_backward(
     >>> activation_backward("sigmoid", np.ones(1, np.float32), np.array([0.5], np.float32))
     array([0.25], dtype=float32)
     """
-    return call("activation_backward", stream, name, dy, saved, alpha, out)
+    return arrays.call("activation_backward", stream, name, dy, saved, alpha, out)
 
 
 def softmax(x: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Array:
@@ -307,7 +306,7 @@ def softmax(x: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Ar
     >>> softmax(np.zeros((1, 4), np.float32))
     array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
     """
-    return call("softmax", stream, x, out)
+    return arrays.call("softmax", stream, x, out)
 
 
 def softmax_cross_entropy(
@@ -349,7 +348,7 @@ def softmax_cross_entropy(
     >>> round(loss, 4), d_logits
     (0.6931, array([[-0.5,  0.5]], dtype=float32))
     """
-    loss, d_logits = call(
+    loss, d_logits = arrays.call(
         "softmax_cross_entropy",
         stream,
         logits,
@@ -394,4 +393,4 @@ def sgd_step(
     >>> w
     array([0.5, 0. ], dtype=float32)
     """
-    call("sgd_step", stream, w, dw, lr, momentum, velocity, nesterov, weight_decay)
+    arrays.call("sgd_step", stream, w, dw, lr, momentum, velocity, nesterov, weight_decay)
