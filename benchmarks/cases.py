@@ -134,9 +134,9 @@ ON_GPU: list[Case] = [
         *_gemm(4096, 4096, 4096, precision="medium", floor=0.5),
         Case("softmax", (65536, 10), floor=5.0),
         Case("softmax", (16384, 32768), floor=2.0),
-        Case("step", (784, 256, 10), batch=256, batches=234, epochs=20, floor=1.5),
-        Case("step", (784, 2048, 2048, 10), batch=1024, batches=16, epochs=20, floor=1.2),
-        Case("step", (784, 2048, 2048, 10), batch=1024, batches=16, epochs=20, precision="medium", floor=1.2),
+        Case("step", (784, 256, 10), batch=256, batches=234, epochs=10, floor=1.5),
+        Case("step", (784, 2048, 2048, 10), batch=1024, batches=4, epochs=5, floor=1.2),
+        Case("step", (784, 2048, 2048, 10), batch=1024, batches=4, epochs=5, precision="medium", floor=1.2),
     ]
 ]
 

@@ -1,5 +1,6 @@
 """JAX on a GPU: six bf16 products for float32 where it offers them, jit and lax.scan over a whole epoch."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,10 @@ def step(case: Case, data: Any, threads: int) -> Job:
 
 
 def _library() -> Any:
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # its rivals need memory too
     import jax
 
+    jax.config.update("jax_default_matmul_precision", "highest")  # else float32 products may be tf32
     if jax.default_backend() != "gpu":
         raise NotAvailable("there is no GPU")
     return jax

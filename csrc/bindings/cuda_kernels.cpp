@@ -237,15 +237,13 @@ auto on_gpu(R (*f)(const Gpu&, Args...)) {
     cuda::require_device();
     const Place place{stream_of(where[0]), std::max(device, 0), where[1]};
     raise_label_fault(place.stream, false);
-    const auto finally = [&] {
-      keep(where[3].template cast<bool>() ? py::object(py::make_tuple(args...)) : py::none(), place.stream);
-    };
+    const bool keeps = where[3].template cast<bool>();
     if constexpr (std::is_void_v<R>) {
       f(Gpu(place, where[2]), args...);
-      finally();
+      keep(keeps ? py::object(py::make_tuple(args...)) : py::none(), place.stream);
     } else {
       R result = f(Gpu(place, where[2]), args...);
-      finally();
+      keep(keeps ? py::object(py::make_tuple(result, args...)) : py::none(), place.stream);
       return result;
     }
   };

@@ -106,7 +106,11 @@ class Event {
   void record(cudaStream_t stream) const { check(cudaEventRecord(event_, stream), "marking a stream"); }
   /// What will be asked of the stream waits for it.
   void order(cudaStream_t later) const { check(cudaStreamWaitEvent(later, event_, 0), "ordering two streams"); }
-  bool happened() const { return cudaEventQuery(event_) == cudaSuccess; }
+  bool happened() const {
+    if (cudaEventQuery(event_) == cudaSuccess) return true;
+    cudaGetLastError();  // that it is not ready is no error of the next call
+    return false;
+  }
   /// The host waits for it.
   void wait() const { check(cudaEventSynchronize(event_), "the last call"); }
 

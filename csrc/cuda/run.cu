@@ -160,26 +160,28 @@ Session::~Session() = default;
 int64_t Session::rows() const { return state_->given.rows; }
 int64_t Session::batch() const { return state_->batch; }
 
-/// So many steps of whole batches. They are recorded when as many come again: kernels are loaded by then, and one who
-/// trains little does not wait for it.
-void Session::train_steps(const TrainingRun& run, int64_t steps) {
+/// So many steps of whole batches; false where it took its time to record them. They are recorded when as many come
+/// again: kernels are loaded by then, and one who trains little does not wait for it.
+bool Session::train_steps(const TrainingRun& run, int64_t steps) {
   State& s = *state_;
   State::Recording& r = s.recording;
   const auto ask = [&] {
     Backend backend(s.job);
     for (int64_t step = 0; step < steps; ++step) network::train_step(backend, {0, run.batch}, run.mode);
   };
-  if (steps < r.pace) return ask();
+  if (steps < r.pace) return ask(), true;
   if (r.steps != steps || r.batch != run.batch || r.optimizer != run.rule.optimizer || r.mode != run.mode) {
     r.graph.clear();
     r.steps = steps;
     r.batch = run.batch;
     r.optimizer = run.rule.optimizer;
     r.mode = run.mode;
-    return ask();
+    return ask(), true;
   }
-  if (r.graph.empty()) r.graph.record(s.stream, ask);
+  const bool before = !r.graph.empty();
+  if (!before) r.graph.record(s.stream, ask);
   r.graph.launch(s.stream);
+  return before;
 }
 
 /// The number of steps that takes some milliseconds, found by doubling and halving.
@@ -197,15 +199,16 @@ void Session::train_resident(const TrainingRun& run, int64_t end, double deadlin
   do {
     const int64_t pace = s.recording.pace, whole = std::min(pace, (end - next) / run.batch);
     const double start = now();
+    bool typical = true;
     if (whole > 0) {
-      train_steps(run, whole);
+      typical = train_steps(run, whole);
     } else {
       Backend backend(s.job);
       network::train_step(backend, {0, end - next}, run.mode);
     }
     next = std::min(end, next + std::max<int64_t>(1, whole) * run.batch);
     s.get_control();
-    if (whole == pace) keep_pace(run, now() - start);
+    if (whole == pace && typical) keep_pace(run, now() - start);
   } while (!s.at.diverged && next < end && now() < deadline);
 }
 

@@ -67,7 +67,7 @@ class Session {
   struct State;
   void train_resident(const TrainingRun& run, int64_t end, double deadline);
   void train_fed(const TrainingRun& run, int64_t end, double deadline);
-  void train_steps(const TrainingRun& run, int64_t steps);
+  bool train_steps(const TrainingRun& run, int64_t steps);
   void keep_pace(const TrainingRun& run, double seconds);
   template <class Pass>
   void in_chunks(const float* parameters, const Pass& pass);
