@@ -1,5 +1,5 @@
-// The functions of the kernels on arrays of a GPU, on a stream of the caller's: _cpu's of the same names, with the
-// stream before their arguments.
+// The functions of the kernels on arrays of a GPU, on a stream of the caller's: _cpu's of the same names, with a tuple
+// before their arguments that says where.
 #include <pybind11/stl.h>
 
 #include <deque>

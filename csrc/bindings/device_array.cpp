@@ -15,31 +15,17 @@ py::int_ number_of(cudaStream_t stream) {
   return number == 0 ? 1 : number;
 }
 
-py::array describe(const py::dtype& dtype, const Shape& shape, const Shape& strides, void* data, py::handle owner) {
-  static char nothing;  // NumPy would allocate for null
-  return py::array(dtype, shape, strides, data ? data : &nothing, owner);
-}
-
-Shape contiguous_strides(const py::dtype& dtype, const Shape& shape) {
-  Shape strides(shape.size());
-  py::ssize_t step = dtype.itemsize();
-  for (std::size_t d = shape.size(); d-- > 0; step *= shape[d]) strides[d] = step;
-  return strides;
-}
-
 /// Of an object with __cuda_array_interface__, version 3 of which names the stream of its last writer.
 py::array from_interface(py::handle value, const Place& place) {
   const py::dict said = value.attr("__cuda_array_interface__");
   if (said.contains("mask") && !said["mask"].is_none()) throw py::type_error("arrays with a mask are not taken");
   const py::dtype dtype{said["typestr"].cast<std::string>()};
   const auto shape = said["shape"].cast<Shape>();
-  const py::object strides = said.contains("strides") ? py::object(said["strides"]) : py::none();
+  std::optional<Shape> strides;
+  if (said.contains("strides") && !said["strides"].is_none()) strides = said["strides"].cast<Shape>();
   const auto [address, read_only] = said["data"].cast<std::pair<std::uintptr_t, bool>>();
   if (said.contains("stream") && !said["stream"].is_none()) cuda::order(stream_of(said["stream"]), place.stream);
-  py::array array = describe(dtype, shape, strides.is_none() ? contiguous_strides(dtype, shape) : strides.cast<Shape>(),
-                             reinterpret_cast<void*>(address), value);
-  if (read_only) array.attr("setflags")(py::arg("write") = false);
-  return array;
+  return describe(dtype, shape, strides, reinterpret_cast<void*>(address), value, read_only);
 }
 
 py::array from_dlpack(py::handle value, const Place& place) {
@@ -91,7 +77,7 @@ DeviceArray::DeviceArray(const py::dtype& dtype, const Shape& shape, const Place
   storage_ = std::make_shared<Storage>(bytes, place);
   const py::capsule owner(new std::shared_ptr<Storage>(storage_),
                           [](void* kept) { delete static_cast<std::shared_ptr<Storage>*>(kept); });
-  header_ = describe(dtype, shape, contiguous_strides(dtype, shape), storage_->data, owner);
+  header_ = describe(dtype, shape, {}, storage_->data, owner);
 }
 
 DeviceArray::DeviceArray(const py::array& array, const Place& place)

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <memory>
 #include <string>
-#include <vector>
 
 namespace mlpfast::bindings {
 namespace {
@@ -78,18 +77,17 @@ py::array adopt(py::handle capsule) {
     if (m->deleter) m->deleter(m);
   });
   const std::vector<py::ssize_t> shape(tensor.shape, tensor.shape + tensor.ndim);
-  std::vector<py::ssize_t> strides(shape.size());
-  py::ssize_t step = dtype.itemsize();
-  for (std::size_t d = shape.size(); d-- > 0; step *= shape[d])
-    strides[d] = tensor.strides ? tensor.strides[d] * dtype.itemsize() : step;
+  std::optional<std::vector<py::ssize_t>> strides;
+  if (tensor.strides) {
+    strides.emplace(tensor.strides, tensor.strides + tensor.ndim);
+    for (py::ssize_t& stride : *strides) stride *= dtype.itemsize();
+  }
   const bool empty = std::find(shape.begin(), shape.end(), 0) != shape.end();
   if (!tensor.data && !empty) throw py::buffer_error("an array without memory");
-  static char nothing;  // NumPy would allocate for null
-  void* const data = tensor.data ? static_cast<char*>(tensor.data) + tensor.byte_offset : &nothing;
-  py::array array(dtype, shape, strides, data, owner);
-  if constexpr (std::is_same_v<M, ManagedVersioned>)
-    if (managed->flags & read_only) array.attr("setflags")(py::arg("write") = false);
-  return array;
+  void* const data = tensor.data ? static_cast<char*>(tensor.data) + tensor.byte_offset : nullptr;
+  bool sealed = false;
+  if constexpr (std::is_same_v<M, ManagedVersioned>) sealed = managed->flags & read_only;
+  return describe(dtype, shape, strides, data, owner, sealed);
 }
 
 template <class M>
@@ -136,6 +134,18 @@ py::capsule lend(const py::array& array, Memory memory, int device) {
 }
 
 }  // namespace
+
+py::array describe(const py::dtype& dtype, const std::vector<py::ssize_t>& shape,
+                   const std::optional<std::vector<py::ssize_t>>& strides, void* data, py::handle owner,
+                   bool read_only) {
+  std::vector<py::ssize_t> contiguous(shape.size());
+  py::ssize_t step = dtype.itemsize();
+  for (std::size_t d = shape.size(); d-- > 0; step *= shape[d]) contiguous[d] = step;
+  static char nothing;  // NumPy would allocate for null
+  py::array array(dtype, shape, strides.value_or(contiguous), data ? data : &nothing, owner);
+  if (read_only) array.attr("setflags")(py::arg("write") = false);
+  return array;
+}
 
 py::array from_capsule(py::handle capsule) {
   if (PyCapsule_IsValid(capsule.ptr(), Abi<ManagedVersioned>::name)) return adopt<ManagedVersioned>(capsule);

@@ -50,8 +50,8 @@ __global__ void __launch_bounds__(1024, 1)
 }
 
 constexpr int tile = 128, depth = 16, threads = 256, warps = threads / 32;
-constexpr int pitch = depth / 2 + 4;  // of a line's pairs: the eight lines that are read at once
-constexpr int image = tile * pitch;   // lie in different banks
+constexpr int pitch = depth / 2 + 4;  // of a line's pairs: eight lines are read at once, from different banks
+constexpr int image = tile * pitch;
 constexpr int warp_rows = 64, warp_cols = 32, warps_across = tile / warp_cols;
 constexpr int down = warp_rows / 16, across = warp_cols / 8;
 static_assert(tile / warp_rows * warps_across == warps);
