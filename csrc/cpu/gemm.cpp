@@ -8,6 +8,7 @@ namespace mlpfast::cpu {
 namespace {
 
 constexpr int64_t a_block_bytes = 1 << 20;  // of packed a, kept in L2 while panels of b pass by
+constexpr int most_panels = 4;              // of b at a time, in L2
 constexpr int64_t pack_for = 96;            // rows of a (columns of b): for fewer a copy is not used often enough
 constexpr int64_t short_k = 64;             // up to here a tile is summed so fast that its epilogue waits for more
 constexpr int64_t group_bytes = 16 << 10;   // of finished tiles, in L1
@@ -40,7 +41,7 @@ bool misaligned(Matrix<const T> x) {
 /// Per thread, not on the stack: that of a user's thread may be small.
 template <class T>
 struct Scratch {
-  alignas(64) T panel[max_block_k * panel_bytes / sizeof(T)];
+  alignas(64) T panel[most_panels * max_block_k * panel_bytes / sizeof(T)];
   alignas(64) T tiles[group_bytes / sizeof(T)];
   alignas(64) T block[a_block_bytes / sizeof(T) + 2 * max_block_k * line<T>];
 };
@@ -55,7 +56,7 @@ class Part {
 
   void run() {
     const int64_t depth = block_k(problem_.k);
-    // Rows of a not packed stream past each panel of b, which is so packed but once (1024^3: 10 % faster).
+    // Rows of a not packed stream past each group of panels, which are so packed but once (1024^3: 10 % faster).
     const int64_t height = problem_.transpose_a ? a_block_bytes / (depth * int64_t(sizeof(T))) : rows_.size();
     const int64_t vectors = (cols_.size() + table_.lanes - 1) / table_.lanes, most = tile_vectors();
     const int panels = static_cast<int>((vectors + most - 1) / most);
@@ -65,9 +66,13 @@ class Part {
       for (int64_t i = rows_.begin; i < rows_.end; i += height) {
         const Range rows{i, std::min(rows_.end, i + height)};
         const Matrix<const T> a = left(block, rows);
-        for (int j = 0; j < panels; ++j) {
-          const Range cols = share(cols_.size(), table_.lanes, panels, j);
-          panel(block, rows, {cols_.begin + cols.begin, cols_.begin + cols.end}, a);
+        for (int first = 0; first < panels; first += most_panels) {
+          const int count = std::min(most_panels, panels - first);
+          for (int j = 0; j < count; ++j) {
+            const Range cols = share(cols_.size(), table_.lanes, panels, first + j);
+            prepare(panels_[j], block, rows.size(), {cols_.begin + cols.begin, cols_.begin + cols.end}, j);
+          }
+          multiply(block, rows, a, count);
         }
       }
       p += depth;
@@ -75,6 +80,12 @@ class Part {
   }
 
  private:
+  struct Panel {
+    Range cols;
+    int vectors;
+    Matrix<const T> b;
+  };
+
   /// Registers a panel of b is wide: as many as a tile of all rows can have, where these are few.
   int tile_vectors() const {
     int vectors = problem_.transpose_a || problem_.transpose_b ? table_.tile_vectors : table_.widest_tile;
@@ -82,19 +93,26 @@ class Part {
     return vectors;
   }
 
-  /// All rows against one panel; `a` begins at the first row of the block.
-  void panel(Range k, Range rows, Range cols, Matrix<const T> a) {
-    const Matrix<const T> b = right(k, rows.size(), cols);
-    const int vectors = static_cast<int>((cols.size() + table_.lanes - 1) / table_.lanes);
-    const int64_t most = table_.tile_rows[vectors - 1], strips = (rows.size() + most - 1) / most;
-    const int64_t pitch = vectors * table_.lanes;
+  void prepare(Panel& panel, Range k, int64_t rows, Range cols, int j) {
+    panel.cols = cols;
+    panel.vectors = static_cast<int>((cols.size() + table_.lanes - 1) / table_.lanes);
+    panel.b = right(k, rows, cols, panel_ + j * max_block_k * (panel_bytes / int64_t(sizeof(T))));
+  }
+
+  /// All rows against some panels; `a` begins at the first row of the block. A strip stays in L1 while panels in L2
+  /// pass by.
+  void multiply(Range k, Range rows, Matrix<const T> a, int count) {
+    const Range cols{panels_[0].cols.begin, panels_[count - 1].cols.end};
+    const int64_t most = table_.tile_rows[panels_[0].vectors - 1], strips = (rows.size() + most - 1) / most;
+    const int64_t pitch = round_up(cols.size(), table_.lanes);
     const int64_t group = k.size() > short_k ? most : std::max(most, group_bytes / (pitch * int64_t(sizeof(T))));
     Tile<T> done{rows.begin, cols.begin, 0, cols.size(), {}};  // and not yet finished by the epilogue
     for (int64_t s = 0; s < strips; ++s) {  // strips of equal height: a short last one would waste registers
       const Range strip = share(rows.size(), 1, static_cast<int>(strips), static_cast<int>(s));
       if (done.rows + strip.size() > group) finish(k, done);
       if (done.rows == 0) done.sum = problem_.c.data ? problem_.c.at(done.i, done.j) : Matrix<T>{tiles_, pitch};
-      sum(k, problem_.transpose_a ? a.at(0, strip.begin) : a.at(strip.begin, 0), strip.size(), vectors, b, done);
+      const Matrix<const T> left = problem_.transpose_a ? a.at(0, strip.begin) : a.at(strip.begin, 0);
+      for (int j = 0; j < count; ++j) sum(k, left, strip.size(), panels_[j], done);
       done.rows += strip.size();
     }
     finish(k, done);
@@ -115,8 +133,8 @@ class Part {
     return {packed.data, packed.ld};
   }
 
-  Matrix<const T> right(Range k, int64_t rows, Range cols) {
-    const Matrix<T> packed{panel_, table_.tile_vectors * table_.lanes};
+  Matrix<const T> right(Range k, int64_t rows, Range cols, T* memory) {
+    const Matrix<T> packed{memory, table_.tile_vectors * table_.lanes};
     if (problem_.transpose_b) {
       table_.pack_transposed(k.size(), cols.size(), problem_.b.at(cols.begin, k.begin), packed);
     } else if (rows >= pack_for && (misaligned(problem_.b) || badly_spaced(problem_.b))) {
@@ -127,17 +145,19 @@ class Part {
     return {packed.data, packed.ld};
   }
 
-  /// The next `rows` of `done`.
-  void sum(Range k, Matrix<const T> a, int64_t rows, int vectors, Matrix<const T> b, const Tile<T>& done) const {
-    const bool partial = done.cols % table_.lanes != 0;
-    table_.gemm[problem_.transpose_a][partial][vectors - 1][rows - 1](
-        {k.size(), a, b, done.sum.at(done.rows, 0), done.cols, k.begin > 0});
+  /// The next `rows` of `done`, in the columns of a panel.
+  void sum(Range k, Matrix<const T> a, int64_t rows, const Panel& panel, const Tile<T>& done) const {
+    const int64_t cols = panel.cols.size();
+    const bool partial = cols % table_.lanes != 0;
+    table_.gemm[problem_.transpose_a][partial][panel.vectors - 1][rows - 1](
+        {k.size(), a, panel.b, done.sum.at(done.rows, panel.cols.begin - done.j), cols, k.begin > 0});
   }
 
   const KernelTable<T>& table_;
   const Gemm<T>& problem_;
   Range rows_, cols_;
   Epilogue<T> epilogue_;
+  Panel panels_[most_panels];
   T* const panel_ = scratch<T>.panel;
   T* const block_ = scratch<T>.block;
   T* const tiles_ = scratch<T>.tiles;
@@ -151,7 +171,7 @@ template <class T>
 void transposed_part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols,
                      Epilogue<T> epilogue) {
   const auto turn = [&](const Tile<T>& t) {
-    alignas(64) T block[panel_bytes / sizeof(T) * narrow];
+    alignas(64) T block[most_panels * panel_bytes / sizeof(T) * narrow];
     Matrix<T> turned{block, narrow};
     table.pack_transposed(t.cols, t.rows, {t.sum.data, t.sum.ld}, turned);
     if (problem.c.data) {
