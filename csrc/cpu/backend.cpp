@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "cpu/softmax_xent.h"
 
@@ -72,7 +71,7 @@ Gemm<T> Backend<T>::weights_problem(int l) const {
 /// This thread's share of a product of the batch: rows, or columns where b's image is the larger, which then stays in
 /// the cache of who split it.
 template <class T>
-void Backend<T>::multiply_rows(const Problem& problem, void* a, void* b, Epilogue<T> epilogue) {
+void Backend<T>::multiply_rows(Problem problem, void* a, void* b, Matrix<T> copy, Epilogue<T> epilogue) {
   if constexpr (sizeof(T) == sizeof(float)) {
     if (problem.parts > 0) {
       const SplitImage left(problem.m, problem.k, problem.parts, a), right(problem.n, problem.k, problem.parts, b);
@@ -83,6 +82,12 @@ void Backend<T>::multiply_rows(const Problem& problem, void* a, void* b, Epilogu
       return multiply_tiles(team_, table_, *job_.tiles, problem, left, right, strips, by_rows, epilogue);
     }
   }
+  if (copy.data) {
+    problem.b = constant(copy);
+    problem.transpose_b = false;
+    problem.laid_out = true;
+  }
+  if (by_layers_) return gemm_by_team(team_, table_, problem, slab_, epilogue);
   gemm_part(table_, problem, rows_, columns(problem.n), epilogue);
 }
 
@@ -104,21 +109,31 @@ bool Backend<T>::takes_bytes(int64_t rows) const {
 
 template <class T>
 void Backend<T>::split_weights(const Batch& batch) {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    bool any = false;
-    const auto split = [&](const Problem& p, void* memory) {
+  bool any = false;
+  const auto copy = [&](const Problem& p, Matrix<T> to) {
+    if (!to.data) return;
+    lay_out(team_, table_, p, to);
+    any = true;
+  };
+  const auto split = [&](const Problem& p, void* memory) {
+    if constexpr (sizeof(T) == sizeof(float)) {
       if (p.parts == 0 || !memory) return;
       const SplitImage image(p.n, p.k, p.parts, memory);
       split_b(*job_.tiles, image, p.b, p.transpose_b, team_.share(image.count()));
       any = true;
-    };
-    for (int l = 0; l < layers(); ++l) {
-      const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
-      if (l > 0 || !takes_bytes(batch.rows)) split(forward_problem(l, batch.rows), images.weights);
-      if (l > 0) split(backward_problem(l, batch.rows), images.weights_turned);
     }
-    if (any) team_.barrier();
+  };
+  for (int l = 0; l < layers(); ++l) {
+    const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
+    const Problem forward = forward_problem(l, batch.rows);
+    if (l > 0 || !takes_bytes(batch.rows)) split(forward, images.weights);
+    copy(forward, copied(work_.weights, l, batch.rows));
+    if (l == 0) continue;
+    const Problem backward = backward_problem(l, batch.rows);
+    split(backward, images.weights_turned);
+    copy(backward, copied(work_.weights_turned, l, batch.rows));
   }
+  if (any) team_.barrier();
 }
 
 template <class T>
@@ -136,78 +151,6 @@ void Backend<T>::split_gradients() {
     }
     if (any) team_.barrier();
   }
-}
-
-template <class T>
-void Backend<T>::begin(const Batch& batch) {
-  // Fewer rows would read the weights too often (32-512-512-2 at 4096: products of rows take 18 % less time).
-  constexpr int64_t least_rows = 256, slab_bytes = 1 << 20;
-  batch_ = batch;
-  bytes_ = takes_bytes(batch.rows);
-  tiles_ = bytes_ || multiplies_tiles(batch.rows);
-  by_columns_ = !tiles_ && batch.rows < rows_per_thread * team_.size() && team_.size() > 1;
-  job_.finite[static_cast<std::size_t>(team_.rank())] = true;
-  weight_ = batch_weight();
-  int64_t width = 0;
-  for (int l = 0; l < layers(); ++l) width = std::max(width, spec_.inputs(l) + spec_.outputs(l));
-  const int64_t height = std::max(least_rows, slab_bytes / (width * int64_t(sizeof(T)))) * team_.size();
-  slabs_ = bytes_ || by_columns_ ? 1 : static_cast<int>(std::max<int64_t>(1, (batch.rows + height - 1) / height));
-}
-
-template <class T>
-void Backend<T>::load(int slab) {
-  const int64_t unit = tiles_ ? strip : 1;
-  slab_ = share(batch_.rows, unit, slabs_, slab);
-  loss_rows_ = team_.share(slab_, unit);
-  rows_ = by_columns_ ? slab_ : loss_rows_;
-  if (bytes_) {
-    load_bytes();
-  } else {
-    load_features();
-  }
-}
-
-template <class T>
-template <class Load>
-void Backend<T>::load_rows(Load&& load_row) {
-  const Examples<T>& examples = job_.examples;
-  constexpr int64_t ahead = 8;
-  int64_t sources[ahead];
-  const auto find = [&](int64_t i) {
-    const int64_t source = examples.shuffle ? (*examples.shuffle)(batch_.first + i) : batch_.first + i;
-    examples.features.prefetch_row(source);
-    if (examples.labels) __builtin_prefetch(examples.labels + source);
-    sources[i % ahead] = source;
-  };
-  for (int64_t i = loss_rows_.begin; i < std::min(loss_rows_.end, loss_rows_.begin + ahead); ++i) find(i);
-  for (int64_t i = loss_rows_.begin; i < loss_rows_.end; ++i) {
-    const int64_t source = sources[i % ahead];
-    load_row(i, source);
-    if (examples.labels) work_.label[i] = examples.labels[source];
-    if (examples.sample_weight) work_.row_weight[i] = examples.sample_weight[source];
-    if (i + ahead < loss_rows_.end) find(i + ahead);
-  }
-}
-
-template <class T>
-void Backend<T>::load_features() {
-  const T shift = static_cast<T>(spec_.input_shift);
-  load_rows([&](int64_t i, int64_t source) {
-    job_.examples.features.load_row(table_, source, shift, work_.activation[0].row(i));
-  });
-}
-
-/// For the first layer's product, and, in training, the transpose for its gradient.
-template <class T>
-void Backend<T>::load_bytes() {
-  const int64_t k = spec_.inputs(0);
-  const ByteRows x = ByteRows::plain(k, work_.images[0].x);
-  load_rows([&](int64_t i, int64_t source) {
-    std::memcpy(x.data + i * x.ld, job_.examples.features.row(source), static_cast<std::size_t>(k));
-  });
-  if (!work_.images[0].x_turned) return;
-  const ByteRows turned = ByteRows::turned(batch_.rows, work_.images[0].x_turned);
-  for (int64_t s = rows_.begin / strip; s * strip < rows_.end; ++s) turn_strip(*job_.tiles, x, k, s, turned);
 }
 
 template <class T>
@@ -230,7 +173,8 @@ void Backend<T>::forward(int l) {
             y.at(t.i, t.j)});
   };
   const LayerImages& images = work_.images[in];
-  if (l > 0 || !bytes_) return multiply_rows(problem, images.x, images.weights, Epilogue<T>(finish));
+  if (l > 0 || !bytes_)
+    return multiply_rows(problem, images.x, images.weights, copied(work_.weights, l, batch_.rows), Epilogue<T>(finish));
   team_.barrier();  // others loaded some of its rows
   multiply_bytes(problem, ByteRows::plain(problem.k, images.x), true, Epilogue<T>(finish));
 }
@@ -280,7 +224,8 @@ void Backend<T>::backward_input(int l) {
     kernel({t.rows, t.cols, constant(t.sum), constant(saved.at(t.i, t.j)), alpha, dx.at(t.i, t.j)});
   };
   const LayerImages& images = work_.images[below];
-  multiply_rows(problem, images.dy, images.weights_turned, Epilogue<T>(finish));
+  multiply_rows(problem, images.dy, images.weights_turned, copied(work_.weights_turned, l, batch_.rows),
+                Epilogue<T>(finish));
 }
 
 /// Between the two barriers of a step. The first thread also adds up the batch's metrics.
@@ -351,15 +296,12 @@ void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
       return bias_gradient(l, mode);
     }
   }
-  const Grid grid = gemm_grid(problem.m, problem.n, problem.k, team_.size());
-  const Range rows = share(problem.m, 1, grid.rows, team_.rank() / grid.cols);
-  const Range cols = share(problem.n, table_.lanes, grid.cols, team_.rank() % grid.cols);
-  if (rows.size() > 0 && cols.size() > 0) {
-    if (batch_.rows == 1 && mode == network::UpdateMode::fused) {
-      outer_update(l, rows, cols);
-    } else {
-      gemm_part(table_, problem, rows, cols, Epilogue<T>(finish));
-    }
+  if (batch_.rows == 1 && mode == network::UpdateMode::fused) {
+    const bool by_rows = problem.m >= problem.n;
+    const Range rows = by_rows ? team_.share(problem.m) : Range{0, problem.m};
+    outer_update(l, rows, by_rows ? Range{0, problem.n} : team_.share(problem.n, table_.lanes));
+  } else {
+    gemm_by_team(team_, table_, problem, {0, problem.m}, Epilogue<T>(finish));
   }
   bias_gradient(l, mode);
 }

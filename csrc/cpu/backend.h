@@ -1,6 +1,7 @@
 // The backend of network/step.h on a CPU: one object per thread and native call over buffers that the team shares.
-// Threads own slabs of rows from loading to the gradient of the first layer, so a step needs two barriers; with fewer
-// than `rows_per_thread` rows each they own columns and meet after every layer. Weight gradients are cut into tiles.
+// A thread takes rows from loading to the gradient of the first layer, and blocks of the weights' gradients, until none
+// are left, so cores of unequal speed end together and a step needs two barriers. Products by AMX tiles go in slabs of
+// the whole team. With fewer than `rows_per_thread` rows each, threads own columns and meet after every layer.
 #pragma once
 #include "cpu/bytes.h"
 #include "cpu/features.h"
@@ -16,6 +17,8 @@
 namespace mlpfast::cpu {
 
 inline constexpr int64_t rows_per_thread = 16;  // one gemm tile and a bit
+
+inline constexpr int64_t uncached_rows = 256;  // at a time, where weights must be read again for each lot
 
 /// Examples, labels and weights; the null ones are not given.
 template <class T>
@@ -52,9 +55,9 @@ class Backend {
   int layers() const { return spec_.layers(); }
   void split_weights(const Batch& batch);
   void begin(const Batch& batch);
-  /// A batch goes through the layers in slabs of rows whose activations stay in the threads' caches.
-  int slabs() const { return slabs_; }
-  void load(int slab);
+  /// Rows whose activations stay in the thread's cache while they go through the layers.
+  bool next_rows();
+  void load();
   void forward(int l);
   void loss();
   void backward_input(int l);
@@ -66,7 +69,7 @@ class Backend {
   void update();
   void sync() { team_.barrier(); }
   void layer_sync() {
-    if (by_columns_) team_.barrier();
+    if (meets()) team_.barrier();
   }
 
  private:
@@ -76,10 +79,22 @@ class Backend {
   Problem forward_problem(int l, int64_t rows) const;
   Problem backward_problem(int l, int64_t rows) const;
   Problem weights_problem(int l) const;
-  void multiply_rows(const Problem& problem, void* a, void* b, Epilogue<T> epilogue);
+  void multiply_rows(Problem problem, void* a, void* b, Matrix<T> copy, Epilogue<T> epilogue);
   /// Whether threads own whole strips of rows, because some product of rows is computed by tiles.
   bool multiplies_tiles(int64_t rows) const;
   bool takes_bytes(int64_t rows) const;
+  bool shares_columns(int64_t rows) const { return rows < rows_per_thread * team_.size() && team_.size() > 1; }
+  /// Weights beyond L2 would be read by every thread, units of many rows be too few.
+  bool shares_layers(int64_t rows) const {
+    return team_.size() > 1 && !fits_cache<T>(spec_) && rows < 4 * uncached_rows * team_.size();
+  }
+  bool meets() const { return by_columns_ || by_layers_; }
+  /// A copy of a layer's weights for FMAs, null where a batch of so many rows reads them as they lie.
+  Matrix<T> copied(const std::vector<Matrix<T>>& copies, int l, int64_t rows) const {
+    return shares_columns(rows) ? Matrix<T>{} : copies[static_cast<std::size_t>(l)];
+  }
+  int slabs_of(int64_t rows) const;
+  int64_t rows_at_a_time(int64_t rows) const;
   void load_bytes();
   void multiply_bytes(const Problem& problem, const ByteRows& x, bool weights, Epilogue<T> epilogue);
   void load_features();
@@ -99,12 +114,15 @@ class Backend {
   const KernelTable<T>& table_;
   Batch batch_{};
   double weight_ = 0;  // of the batch
-  int slabs_ = 1;
-  Range slab_{};       // the team's rows at a time
+  int slabs_ = 0;      // that the team takes together; 0 where each thread takes units of rows
+  int slab_taken_ = 0;
+  int64_t unit_rows_ = 1;
+  Range slab_{};       // the rows taken, by this thread or its team
   Range loss_rows_{};  // this thread's of them
   Range rows_{};       // the same, or all where threads share columns
   bool tiles_ = false;
-  bool by_columns_ = false;
+  bool by_columns_ = false;  // threads own columns of each layer, or take units of it
+  bool by_layers_ = false;
   bool bytes_ = false;  // features go through the first layer as bytes
 };
 

@@ -27,15 +27,14 @@ int64_t block_k(int64_t k) {
 
 /// Rows a power of two apart fall into the same cache sets, rows far apart need a TLB entry each.
 template <class T>
-bool badly_spaced(Matrix<const T> x) {
-  const auto pitch = static_cast<std::uintptr_t>(x.ld) * sizeof(T);
-  return pitch % 2048 == 0 || pitch >= 16384;
+bool badly_spaced(int64_t ld) {
+  const std::size_t bytes = static_cast<std::size_t>(ld) * sizeof(T);
+  return bytes % 2048 == 0 || bytes >= 16384;
 }
 
-/// Rows off the cache lines cost two lines a load (as NumPy's arrays do: packing gains 10 %).
 template <class T>
-bool misaligned(Matrix<const T> x) {
-  return (reinterpret_cast<std::uintptr_t>(x.data) | static_cast<std::uintptr_t>(x.ld) * sizeof(T)) % 64 != 0;
+bool copies_b(const Gemm<T>& p) {
+  return !p.laid_out && lies_badly<T>(reinterpret_cast<std::uintptr_t>(p.b.data), p.b.ld);
 }
 
 /// Per thread, not on the stack: that of a user's thread may be small.
@@ -48,35 +47,31 @@ struct Scratch {
 template <class T>
 thread_local Scratch<T> scratch;
 
+/// What one thread does of a product. Panels of b that it has prepared serve until it turns to others.
 template <class T>
 class Part {
  public:
-  Part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols, Epilogue<T> epilogue)
-      : table_(table), problem_(problem), rows_(rows), cols_(cols), epilogue_(epilogue) {}
+  /// `passing` rows of a meet each panel of b.
+  Part(const KernelTable<T>& table, const Gemm<T>& problem, int64_t passing, Epilogue<T> epilogue)
+      : table_(table), problem_(problem), passing_(passing), epilogue_(epilogue) {}
 
-  void run() {
-    const int64_t depth = block_k(problem_.k);
+  /// Blocks of k come in order.
+  void run(Range k, Range rows, Range cols) {
     // Rows of a not packed stream past each group of panels, which are so packed but once (1024^3: 10 % faster).
-    const int64_t height = problem_.transpose_a ? a_block_bytes / (depth * int64_t(sizeof(T))) : rows_.size();
-    const int64_t vectors = (cols_.size() + table_.lanes - 1) / table_.lanes, most = tile_vectors();
+    const int64_t height =
+        problem_.transpose_a ? a_block_bytes / (std::max<int64_t>(1, k.size()) * int64_t(sizeof(T))) : rows.size();
+    const int64_t vectors = (cols.size() + table_.lanes - 1) / table_.lanes, most = tile_vectors();
     const int panels = static_cast<int>((vectors + most - 1) / most);
-    int64_t p = 0;
-    do {
-      const Range block{p, std::min(problem_.k, p + depth)};
-      for (int64_t i = rows_.begin; i < rows_.end; i += height) {
-        const Range rows{i, std::min(rows_.end, i + height)};
-        const Matrix<const T> a = left(block, rows);
-        for (int first = 0; first < panels; first += most_panels) {
-          const int count = std::min(most_panels, panels - first);
-          for (int j = 0; j < count; ++j) {
-            const Range cols = share(cols_.size(), table_.lanes, panels, first + j);
-            prepare(panels_[j], block, rows.size(), {cols_.begin + cols.begin, cols_.begin + cols.end}, j);
-          }
-          multiply(block, rows, a, count);
-        }
+    for (int64_t i = rows.begin; i < rows.end; i += height) {
+      const Range some{i, std::min(rows.end, i + height)};
+      const Matrix<const T> a = left(k, some, cols.size());
+      for (int first = 0; first < panels; first += most_panels) {
+        const int count = std::min(most_panels, panels - first);
+        const auto panel = [&](int j) { return share(cols, table_.lanes, panels, first + j); };
+        prepare(k, {panel(0).begin, panel(count - 1).end}, count, panel);
+        multiply(k, some, a);
       }
-      p += depth;
-    } while (p < problem_.k);
+    }
   }
 
  private:
@@ -89,30 +84,37 @@ class Part {
   /// Registers a panel of b is wide: as many as a tile of all rows can have, where these are few.
   int tile_vectors() const {
     int vectors = problem_.transpose_a || problem_.transpose_b ? table_.tile_vectors : table_.widest_tile;
-    while (vectors > table_.tile_vectors && table_.tile_rows[vectors - 1] < rows_.size()) --vectors;
+    while (vectors > table_.tile_vectors && table_.tile_rows[vectors - 1] < passing_) --vectors;
     return vectors;
   }
 
-  void prepare(Panel& panel, Range k, int64_t rows, Range cols, int j) {
-    panel.cols = cols;
-    panel.vectors = static_cast<int>((cols.size() + table_.lanes - 1) / table_.lanes);
-    panel.b = right(k, rows, cols, panel_ + j * max_block_k * (panel_bytes / int64_t(sizeof(T))));
+  template <class ColsOf>
+  void prepare(Range k, Range cols, int count, const ColsOf& cols_of) {
+    if (k.begin == k_.begin && cols.begin == cols_.begin && cols.end == cols_.end && count == count_) return;
+    k_ = k;
+    cols_ = cols;
+    count_ = count;
+    for (int j = 0; j < count; ++j) {
+      Panel& panel = panels_[j];
+      panel.cols = cols_of(j);
+      panel.vectors = static_cast<int>((panel.cols.size() + table_.lanes - 1) / table_.lanes);
+      panel.b = right(k, panel.cols, panel_ + j * max_block_k * (panel_bytes / int64_t(sizeof(T))));
+    }
   }
 
   /// All rows against some panels; `a` begins at the first row of the block. A strip stays in L1 while panels in L2
   /// pass by.
-  void multiply(Range k, Range rows, Matrix<const T> a, int count) {
-    const Range cols{panels_[0].cols.begin, panels_[count - 1].cols.end};
+  void multiply(Range k, Range rows, Matrix<const T> a) {
     const int64_t most = table_.tile_rows[panels_[0].vectors - 1], strips = (rows.size() + most - 1) / most;
-    const int64_t pitch = round_up(cols.size(), table_.lanes);
+    const int64_t pitch = round_up(cols_.size(), table_.lanes);
     const int64_t group = k.size() > short_k ? most : std::max(most, group_bytes / (pitch * int64_t(sizeof(T))));
-    Tile<T> done{rows.begin, cols.begin, 0, cols.size(), {}};  // and not yet finished by the epilogue
+    Tile<T> done{rows.begin, cols_.begin, 0, cols_.size(), {}};  // and not yet finished by the epilogue
     for (int64_t s = 0; s < strips; ++s) {  // strips of equal height: a short last one would waste registers
       const Range strip = share(rows.size(), 1, static_cast<int>(strips), static_cast<int>(s));
       if (done.rows + strip.size() > group) finish(k, done);
       if (done.rows == 0) done.sum = problem_.c.data ? problem_.c.at(done.i, done.j) : Matrix<T>{tiles_, pitch};
       const Matrix<const T> left = problem_.transpose_a ? a.at(0, strip.begin) : a.at(strip.begin, 0);
-      for (int j = 0; j < count; ++j) sum(k, left, strip.size(), panels_[j], done);
+      for (int j = 0; j < count_; ++j) sum(k, left, strip.size(), panels_[j], done);
       done.rows += strip.size();
     }
     finish(k, done);
@@ -124,20 +126,20 @@ class Part {
     done.rows = 0;
   }
 
-  Matrix<const T> left(Range k, Range rows) {
+  Matrix<const T> left(Range k, Range rows, int64_t cols) {
     if (!problem_.transpose_a) return problem_.a.at(rows.begin, k.begin);
     const Matrix<const T> a = problem_.a.at(k.begin, rows.begin);
-    if (cols_.size() < pack_for || !badly_spaced(a)) return a;
+    if (cols < pack_for || !badly_spaced<T>(a.ld)) return a;
     const Matrix<T> packed{block_, round_up(rows.size(), line<T>) + line<T>};
     table_.pack(k.size(), rows.size(), a, packed);
     return {packed.data, packed.ld};
   }
 
-  Matrix<const T> right(Range k, int64_t rows, Range cols, T* memory) {
+  Matrix<const T> right(Range k, Range cols, T* memory) {
     const Matrix<T> packed{memory, table_.tile_vectors * table_.lanes};
     if (problem_.transpose_b) {
       table_.pack_transposed(k.size(), cols.size(), problem_.b.at(cols.begin, k.begin), packed);
-    } else if (rows >= pack_for && (misaligned(problem_.b) || badly_spaced(problem_.b))) {
+    } else if (passing_ >= pack_for && copies_b(problem_)) {
       table_.pack(k.size(), cols.size(), problem_.b.at(k.begin, cols.begin), packed);
     } else {
       return problem_.b.at(k.begin, cols.begin);
@@ -155,8 +157,10 @@ class Part {
 
   const KernelTable<T>& table_;
   const Gemm<T>& problem_;
-  Range rows_, cols_;
-  Epilogue<T> epilogue_;
+  const int64_t passing_;
+  const Epilogue<T> epilogue_;
+  Range k_{-1, -1}, cols_{};  // of the panels
+  int count_ = 0;
   Panel panels_[most_panels];
   T* const panel_ = scratch<T>.panel;
   T* const block_ = scratch<T>.block;
@@ -181,22 +185,19 @@ void transposed_part(const KernelTable<T>& table, const Gemm<T>& problem, Range 
     if (epilogue.call) epilogue.call(epilogue.context, {t.j, t.i, t.cols, t.rows, turned});
   };
   const Gemm<T> transpose{problem.n, problem.m, problem.k, problem.b, problem.a, true, false, {}};
-  Part<T>(table, transpose, cols, rows, Epilogue<T>(turn)).run();
+  Part<T>(table, transpose, cols.size(), Epilogue<T>(turn)).run({0, problem.k}, cols, rows);
 }
-
-}  // namespace
 
 template <class T>
-void gemm_part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols, Epilogue<T> epilogue) {
+bool is_narrow(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols) {
   const bool idle = cols.size() <= narrow && cols.size() % table.lanes != 0 && rows.size() > 2 * narrow;
-  if (idle && problem.transpose_a && !problem.transpose_b && problem.k <= max_block_k)
-    return transposed_part(table, problem, rows, cols, epilogue);
-  Part<T>(table, problem, rows, cols, epilogue).run();
+  return idle && problem.transpose_a && !problem.transpose_b && problem.k <= max_block_k;
 }
 
-int gemm_threads(int64_t m, int64_t n, int64_t k) {
-  return threads_for(static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
-}
+/// Parts of a product for one member each: rows x columns.
+struct Grid {
+  int rows, cols;
+};
 
 /// The most balanced factorisation. Among equals rows are cut where a part's rows of a then stay in L2, else columns.
 Grid gemm_grid(int64_t m, int64_t n, int64_t k, int threads) {
@@ -216,20 +217,117 @@ Grid gemm_grid(int64_t m, int64_t n, int64_t k, int threads) {
   return best;
 }
 
+/// How a team cuts an m x n result: blocks of about equal work, column after column, so that who takes the next one has
+/// its columns of b at hand.
+struct Units {
+  int64_t m, n, height, width;
+
+  int64_t down() const { return (m + height - 1) / height; }
+  int64_t count() const { return down() * ((n + width - 1) / width); }
+  Range rows(int64_t unit) const { return part(m, height, unit % down()); }
+  Range cols(int64_t unit) const { return part(n, width, unit / down()); }
+
+ private:
+  static Range part(int64_t all, int64_t size, int64_t i) { return {i * size, std::min(all, (i + 1) * size)}; }
+};
+
+template <class T>
+Units gemm_units(const KernelTable<T>& table, const Gemm<T>& problem, int64_t m, int threads) {
+  constexpr double unit_work = 1 << 20;  // from here taking a unit costs nothing that can be measured
+  constexpr int64_t most_each = 16;
+  const int64_t n = problem.n, tile = table.tile_rows[table.tile_vectors - 1];
+  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(problem.k);
+  const int64_t each = static_cast<int64_t>(std::min<double>(most_each, work / unit_work / threads));
+  if (each < 2 || threads == 1) {
+    const Grid grid = gemm_grid(m, n, problem.k, threads);
+    return {m, n, std::max<int64_t>(1, (m + grid.rows - 1) / grid.rows),
+            std::max<int64_t>(1, round_up((n + grid.cols - 1) / grid.cols, table.lanes))};
+  }
+  const int64_t panel = table.tile_vectors * table.lanes, tiles = (m + tile - 1) / tile;
+  int64_t across = (n + most_panels * panel - 1) / (most_panels * panel);
+  if (tiles * across < each * threads) across = (n + panel - 1) / panel;
+  const int64_t down = std::max<int64_t>(1, each * threads / across);
+  return {m, n, round_up((m + down - 1) / down, tile), round_up((n + across - 1) / across, table.lanes)};
+}
+
+/// Calls f(block) for blocks of k in order, `between` them.
+template <class F, class Between>
+void for_blocks(int64_t k, const F& f, const Between& between) {
+  const int64_t depth = block_k(k);
+  f(Range{0, std::min(k, depth)});
+  for (int64_t p = depth; p < k; p += depth) {
+    between();
+    f(Range{p, std::min(k, p + depth)});
+  }
+}
+
+}  // namespace
+
+/// Rows off the cache lines cost two lines a load (as NumPy's arrays do: packing gains 10 %).
+template <class T>
+bool lies_badly(std::uintptr_t address, int64_t ld) {
+  return (address | static_cast<std::uintptr_t>(ld) * sizeof(T)) % 64 != 0 || badly_spaced<T>(ld);
+}
+
+template <class T>
+void lay_out(const Team& team, const KernelTable<T>& table, const Gemm<T>& problem, Matrix<T> copy) {
+  const Matrix<const T> b = problem.b;
+  if (problem.transpose_b) {
+    const Range cols = team.share(problem.n, line<T>);
+    table.pack_transposed(problem.k, cols.size(), b.at(cols.begin, 0), copy.at(0, cols.begin));
+  } else {
+    const Range rows = team.share(problem.k);
+    table.pack(rows.size(), problem.n, b.at(rows.begin, 0), copy.at(rows.begin, 0));
+  }
+}
+
+template <class T>
+void gemm_part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols, Epilogue<T> epilogue) {
+  if (is_narrow(table, problem, rows, cols)) return transposed_part(table, problem, rows, cols, epilogue);
+  Part<T> part(table, problem, rows.size(), epilogue);
+  for_blocks(problem.k, [&](Range k) { part.run(k, rows, cols); }, [] {});
+}
+
+template <class T>
+void gemm_by_team(Team& team, const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Epilogue<T> epilogue) {
+  const Units units = gemm_units(table, problem, rows.size(), team.size());
+  const bool turned = is_narrow(table, problem, rows, {0, problem.n});
+  Part<T> part(table, problem, rows.size() >= pack_for ? rows.size() : units.height, epilogue);
+  const auto block = [&](Range k) {
+    team.deal(team.share(units.count()));
+    for (int64_t unit; team.take(unit);) {
+      const Range some = units.rows(unit), cols = units.cols(unit);
+      const Range mine{rows.begin + some.begin, rows.begin + some.end};
+      if (turned) {
+        transposed_part(table, problem, mine, cols, epilogue);
+      } else {
+        part.run(k, mine, cols);
+      }
+    }
+  };
+  for_blocks(problem.k, block, [&] { team.barrier(); });
+}
+
+int gemm_threads(int64_t m, int64_t n, int64_t k) {
+  return threads_for(static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
+}
+
 template <class T>
 void gemm(const Gemm<T>& problem, Epilogue<T> epilogue) {
   if constexpr (sizeof(T) == sizeof(float)) {
     if (problem.parts > 0) return tile_gemm(*active_isa().tiles, problem, epilogue);
   }
   const KernelTable<T>& table = active_table<T>();
-  run_team(gemm_threads(problem.m, problem.n, problem.k), [&](Team& team) {
-    const Grid grid = gemm_grid(problem.m, problem.n, problem.k, team.size());
-    const Range rows = share(problem.m, 1, grid.rows, team.rank() / grid.cols);
-    const Range cols = share(problem.n, table.lanes, grid.cols, team.rank() % grid.cols);
-    if (rows.size() > 0 && cols.size() > 0) gemm_part(table, problem, rows, cols, epilogue);
-  });
+  run_team(gemm_threads(problem.m, problem.n, problem.k),
+           [&](Team& team) { gemm_by_team(team, table, problem, {0, problem.m}, epilogue); });
 }
 
+template bool lies_badly<float>(std::uintptr_t, int64_t);
+template bool lies_badly<double>(std::uintptr_t, int64_t);
+template void lay_out<float>(const Team&, const KernelTable<float>&, const Gemm<float>&, Matrix<float>);
+template void lay_out<double>(const Team&, const KernelTable<double>&, const Gemm<double>&, Matrix<double>);
+template void gemm_by_team<float>(Team&, const KernelTable<float>&, const Gemm<float>&, Range, Epilogue<float>);
+template void gemm_by_team<double>(Team&, const KernelTable<double>&, const Gemm<double>&, Range, Epilogue<double>);
 template void gemm_part<float>(const KernelTable<float>&, const Gemm<float>&, Range, Range, Epilogue<float>);
 template void gemm<float>(const Gemm<float>&, Epilogue<float>);
 template void gemm_part<double>(const KernelTable<double>&, const Gemm<double>&, Range, Range, Epilogue<double>);

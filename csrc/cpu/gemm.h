@@ -13,9 +13,27 @@ struct Gemm {
   int64_t m, n, k;
   Matrix<const T> a, b;
   bool transpose_a, transpose_b;
-  Matrix<T> c;    // may be null where k <= max_block_k and the epilogue stores the result
-  int parts = 0;  // of tile_parts(): the whole product is computed by tiles, where this is not 0
+  Matrix<T> c;            // may be null where k <= max_block_k and the epilogue stores the result
+  int parts = 0;          // of tile_parts(): the whole product is computed by tiles, where this is not 0
+  bool laid_out = false;  // b is a copy by lay_out()
 };
+
+/// Numbers from row to row of an array of ours: rows start on a cache line, and not at multiples of 1 KiB, which would
+/// crowd them into a few cache sets.
+template <class T>
+constexpr int64_t pitch(int64_t cols) {
+  constexpr int64_t line = 64 / sizeof(T);
+  const int64_t ld = (cols + line - 1) / line * line;
+  return ld % (1024 / sizeof(T)) == 0 ? ld + line : ld;
+}
+
+/// Whether b is worth a copy that many rows of a will read: its rows lie off the cache lines, or crowd.
+template <class T>
+bool lies_badly(std::uintptr_t address, int64_t ld);
+
+/// This member's share of copy[k, n] = b, or its transpose, of rows of pitch() numbers. A barrier must follow.
+template <class T>
+void lay_out(const Team& team, const KernelTable<T>& table, const Gemm<T>& problem, Matrix<T> copy);
 
 /// A finished tile: sums of rows i .. i + rows, columns j .. j + cols. They lie in c, or in scratch where c is null.
 template <class T>
@@ -45,16 +63,23 @@ void gemm_part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, 
 template <class T>
 void gemm(const Gemm<T>& problem, Epilogue<T> epilogue = {});
 
-/// How a team cuts an m x n result: rows x columns of parts.
-struct Grid {
-  int rows, cols;
-};
-Grid gemm_grid(int64_t m, int64_t n, int64_t k, int threads);
+/// Some rows by the members of a team, who take units of them until none are left. Not until a barrier are all
+/// finished.
+template <class T>
+void gemm_by_team(Team& team, const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Epilogue<T> epilogue);
+
 int gemm_threads(int64_t m, int64_t n, int64_t k);
 
 extern template void gemm_part<float>(const KernelTable<float>&, const Gemm<float>&, Range, Range, Epilogue<float>);
+extern template bool lies_badly<float>(std::uintptr_t, int64_t);
+extern template bool lies_badly<double>(std::uintptr_t, int64_t);
+extern template void lay_out<float>(const Team&, const KernelTable<float>&, const Gemm<float>&, Matrix<float>);
+extern template void lay_out<double>(const Team&, const KernelTable<double>&, const Gemm<double>&, Matrix<double>);
+extern template void gemm_by_team<float>(Team&, const KernelTable<float>&, const Gemm<float>&, Range, Epilogue<float>);
 extern template void gemm<float>(const Gemm<float>&, Epilogue<float>);
 extern template void gemm_part<double>(const KernelTable<double>&, const Gemm<double>&, Range, Range, Epilogue<double>);
+extern template void gemm_by_team<double>(Team&, const KernelTable<double>&, const Gemm<double>&, Range,
+                                          Epilogue<double>);
 extern template void gemm<double>(const Gemm<double>&, Epilogue<double>);
 
 }  // namespace mlpfast::cpu

@@ -180,7 +180,7 @@ Range units_of(std::uint64_t left) {
 
 }  // namespace
 
-void Team::begin_round(Range own) {
+void Team::deal(Range own) {
   round_ = (round_ + 1) % (1U << round_bits);
   meeting_.work[rank_].left.store(packed(round_, own), std::memory_order_release);
 }
@@ -197,8 +197,8 @@ bool Team::take_own(int64_t& unit) {
   }
 }
 
-bool Team::take_over(int64_t& unit, unsigned& turn) {
-  for (;;) {
+bool Team::take_over(int64_t& unit) {
+  for (unsigned turn = 0;; ++turn) {
     bool awaited = false;
     for (int i = 1; i < size_; ++i) {
       std::atomic<std::uint64_t>& left = meeting_.work[(rank_ + i) % size_].left;
@@ -210,10 +210,10 @@ bool Team::take_over(int64_t& unit, unsigned& turn) {
         if (left.compare_exchange_weak(seen, packed(round_, {units.begin, units.end - 1}), std::memory_order_acq_rel))
           return true;
       }
-      awaited |= seen >> 2 * unit_bits != round_;
+      awaited |= static_cast<std::uint16_t>(seen >> 2 * unit_bits) == static_cast<std::uint16_t>(round_ - 1);
     }
     if (!awaited) return false;
-    wait_a_turn(turn++);
+    wait_a_turn(turn);
   }
 }
 
@@ -233,7 +233,8 @@ int threads_for(double work) {
 
 void run_team(int threads, void (*body)(Team&, const void*), const void* context) {
   if (threads <= 1 || team_busy.exchange(true)) {
-    Team::Meeting meeting;
+    Team::Work work;
+    Team::Meeting meeting{.arrived = 0, .phase = 0, .work = &work};
     Team alone(0, 1, meeting);
     body(alone, context);
     return;

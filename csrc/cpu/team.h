@@ -33,7 +33,7 @@ class Team {
   struct Meeting {
     alignas(64) std::atomic<int> arrived{0};
     alignas(64) std::atomic<unsigned> phase{0};
-    Work* work = nullptr;  // [size]
+    Work* work;  // [size]
   };
 
   Team(int rank, int size, Meeting& meeting) : rank_(rank), size_(size), meeting_(meeting) {}
@@ -43,26 +43,23 @@ class Team {
   Range share(Range all, int64_t unit = 1) const { return cpu::share(all, unit, size_, rank_); }
   /// Spins, then yields, so that more threads than CPUs go on.
   void barrier();
-  /// Calls f(unit) for each unit of every member's own, once, and ends with a barrier. Who has done its own takes over,
-  /// if it helps, from the end of what others have left, but not from who has not arrived yet.
+  /// Begins a round of work: every member deals itself units, then takes them one by one, and each is taken once. Who
+  /// has done its own takes over, if it helps, from the end of what others have left; take() is false where nothing is
+  /// or will be. Others may still be at their last unit then, but none in the round before.
+  void deal(Range own);
+  bool take(int64_t& unit, bool helps = true) { return take_own(unit) || (helps && take_over(unit)); }
+  /// Calls f(unit) for each unit of every member's own, once, and ends with a barrier.
   template <class F>
   void each(Range own, const F& f, bool helps = true) {
-    if (size_ == 1) {
-      for (int64_t unit = own.begin; unit < own.end; ++unit) f(unit);
-      return;
-    }
-    begin_round(own);
-    int64_t unit;
-    while (take_own(unit)) f(unit);
-    for (unsigned turn = 0; helps && take_over(unit, turn);) f(unit);
+    deal(own);
+    for (int64_t unit; take(unit, helps);) f(unit);
     barrier();
   }
 
  private:
-  void begin_round(Range own);
   bool take_own(int64_t& unit);
-  /// Waits for what may be left by members yet to arrive; false where nothing is.
-  bool take_over(int64_t& unit, unsigned& turn);
+  /// Waits for what may be left by members yet to arrive.
+  bool take_over(int64_t& unit);
 
   int rank_, size_;
   Meeting& meeting_;

@@ -10,14 +10,6 @@
 namespace mlpfast::cpu {
 namespace {
 
-/// Rows start on a cache line, and not at multiples of 1 KiB, which would crowd them into a few cache sets.
-template <class T>
-int64_t pitch(int64_t cols) {
-  constexpr int64_t line = 64 / sizeof(T);
-  const int64_t ld = (cols + line - 1) / line * line;
-  return ld % (1024 / sizeof(T)) == 0 ? ld + line : ld;
-}
-
 /// Hands out pieces of a block, or only counts where there is none; every piece starts on a cache line.
 template <class T>
 struct Carver {
@@ -38,6 +30,9 @@ struct Carver {
 };
 
 int64_t image_bytes(int64_t outer, int64_t k, int parts) { return parts ? SplitImage::bytes(outer, k, parts) : 0; }
+
+/// Fewer rows, or weights, are not read often enough for a copy.
+constexpr int64_t least_rows = 96, least_weights = 1 << 14;
 
 template <class T>
 int64_t carve(const network::Spec& spec, int64_t batch, Purpose purpose, T* block, Workspace<T>& work) {
@@ -74,6 +69,12 @@ int64_t carve(const network::Spec& spec, int64_t batch, Purpose purpose, T* bloc
     images.weights = take(image_bytes(n, m, forward));
     images.weights_turned = take(image_bytes(m, n, turned));
     work.images.push_back(images);
+    const bool by_fma = !forward && !(l == 0 && takes_bytes<T>(spec, batch, training)),
+               by_fma_turned = training && l > 0 && !turned;
+    const bool much = fits_cache<T>(spec) && batch >= least_rows && m * n >= least_weights;
+    const bool copied = much && by_fma && lies_badly<T>(static_cast<std::uintptr_t>(spec.weights_at(l)) * sizeof(T), n);
+    work.weights.push_back(copied ? carver.matrix(m, n) : Matrix<T>{});
+    work.weights_turned.push_back(much && by_fma_turned ? carver.matrix(n, m) : Matrix<T>{});
   }
   return carver.used;
 }

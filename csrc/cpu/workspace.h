@@ -2,7 +2,7 @@
 #pragma once
 #include <vector>
 
-#include "cpu/dispatch.h"
+#include "cpu/gemm.h"
 #include "network/spec.h"
 
 namespace mlpfast::cpu {
@@ -14,6 +14,12 @@ int parts_of(const network::Spec& spec, int64_t m, int64_t n, int64_t k);
 /// Whether uint8 features go through the first layer as bytes.
 template <class T>
 bool takes_bytes(const network::Spec& spec, int64_t rows, bool training);
+
+/// Whether all weights stay in a core's L2.
+template <class T>
+bool fits_cache(const network::Spec& spec) {
+  return spec.parameters() * int64_t(sizeof(T)) <= 1 << 20;
+}
 
 /// Memory for the split operands of a layer's products, none where FMAs compute them.
 struct LayerImages {
@@ -42,6 +48,8 @@ class Workspace {
   std::int32_t* label;                // [batch]
   std::uint8_t* correct;              // [batch]
   std::vector<LayerImages> images;    // [layers]
+  // [layers]: copies of the weights for FMAs, null where these read them as they lie
+  std::vector<Matrix<T>> weights, weights_turned;
 
  private:
   Workspace() = default;

@@ -10,7 +10,7 @@ Matrix<const float> constant(Matrix<float> m) { return {m.data, m.ld}; }
 
 }  // namespace
 
-void Backend::load(int) {
+void Backend::load() {
   const bool by_control = job_.rule && !job_.examples.gathered;
   gather({.from = job_.examples,
           .control = by_control ? job_.control : nullptr,

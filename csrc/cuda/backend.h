@@ -1,6 +1,7 @@
 // The backend of network/step.h on a GPU: each call launches kernels into one stream, which orders them. Whether a loss
 // is finite is looked at on the device, where the kernels that follow then leave the weights alone.
 #pragma once
+#include <utility>
 #include <vector>
 
 #include "cuda/elementwise.h"
@@ -42,9 +43,12 @@ class Backend {
 
   int layers() const { return spec_.layers(); }
   void split_weights(const Batch&) {}
-  void begin(const Batch& batch) { batch_ = batch; }
-  int slabs() const { return 1; }
-  void load(int slab);
+  void begin(const Batch& batch) {
+    batch_ = batch;
+    taken_ = false;
+  }
+  bool next_rows() { return !std::exchange(taken_, true); }
+  void load();
   void forward(int l);
   void loss();
   void backward_input(int l);
@@ -65,6 +69,7 @@ class Backend {
   const network::Spec& spec_;
   const Arrays& arrays_;
   Batch batch_{};
+  bool taken_ = false;
 };
 
 }  // namespace mlpfast::cuda

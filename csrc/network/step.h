@@ -1,18 +1,18 @@
 // The training step, evaluation and prediction, written once for every machine. A backend B is one thread's view of a
-// CPU team, or a CUDA stream; on the CPU each call works on this thread's rows of a slab. Where rows are too few,
-// threads share columns instead and layer_sync() is a barrier. Where a product takes its operands in another form,
-// split_weights() and split_gradients() make it, and meet.
+// CPU team, or a CUDA stream. On the CPU each thread takes rows of the batch, one lot after the other, until none are
+// left. Where rows are too few, threads share columns instead and layer_sync() is a barrier. Where a product takes its
+// operands in another form, split_weights() and split_gradients() make it, and meet.
 #pragma once
 #include "network/spec.h"
 
 namespace mlpfast::network {
 
-/// Takes a batch through all layers, slab by slab; finish() follows each.
+/// Takes a batch through all layers, some rows at a time; finish() follows each lot.
 template <class B, class Finish>
 void forward_pass(B& b, const typename B::Batch& batch, const Finish& finish) {
   b.begin(batch);
-  for (int s = 0; s < b.slabs(); ++s) {
-    b.load(s);
+  while (b.next_rows()) {
+    b.load();
     for (int l = 0; l < b.layers(); ++l) {
       b.layer_sync();
       b.forward(l);

@@ -36,7 +36,9 @@ LARGE = {
     "columns": Problem((1100, 250, 50, 10), 50, 20, ("tanh", "leaky_relu")),
     "fewer columns than threads": Problem((5000, 3, 40), 130, 60),
     "one row": Problem((1030, 700, 10), 3, 1),
-    "slabs": Problem((20, 512, 5), 4200, 2100, sgd=MOMENTUM),  # five of one thread, one of each of eight
+    "many rows": Problem((20, 512, 5), 4200, 2100, sgd=MOMENTUM),
+    "weights beyond the cache": Problem((64, 512, 520, 5), 200, 100, ("tanh", "leaky_relu")),
+    "weights to be copied": Problem((100, 250, 150, 10), 200, 100, ("tanh", "relu")),
     "several passes": Problem((64, 33, 10), 2300, 1100, fit=dict(class_weight=np.linspace(0.5, 2, 10))),
 }
 EVERY = pytest.mark.parametrize("problem", SMALL.values(), ids=SMALL)
@@ -69,6 +71,16 @@ def test_same_bits_for_any_number_of_threads(problem, dtype, rng, isa, threads):
         with threads(n):
             assert_same(trained(problem, data), want)
             assert_same(trained(problem, data, fused=False), want)
+
+
+def test_same_bits_where_few_lots_of_rows_read_large_weights(rng, threads):
+    """2048 rows and more of two threads, and weights beyond the cache: too slow for each ISA."""
+    problem = Problem((600, 450, 3), 2100, 2100, "tanh", model=dict(precision="ieee"))
+    data = problem.data(rng)
+    with threads(1):
+        want = trained(problem, data)
+    with threads(2):
+        assert_same(trained(problem, data), want)
 
 
 def test_the_team_is_as_large_as_asked():

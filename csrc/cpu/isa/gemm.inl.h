@@ -31,15 +31,20 @@ struct RowPointers {
   }
 };
 
-/// Rows of a transposed operand stand side by side.
+/// Rows of a transposed operand stand side by side. The next ones of the other dimension may lie in another core's
+/// cache, where the hardware does not look ahead.
 template <class T>
 struct RowsAdjacent {
+  static constexpr int64_t ahead = 32;
   const T* base;
   int64_t ld;
 
   explicit MLPFAST_INLINE RowsAdjacent(Matrix<const T> a) : base(a.data), ld(a.ld) {}
   MLPFAST_INLINE T at(int i) const { return base[i]; }
-  MLPFAST_INLINE void advance() { base += ld; }
+  MLPFAST_INLINE void advance() {
+    base += ld;
+    __builtin_prefetch(base + ahead * ld);
+  }
 };
 
 constexpr int64_t prefetch_rows = 4;  // rows of b may be far apart, where the hardware does not look ahead
