@@ -97,15 +97,25 @@ struct CrossEntropyArgs {
   std::uint8_t* correct;  // [rows], 1 where the first largest logit is the label's
 };
 
+/// How large products are cut, as measured for an instruction set and the caches beside it.
+struct Blocking {
+  int64_t k = 768;            // steps a pass at most, but that no pass is below 3 / 4 of it
+  int64_t panels_bytes = 0;   // of packed b at a time, in L2; four panels at least
+  bool packs_strips = false;  // of a
+};
+
 template <class T>
 struct KernelTable {
   using Gemm = void (*)(const GemmTile<T>&);
 
   int lanes;
-  int tile_vectors;                                  // width of the gemm tile for many rows
-  int widest_tile;                                   // of the one for a single row, a not transposed
-  int tile_rows[max_tile_vectors];                   // tallest for each width
-  Gemm gemm[2][2][max_tile_vectors][max_tile_rows];  // [a transposed][last vector partial][vectors - 1][rows - 1]
+  Blocking blocking;
+  int tile_vectors;                                     // width of the gemm tile for many rows
+  int widest_tile;                                      // of the one for a single row, a not transposed
+  int tile_rows[max_tile_vectors];                      // tallest for each width
+  Gemm gemm[2][2][max_tile_vectors][max_tile_rows];     // [a transposed][last vector partial][vectors - 1][rows - 1]
+  Gemm gemm_strip[2][max_tile_vectors][max_tile_rows];  // of rows of a packed by:
+  void (*pack_strip[2])(int64_t k, int64_t rows, Matrix<const T> a, T* strip);           // [a transposed]
   void (*pack)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);             // panel[p][j] = b[p][j]
   void (*pack_transposed)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);  // panel[p][j] = b[j][p]
   void (*forward[ops::activation_count])(const ForwardArgs<T>&);

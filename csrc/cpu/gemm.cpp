@@ -7,21 +7,30 @@
 namespace mlpfast::cpu {
 namespace {
 
-constexpr int64_t a_block_bytes = 1 << 20;  // of packed a, kept in L2 while panels of b pass by
-constexpr int most_panels = 4;              // of b at a time, in L2
-constexpr int64_t pack_for = 96;            // rows of a (columns of b): for fewer a copy is not used often enough
-constexpr int64_t short_k = 64;             // up to here a tile is summed so fast that its epilogue waits for more
-constexpr int64_t group_bytes = 16 << 10;   // of finished tiles, in L1
+constexpr int64_t a_block_bytes = 1 << 20;         // of packed a, while groups of panels of b pass by
+constexpr int64_t strips_bytes = 64 << 10;         // of packed a, while a single group passes by
+constexpr int least_panels = 4, most_panels = 16;  // of a group
+constexpr int64_t group_row_bytes = 1024;          // of these
+constexpr int64_t pack_for = 96;           // rows of a (columns of b): for fewer a copy is not used often enough
+constexpr int64_t short_k = 64;            // up to here a tile is summed so fast that its epilogue waits for more
+constexpr int64_t group_bytes = 16 << 10;  // of finished tiles, in L1
 
 template <class T>
 constexpr int64_t line = 64 / sizeof(T);  // of cache, in numbers
 
+template <class T>
+Matrix<const T> constant(Matrix<T> m) {
+  return {m.data, m.ld};
+}
+
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-/// k in equal blocks of at most 768 where it does not fit in one pass.
-int64_t block_k(int64_t k) {
-  if (k <= max_block_k) return std::max<int64_t>(k, 1);
-  const int64_t blocks = (k + 767) / 768;
+/// Steps of k a pass, equal but for the last; more passes than one need a place for sums.
+template <class T>
+int64_t block_k(const KernelTable<T>& table, const Gemm<T>& p) {
+  const int64_t depth = table.blocking.k, k = p.k;
+  if (k <= (p.c.data ? 4 * depth / 3 : max_block_k)) return std::max<int64_t>(k, 1);
+  const int64_t blocks = (k + depth - 1) / depth;
   return round_up((k + blocks - 1) / blocks, 8);
 }
 
@@ -37,10 +46,18 @@ bool copies_b(const Gemm<T>& p) {
   return !p.laid_out && lies_badly<T>(reinterpret_cast<std::uintptr_t>(p.b.data), p.b.ld);
 }
 
+/// Panels of b in a group, which stays in L2.
+template <class T>
+int group_panels(const KernelTable<T>& table, int64_t k) {
+  const int64_t panel = k * table.tile_vectors * table.lanes * int64_t(sizeof(T));
+  return static_cast<int>(
+      std::clamp<int64_t>(table.blocking.panels_bytes / std::max<int64_t>(1, panel), least_panels, most_panels));
+}
+
 /// Per thread, not on the stack: that of a user's thread may be small.
 template <class T>
 struct Scratch {
-  alignas(64) T panel[most_panels * max_block_k * panel_bytes / sizeof(T)];
+  alignas(64) T panel[max_block_k * group_row_bytes / sizeof(T)];
   alignas(64) T tiles[group_bytes / sizeof(T)];
   alignas(64) T block[a_block_bytes / sizeof(T) + 2 * max_block_k * line<T>];
 };
@@ -57,16 +74,15 @@ class Part {
 
   /// Blocks of k come in order.
   void run(Range k, Range rows, Range cols) {
-    // Rows of a not packed stream past each group of panels, which are so packed but once (1024^3: 10 % faster).
-    const int64_t height =
-        problem_.transpose_a ? a_block_bytes / (std::max<int64_t>(1, k.size()) * int64_t(sizeof(T))) : rows.size();
     const int64_t vectors = (cols.size() + table_.lanes - 1) / table_.lanes, most = tile_vectors();
-    const int panels = static_cast<int>((vectors + most - 1) / most);
+    const int panels = static_cast<int>((vectors + most - 1) / most), at_once = group_panels(table_, k.size());
+    packs_strips_ = table_.blocking.packs_strips && cols.size() >= pack_for && most == table_.tile_vectors;
+    const int64_t height = block_height(k.size(), rows.size(), panels <= at_once);
     for (int64_t i = rows.begin; i < rows.end; i += height) {
       const Range some{i, std::min(rows.end, i + height)};
       const Matrix<const T> a = left(k, some, cols.size());
-      for (int first = 0; first < panels; first += most_panels) {
-        const int count = std::min(most_panels, panels - first);
+      for (int first = 0; first < panels; first += at_once) {
+        const int count = std::min(at_once, panels - first);
         const auto panel = [&](int j) { return share(cols, table_.lanes, panels, first + j); };
         prepare(k, {panel(0).begin, panel(count - 1).end}, count, panel);
         multiply(k, some, a);
@@ -88,6 +104,17 @@ class Part {
     return vectors;
   }
 
+  /// Rows of a that are packed at once. Others stream past each group of panels, which are so packed but once (1024^3:
+  /// 10 % faster).
+  int64_t block_height(int64_t k, int64_t rows, bool one_group) const {
+    if (!problem_.transpose_a && !packs_strips_) return rows;
+    const int64_t bytes = packs_strips_ && one_group ? strips_bytes : a_block_bytes,
+                  most = bytes / (std::max<int64_t>(1, k) * int64_t(sizeof(T)));
+    return packs_strips_ ? most / tile_rows() * tile_rows() : most;
+  }
+
+  int64_t tile_rows() const { return table_.tile_rows[table_.tile_vectors - 1]; }
+
   template <class ColsOf>
   void prepare(Range k, Range cols, int count, const ColsOf& cols_of) {
     if (k.begin == k_.begin && cols.begin == cols_.begin && cols.end == cols_.end && count == count_) return;
@@ -98,22 +125,25 @@ class Part {
       Panel& panel = panels_[j];
       panel.cols = cols_of(j);
       panel.vectors = static_cast<int>((panel.cols.size() + table_.lanes - 1) / table_.lanes);
-      panel.b = right(k, panel.cols, panel_ + j * max_block_k * (panel_bytes / int64_t(sizeof(T))));
+      panel.b = right(k, panel.cols, panel_ + j * k.size() * table_.tile_vectors * table_.lanes);
     }
   }
 
   /// All rows against some panels; `a` begins at the first row of the block. A strip stays in L1 while panels in L2
   /// pass by.
   void multiply(Range k, Range rows, Matrix<const T> a) {
-    const int64_t most = table_.tile_rows[panels_[0].vectors - 1], strips = (rows.size() + most - 1) / most;
+    const int64_t most = packs_strips_ ? tile_rows() : table_.tile_rows[panels_[0].vectors - 1];
+    const int strips = static_cast<int>((rows.size() + most - 1) / most);
     const int64_t pitch = round_up(cols_.size(), table_.lanes);
     const int64_t group = k.size() > short_k ? most : std::max(most, group_bytes / (pitch * int64_t(sizeof(T))));
     Tile<T> done{rows.begin, cols_.begin, 0, cols_.size(), {}};  // and not yet finished by the epilogue
-    for (int64_t s = 0; s < strips; ++s) {  // strips of equal height: a short last one would waste registers
-      const Range strip = share(rows.size(), 1, static_cast<int>(strips), static_cast<int>(s));
+    for (int s = 0; s < strips; ++s) {  // strips of equal height: a short last one would waste registers
+      const Range strip = share(rows.size(), 1, strips, s);
       if (done.rows + strip.size() > group) finish(k, done);
       if (done.rows == 0) done.sum = problem_.c.data ? problem_.c.at(done.i, done.j) : Matrix<T>{tiles_, pitch};
-      const Matrix<const T> left = problem_.transpose_a ? a.at(0, strip.begin) : a.at(strip.begin, 0);
+      const Matrix<const T> left = packs_strips_          ? constant(packed_strip(k, strip))
+                                   : problem_.transpose_a ? a.at(0, strip.begin)
+                                                          : a.at(strip.begin, 0);
       for (int j = 0; j < count_; ++j) sum(k, left, strip.size(), panels_[j], done);
       done.rows += strip.size();
     }
@@ -126,7 +156,24 @@ class Part {
     done.rows = 0;
   }
 
+  Matrix<T> packed_strip(Range k, Range strip) const { return {block_ + strip.begin * k.size(), strip.size()}; }
+
+  /// The strips of multiply().
+  void pack_strips(Range k, Range rows) const {
+    const int strips = static_cast<int>((rows.size() + tile_rows() - 1) / tile_rows());
+    for (int s = 0; s < strips; ++s) {
+      const Range strip = share(rows.size(), 1, strips, s);
+      const int64_t i = rows.begin + strip.begin;
+      const Matrix<const T> a = problem_.transpose_a ? problem_.a.at(k.begin, i) : problem_.a.at(i, k.begin);
+      table_.pack_strip[problem_.transpose_a](k.size(), strip.size(), a, packed_strip(k, strip).data);
+    }
+  }
+
   Matrix<const T> left(Range k, Range rows, int64_t cols) {
+    if (packs_strips_) {
+      pack_strips(k, rows);
+      return {};
+    }
     if (!problem_.transpose_a) return problem_.a.at(rows.begin, k.begin);
     const Matrix<const T> a = problem_.a.at(k.begin, rows.begin);
     if (cols < pack_for || !badly_spaced<T>(a.ld)) return a;
@@ -151,7 +198,8 @@ class Part {
   void sum(Range k, Matrix<const T> a, int64_t rows, const Panel& panel, const Tile<T>& done) const {
     const int64_t cols = panel.cols.size();
     const bool partial = cols % table_.lanes != 0;
-    table_.gemm[problem_.transpose_a][partial][panel.vectors - 1][rows - 1](
+    const auto& kernels = packs_strips_ ? table_.gemm_strip[partial] : table_.gemm[problem_.transpose_a][partial];
+    kernels[panel.vectors - 1][rows - 1](
         {k.size(), a, panel.b, done.sum.at(done.rows, panel.cols.begin - done.j), cols, k.begin > 0});
   }
 
@@ -161,6 +209,7 @@ class Part {
   const Epilogue<T> epilogue_;
   Range k_{-1, -1}, cols_{};  // of the panels
   int count_ = 0;
+  bool packs_strips_ = false;
   Panel panels_[most_panels];
   T* const panel_ = scratch<T>.panel;
   T* const block_ = scratch<T>.block;
@@ -175,7 +224,7 @@ template <class T>
 void transposed_part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols,
                      Epilogue<T> epilogue) {
   const auto turn = [&](const Tile<T>& t) {
-    alignas(64) T block[most_panels * panel_bytes / sizeof(T) * narrow];
+    alignas(64) T block[group_row_bytes / sizeof(T) * narrow];
     Matrix<T> turned{block, narrow};
     table.pack_transposed(t.cols, t.rows, {t.sum.data, t.sum.ld}, turned);
     if (problem.c.data) {
@@ -244,7 +293,8 @@ Units gemm_units(const KernelTable<T>& table, const Gemm<T>& problem, int64_t m,
             std::max<int64_t>(1, round_up((n + grid.cols - 1) / grid.cols, table.lanes))};
   }
   const int64_t panel = table.tile_vectors * table.lanes, tiles = (m + tile - 1) / tile;
-  int64_t across = (n + most_panels * panel - 1) / (most_panels * panel);
+  const int64_t wide = group_panels(table, block_k(table, problem)) * panel;
+  int64_t across = (n + wide - 1) / wide;
   if (tiles * across < each * threads) across = (n + panel - 1) / panel;
   const int64_t down = std::max<int64_t>(1, each * threads / across);
   return {m, n, round_up((m + down - 1) / down, tile), round_up((n + across - 1) / across, table.lanes)};
@@ -252,8 +302,7 @@ Units gemm_units(const KernelTable<T>& table, const Gemm<T>& problem, int64_t m,
 
 /// Calls f(block) for blocks of k in order, `between` them.
 template <class F, class Between>
-void for_blocks(int64_t k, const F& f, const Between& between) {
-  const int64_t depth = block_k(k);
+void for_blocks(int64_t k, int64_t depth, const F& f, const Between& between) {
   f(Range{0, std::min(k, depth)});
   for (int64_t p = depth; p < k; p += depth) {
     between();
@@ -285,7 +334,7 @@ template <class T>
 void gemm_part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols, Epilogue<T> epilogue) {
   if (is_narrow(table, problem, rows, cols)) return transposed_part(table, problem, rows, cols, epilogue);
   Part<T> part(table, problem, rows.size(), epilogue);
-  for_blocks(problem.k, [&](Range k) { part.run(k, rows, cols); }, [] {});
+  for_blocks(problem.k, block_k(table, problem), [&](Range k) { part.run(k, rows, cols); }, [] {});
 }
 
 template <class T>
@@ -305,7 +354,7 @@ void gemm_by_team(Team& team, const KernelTable<T>& table, const Gemm<T>& proble
       }
     }
   };
-  for_blocks(problem.k, block, [&] { team.barrier(); });
+  for_blocks(problem.k, block_k(table, problem), block, [&] { team.barrier(); });
 }
 
 int gemm_threads(int64_t m, int64_t n, int64_t k) {

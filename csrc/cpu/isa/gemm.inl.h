@@ -13,7 +13,7 @@ using namespace mlpfast::cpu;
 /// Rows of a in groups of three, so that base, base + ld and base + 2 ld are one addressing mode each.
 template <class T, int MR>
 struct RowPointers {
-  static constexpr int groups = (MR + 2) / 3;
+  static constexpr int unroll = 1, prefetch_rows = 4, groups = (MR + 2) / 3;
   const T* base[groups];
   int64_t ld;
 
@@ -21,7 +21,7 @@ struct RowPointers {
     MLPFAST_UNROLL
     for (int g = 0; g < groups; ++g) base[g] = a.row(3 * g);
   }
-  MLPFAST_INLINE T at(int i) const { return base[i / 3][(i % 3) * ld]; }
+  MLPFAST_INLINE T at(int i, int) const { return base[i / 3][(i % 3) * ld]; }
   MLPFAST_INLINE void advance() {
     MLPFAST_UNROLL
     for (int g = 0; g < groups; ++g) {
@@ -35,24 +35,36 @@ struct RowPointers {
 /// cache, where the hardware does not look ahead.
 template <class T>
 struct RowsAdjacent {
+  static constexpr int unroll = 1, prefetch_rows = 4;
   static constexpr int64_t ahead = 32;
   const T* base;
   int64_t ld;
 
   explicit MLPFAST_INLINE RowsAdjacent(Matrix<const T> a) : base(a.data), ld(a.ld) {}
-  MLPFAST_INLINE T at(int i) const { return base[i]; }
+  MLPFAST_INLINE T at(int i, int) const { return base[i]; }
   MLPFAST_INLINE void advance() {
     base += ld;
     __builtin_prefetch(base + ahead * ld);
   }
 };
 
-constexpr int64_t prefetch_rows = 4;  // rows of b may be far apart, where the hardware does not look ahead
+/// Rows of a packed strip, at constant distances: fewer instructions, whose number counts on a core that is shared (15
+/// % on a Zen 3).
+template <class T, int MR>
+struct RowsPacked {
+  static constexpr int unroll = 4, prefetch_rows = 8;
+  const T* base;
+
+  explicit MLPFAST_INLINE RowsPacked(Matrix<const T> a) : base(a.data) {}
+  MLPFAST_INLINE T at(int i, int step) const { return base[step * MR + i]; }
+  MLPFAST_INLINE void advance(int steps = unroll) { base += steps * MR; }
+};
 
 template <class V, class Rows, bool Partial, int NV, int MR>
 void gemm_tile(const GemmTile<typename V::T>& t) {
   using T = typename V::T;
-  const int64_t rest = t.cols - (NV - 1) * V::lanes;  // columns of the last vector
+  constexpr int line = V::lanes * sizeof(T) < 64 ? 64 / (V::lanes * sizeof(T)) : 1;  // vectors of a cache line
+  const int64_t rest = t.cols - (NV - 1) * V::lanes;                                 // columns of the last vector
   const auto load = [rest](const T* p, int j) {
     return Partial && j == NV - 1 ? V::load(p + j * V::lanes, rest) : V::load(p + j * V::lanes);
   };
@@ -64,30 +76,41 @@ void gemm_tile(const GemmTile<typename V::T>& t) {
   }
   Rows a(t.a);
   const T* b = t.b.data;
-  for (int64_t p = 0; p < t.k; ++p, b += t.b.ld, a.advance()) {
+  const auto add = [&](const T* row, int step) MLPFAST_LAMBDA {
     MLPFAST_UNROLL
-    for (int j = 0; j < NV; ++j) __builtin_prefetch(b + prefetch_rows * t.b.ld + j * V::lanes);
+    for (int j = 0; j < NV; j += line) __builtin_prefetch(row + Rows::prefetch_rows * t.b.ld + j * V::lanes);
     if constexpr (MR < NV) {  // the fewer operands wait in registers
       V left[MR];
       MLPFAST_UNROLL
-      for (int i = 0; i < MR; ++i) left[i] = V::all(a.at(i));
+      for (int i = 0; i < MR; ++i) left[i] = V::all(a.at(i, step));
       MLPFAST_UNROLL
       for (int j = 0; j < NV; ++j) {
-        const V right = load(b, j);
+        const V right = load(row, j);
         MLPFAST_UNROLL
         for (int i = 0; i < MR; ++i) sum[i][j] = fma(left[i], right, sum[i][j]);
       }
     } else {
       V right[NV];
       MLPFAST_UNROLL
-      for (int j = 0; j < NV; ++j) right[j] = load(b, j);
+      for (int j = 0; j < NV; ++j) right[j] = load(row, j);
       MLPFAST_UNROLL
       for (int i = 0; i < MR; ++i) {
-        const V left = V::all(a.at(i));
+        const V left = V::all(a.at(i, step));
         MLPFAST_UNROLL
         for (int j = 0; j < NV; ++j) sum[i][j] = fma(left, right[j], sum[i][j]);
       }
     }
+  };
+  int64_t p = 0;
+  if constexpr (Rows::unroll > 1) {
+    for (int i = 0; i < MR; ++i) __builtin_prefetch(t.c.row(i) + 2 * NV * V::lanes - 1, 1);  // of the next tile
+    for (; p + Rows::unroll <= t.k; p += Rows::unroll, b += Rows::unroll * t.b.ld, a.advance()) {
+      MLPFAST_UNROLL
+      for (int step = 0; step < Rows::unroll; ++step) add(b + step * t.b.ld, step);
+    }
+    for (; p < t.k; ++p, b += t.b.ld, a.advance(1)) add(b, 0);
+  } else {
+    for (; p < t.k; ++p, b += t.b.ld, a.advance()) add(b, 0);
   }
   MLPFAST_UNROLL
   for (int i = 0; i < MR; ++i) {
@@ -103,6 +126,15 @@ void gemm_tile(const GemmTile<typename V::T>& t) {
   }
 }
 
+template <class V>
+constexpr bool packs_strips() {
+  if constexpr (requires { V::blocking; }) {
+    return V::blocking.packs_strips;
+  } else {
+    return false;
+  }
+}
+
 template <class V, int NV, int MR>
 constexpr void fill_tile(KernelTable<typename V::T>& table) {
   using T = typename V::T;
@@ -112,6 +144,10 @@ constexpr void fill_tile(KernelTable<typename V::T>& table) {
   if constexpr (NV <= V::tile_vectors) {
     gemm[1][0][NV - 1][MR - 1] = gemm_tile<V, RowsAdjacent<T>, false, NV, MR>;
     gemm[1][1][NV - 1][MR - 1] = gemm_tile<V, RowsAdjacent<T>, true, NV, MR>;
+  }
+  if constexpr (packs_strips<V>() && NV <= V::tile_vectors && MR <= V::tile_rows[V::tile_vectors - 1]) {
+    table.gemm_strip[0][NV - 1][MR - 1] = gemm_tile<V, RowsPacked<T, MR>, false, NV, MR>;
+    table.gemm_strip[1][NV - 1][MR - 1] = gemm_tile<V, RowsPacked<T, MR>, true, NV, MR>;
   }
 }
 
@@ -126,6 +162,50 @@ constexpr void fill_gemm(KernelTable<typename V::T>& table) {
     fill_gemm<V, NV, MR + 1>(table);
   } else if constexpr (NV < widest) {
     fill_gemm<V, NV + 1>(table);
+  }
+}
+
+/// strip[p][i] = a[p][i], or a[i][p] where rows are not adjacent. Each row of the strip is written in whole registers,
+/// whose rest the next ones overwrite: the last ones need room.
+template <class V, bool Adjacent>
+void pack_strip(int64_t k, int64_t rows, Matrix<const typename V::T> a, typename V::T* strip) {
+  constexpr int64_t lanes = V::lanes, ahead = 16;
+  constexpr int registers = (V::tile_rows[V::tile_vectors - 1] + V::lanes - 1) / V::lanes;
+  const auto load = [](const typename V::T* p, int64_t n)
+                        MLPFAST_LAMBDA { return n < lanes ? V::load(p, n) : V::load(p); };
+  if constexpr (Adjacent) {
+    for (int64_t p = 0; p < k; ++p, strip += rows) {
+      const typename V::T* row = a.row(p);
+      __builtin_prefetch(row + ahead * a.ld);
+      MLPFAST_UNROLL
+      for (int64_t j = 0; j < registers; ++j) {
+        if (p + lanes < k) {  // what lies beyond the rows is of a, too
+          V::load(row + j * lanes).store(strip + j * lanes);
+        } else if (j * lanes < rows) {
+          load(row + j * lanes, rows - j * lanes).store(strip + j * lanes);
+        }
+      }
+    }
+    return;
+  }
+  for (int64_t p = 0; p < k; p += lanes) {
+    const int64_t depth = k - p < lanes ? k - p : lanes;
+    V block[registers][lanes];
+    MLPFAST_UNROLL
+    for (int j = 0; j < registers; ++j) {
+      MLPFAST_UNROLL
+      for (int i = 0; i < lanes; ++i)
+        block[j][i] = j * lanes + i < rows ? load(a.row(j * lanes + i) + p, depth) : V::all(0);
+      V::transpose(block[j]);
+    }
+    MLPFAST_UNROLL
+    for (int i = 0; i < lanes; ++i) {
+      if (i >= depth) break;
+      MLPFAST_UNROLL
+      for (int j = 0; j < registers; ++j)
+        if (j * lanes < rows) block[j][i].store(strip + j * lanes);
+      strip += rows;
+    }
   }
 }
 
