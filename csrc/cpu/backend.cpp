@@ -6,15 +6,6 @@
 #include "cpu/softmax_xent.h"
 
 namespace mlpfast::cpu {
-namespace {
-
-template <class T>
-Matrix<const T> constant(Matrix<T> m) {
-  return {m.data, m.ld};
-}
-
-}  // namespace
-
 template <class T>
 Backend<T>::Backend(Team& team, Job& job)
     : team_(team), job_(job), spec_(job.spec), work_(job.workspace), table_(job.table) {}

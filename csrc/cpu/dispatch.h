@@ -24,6 +24,11 @@ struct Matrix {
   Matrix at(int64_t i, int64_t j) const { return {data + i * ld + j, ld}; }
 };
 
+template <class T>
+Matrix<const T> constant(Matrix<T> m) {
+  return {m.data, m.ld};
+}
+
 /// c[rows, cols] (+)= a * b over k, one multiply-add chain per output; rows, vectors and transposition pick the
 /// function.
 template <class T>
@@ -97,11 +102,11 @@ struct CrossEntropyArgs {
   std::uint8_t* correct;  // [rows], 1 where the first largest logit is the label's
 };
 
-/// How large products are cut, as measured for an instruction set and the caches beside it.
+/// How large products are cut, as measured for an instruction set and the caches that come with it.
 struct Blocking {
-  int64_t k = 768;            // steps a pass at most, but that no pass is below 3 / 4 of it
-  int64_t panels_bytes = 0;   // of packed b at a time, in L2; four panels at least
-  bool packs_strips = false;  // of a
+  int64_t k = 768;            // steps a pass, as far as that makes equal ones; a third more in one
+  int64_t panels_bytes = 0;   // of b that a strip of a meets in turn; four panels at least
+  bool packs_strips = false;  // of a, once for many panels
 };
 
 template <class T>

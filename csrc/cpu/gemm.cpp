@@ -7,21 +7,16 @@
 namespace mlpfast::cpu {
 namespace {
 
-constexpr int64_t a_block_bytes = 1 << 20;         // of packed a, while groups of panels of b pass by
-constexpr int64_t strips_bytes = 64 << 10;         // of packed a, while a single group passes by
-constexpr int least_panels = 4, most_panels = 16;  // of a group
-constexpr int64_t group_row_bytes = 1024;          // of these
+constexpr int64_t a_block_bytes = 1 << 20;  // of packed a, while panels of b pass by, which are prepared for each block
+constexpr int64_t strips_bytes = 64 << 10;  // the same, where all panels are prepared but once
+constexpr int least_panels = 4, most_panels = 32;  // of b, prepared at once
+constexpr int64_t panels_row_bytes = 2048;         // of a row of these
 constexpr int64_t pack_for = 96;           // rows of a (columns of b): for fewer a copy is not used often enough
 constexpr int64_t short_k = 64;            // up to here a tile is summed so fast that its epilogue waits for more
 constexpr int64_t group_bytes = 16 << 10;  // of finished tiles, in L1
 
 template <class T>
 constexpr int64_t line = 64 / sizeof(T);  // of cache, in numbers
-
-template <class T>
-Matrix<const T> constant(Matrix<T> m) {
-  return {m.data, m.ld};
-}
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -46,7 +41,7 @@ bool copies_b(const Gemm<T>& p) {
   return !p.laid_out && lies_badly<T>(reinterpret_cast<std::uintptr_t>(p.b.data), p.b.ld);
 }
 
-/// Panels of b in a group, which stays in L2.
+/// Panels that each strip of a meets in turn, while they stay in L2.
 template <class T>
 int group_panels(const KernelTable<T>& table, int64_t k) {
   const int64_t panel = k * table.tile_vectors * table.lanes * int64_t(sizeof(T));
@@ -54,10 +49,16 @@ int group_panels(const KernelTable<T>& table, int64_t k) {
       std::clamp<int64_t>(table.blocking.panels_bytes / std::max<int64_t>(1, panel), least_panels, most_panels));
 }
 
+/// Panels that are prepared at once, for as many rows of a as a thread takes.
+template <class T>
+int prepared_panels(const KernelTable<T>& table) {
+  return table.blocking.packs_strips ? most_panels : least_panels;
+}
+
 /// Per thread, not on the stack: that of a user's thread may be small.
 template <class T>
 struct Scratch {
-  alignas(64) T panel[max_block_k * group_row_bytes / sizeof(T)];
+  alignas(64) T panel[max_block_k * panels_row_bytes / sizeof(T)];
   alignas(64) T tiles[group_bytes / sizeof(T)];
   alignas(64) T block[a_block_bytes / sizeof(T) + 2 * max_block_k * line<T>];
 };
@@ -75,17 +76,18 @@ class Part {
   /// Blocks of k come in order.
   void run(Range k, Range rows, Range cols) {
     const int64_t vectors = (cols.size() + table_.lanes - 1) / table_.lanes, most = tile_vectors();
-    const int panels = static_cast<int>((vectors + most - 1) / most), at_once = group_panels(table_, k.size());
+    const int panels = static_cast<int>((vectors + most - 1) / most), at_once = group_panels(table_, k.size()),
+              prepared = prepared_panels(table_);
     packs_strips_ = table_.blocking.packs_strips && cols.size() >= pack_for && most == table_.tile_vectors;
-    const int64_t height = block_height(k.size(), rows.size(), panels <= at_once);
+    const int64_t height = block_height(k.size(), rows.size(), panels <= prepared);
     for (int64_t i = rows.begin; i < rows.end; i += height) {
       const Range some{i, std::min(rows.end, i + height)};
       const Matrix<const T> a = left(k, some, cols.size());
-      for (int first = 0; first < panels; first += at_once) {
-        const int count = std::min(at_once, panels - first);
+      for (int first = 0; first < panels; first += prepared) {
+        const int count = std::min(prepared, panels - first);
         const auto panel = [&](int j) { return share(cols, table_.lanes, panels, first + j); };
         prepare(k, {panel(0).begin, panel(count - 1).end}, count, panel);
-        multiply(k, some, a);
+        for (int j = 0; j < count; j += at_once) multiply(k, some, a, j, std::min(count, j + at_once));
       }
     }
   }
@@ -104,11 +106,11 @@ class Part {
     return vectors;
   }
 
-  /// Rows of a that are packed at once. Others stream past each group of panels, which are so packed but once (1024^3:
-  /// 10 % faster).
-  int64_t block_height(int64_t k, int64_t rows, bool one_group) const {
+  /// Rows of a that are packed at once. Where none are, all stream past panels that are so packed but once (1024^3: 10
+  /// % faster).
+  int64_t block_height(int64_t k, int64_t rows, bool prepared) const {
     if (!problem_.transpose_a && !packs_strips_) return rows;
-    const int64_t bytes = packs_strips_ && one_group ? strips_bytes : a_block_bytes,
+    const int64_t bytes = packs_strips_ && prepared ? strips_bytes : a_block_bytes,
                   most = bytes / (std::max<int64_t>(1, k) * int64_t(sizeof(T)));
     return packs_strips_ ? most / tile_rows() * tile_rows() : most;
   }
@@ -129,14 +131,15 @@ class Part {
     }
   }
 
-  /// All rows against some panels; `a` begins at the first row of the block. A strip stays in L1 while panels in L2
+  /// All rows against a group of panels; `a` begins at the first row of the block. A strip stays in L1 while the panels
   /// pass by.
-  void multiply(Range k, Range rows, Matrix<const T> a) {
-    const int64_t most = packs_strips_ ? tile_rows() : table_.tile_rows[panels_[0].vectors - 1];
+  void multiply(Range k, Range rows, Matrix<const T> a, int first, int end) {
+    const int64_t most = packs_strips_ ? tile_rows() : table_.tile_rows[panels_[first].vectors - 1];
     const int strips = static_cast<int>((rows.size() + most - 1) / most);
-    const int64_t pitch = round_up(cols_.size(), table_.lanes);
+    const Range cols{panels_[first].cols.begin, panels_[end - 1].cols.end};
+    const int64_t pitch = round_up(cols.size(), table_.lanes);
     const int64_t group = k.size() > short_k ? most : std::max(most, group_bytes / (pitch * int64_t(sizeof(T))));
-    Tile<T> done{rows.begin, cols_.begin, 0, cols_.size(), {}};  // and not yet finished by the epilogue
+    Tile<T> done{rows.begin, cols.begin, 0, cols.size(), {}};  // and not yet finished by the epilogue
     for (int s = 0; s < strips; ++s) {  // strips of equal height: a short last one would waste registers
       const Range strip = share(rows.size(), 1, strips, s);
       if (done.rows + strip.size() > group) finish(k, done);
@@ -144,7 +147,7 @@ class Part {
       const Matrix<const T> left = packs_strips_          ? constant(packed_strip(k, strip))
                                    : problem_.transpose_a ? a.at(0, strip.begin)
                                                           : a.at(strip.begin, 0);
-      for (int j = 0; j < count_; ++j) sum(k, left, strip.size(), panels_[j], done);
+      for (int j = first; j < end; ++j) sum(k, left, strip.size(), panels_[j], done);
       done.rows += strip.size();
     }
     finish(k, done);
@@ -224,7 +227,7 @@ template <class T>
 void transposed_part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols,
                      Epilogue<T> epilogue) {
   const auto turn = [&](const Tile<T>& t) {
-    alignas(64) T block[group_row_bytes / sizeof(T) * narrow];
+    alignas(64) T block[panels_row_bytes / sizeof(T) * narrow];
     Matrix<T> turned{block, narrow};
     table.pack_transposed(t.cols, t.rows, {t.sum.data, t.sum.ld}, turned);
     if (problem.c.data) {
@@ -293,7 +296,7 @@ Units gemm_units(const KernelTable<T>& table, const Gemm<T>& problem, int64_t m,
             std::max<int64_t>(1, round_up((n + grid.cols - 1) / grid.cols, table.lanes))};
   }
   const int64_t panel = table.tile_vectors * table.lanes, tiles = (m + tile - 1) / tile;
-  const int64_t wide = group_panels(table, block_k(table, problem)) * panel;
+  const int64_t wide = prepared_panels(table) * panel;
   int64_t across = (n + wide - 1) / wide;
   if (tiles * across < each * threads) across = (n + panel - 1) / panel;
   const int64_t down = std::max<int64_t>(1, each * threads / across);

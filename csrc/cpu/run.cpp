@@ -1,5 +1,7 @@
 #include "cpu/run.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -25,12 +27,19 @@ void keep(const ForwardRun<T>& run, const Workspace<T>& work, int64_t first, Ran
   }
 }
 
+/// Of a core. It decides how many threads work, and no number's bits.
+int64_t l2_bytes() {
+  static const long known = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return known > 0 ? known : 2 << 20;
+}
+
 /// Members of a team for a batch that goes through each weight `passes` times.
 int batch_threads(const network::Spec& spec, int64_t batch, double passes) {
   // Weights that fit into a core's L2 stay there: with few rows, sending them and activations from cache to cache takes
-  // longer than the work (a step of 784-256-10 at batch 1: 60 us on one core, 120 on two).
-  constexpr int64_t cached_parameters = 1 << 18, few_rows = 2 * rows_per_thread;
-  if (batch < few_rows && spec.parameters() <= cached_parameters) return 1;
+  // longer than the work (a step of 784-256-10 at batch 1 where L2 has 2 MB: 60 us on one core, 120 on two; where it
+  // has 512 KB: 76 and 51).
+  constexpr int64_t few_rows = 2 * rows_per_thread;
+  if (batch < few_rows && spec.parameters() <= l2_bytes() / 8) return 1;
   return threads_for(passes * static_cast<double>(spec.parameters()) * static_cast<double>(batch));
 }
 
