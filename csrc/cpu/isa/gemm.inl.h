@@ -22,10 +22,10 @@ struct RowPointers {
     for (int g = 0; g < groups; ++g) base[g] = a.row(3 * g);
   }
   MLPFAST_INLINE T at(int i, int) const { return base[i / 3][(i % 3) * ld]; }
-  MLPFAST_INLINE void advance() {
+  MLPFAST_INLINE void advance(int steps) {
     MLPFAST_UNROLL
     for (int g = 0; g < groups; ++g) {
-      ++base[g];
+      base[g] += steps;
       asm volatile("" : "+r"(base[g]));  // keeps the compiler from one pointer per row, which would spill
     }
   }
@@ -42,8 +42,8 @@ struct RowsAdjacent {
 
   explicit MLPFAST_INLINE RowsAdjacent(Matrix<const T> a) : base(a.data), ld(a.ld) {}
   MLPFAST_INLINE T at(int i, int) const { return base[i]; }
-  MLPFAST_INLINE void advance() {
-    base += ld;
+  MLPFAST_INLINE void advance(int steps) {
+    base += steps * ld;
     __builtin_prefetch(base + ahead * ld);
   }
 };
@@ -57,7 +57,7 @@ struct RowsPacked {
 
   explicit MLPFAST_INLINE RowsPacked(Matrix<const T> a) : base(a.data) {}
   MLPFAST_INLINE T at(int i, int step) const { return base[step * MR + i]; }
-  MLPFAST_INLINE void advance(int steps = unroll) { base += steps * MR; }
+  MLPFAST_INLINE void advance(int steps) { base += steps * MR; }
 };
 
 template <class V, class Rows, bool Partial, int NV, int MR>
@@ -101,17 +101,16 @@ void gemm_tile(const GemmTile<typename V::T>& t) {
       }
     }
   };
-  int64_t p = 0;
-  if constexpr (Rows::unroll > 1) {
-    for (int i = 0; i < MR; ++i) __builtin_prefetch(t.c.row(i) + 2 * NV * V::lanes - 1, 1);  // of the next tile
-    for (; p + Rows::unroll <= t.k; p += Rows::unroll, b += Rows::unroll * t.b.ld, a.advance()) {
-      MLPFAST_UNROLL
-      for (int step = 0; step < Rows::unroll; ++step) add(b + step * t.b.ld, step);
-    }
-    for (; p < t.k; ++p, b += t.b.ld, a.advance(1)) add(b, 0);
-  } else {
-    for (; p < t.k; ++p, b += t.b.ld, a.advance()) add(b, 0);
+  constexpr int steps = Rows::unroll;
+  if constexpr (steps > 1) {  // the next tile's place, which may lie far from any cache
+    for (int i = 0; i < MR; ++i) __builtin_prefetch(t.c.row(i) + 2 * NV * V::lanes - 1, 1);
   }
+  int64_t p = 0;
+  for (; p + steps <= t.k; p += steps, b += steps * t.b.ld, a.advance(steps)) {
+    MLPFAST_UNROLL
+    for (int step = 0; step < steps; ++step) add(b + step * t.b.ld, step);
+  }
+  for (; p < t.k; ++p, b += t.b.ld, a.advance(1)) add(b, 0);
   MLPFAST_UNROLL
   for (int i = 0; i < MR; ++i) {
     MLPFAST_UNROLL
@@ -179,7 +178,7 @@ void pack_strip(int64_t k, int64_t rows, Matrix<const typename V::T> a, typename
       __builtin_prefetch(row + ahead * a.ld);
       MLPFAST_UNROLL
       for (int64_t j = 0; j < registers; ++j) {
-        if (p + lanes < k) {  // what lies beyond the rows is of a, too
+        if (p + registers * lanes < k) {  // what lies beyond the rows is of a, too
           V::load(row + j * lanes).store(strip + j * lanes);
         } else if (j * lanes < rows) {
           load(row + j * lanes, rows - j * lanes).store(strip + j * lanes);
