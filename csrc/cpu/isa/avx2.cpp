@@ -37,7 +37,21 @@ struct VecF32 {
     return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(first_bytes(p, n)))};
   }
   MLPFAST_INLINE void store(float* p) const { _mm256_storeu_ps(p, v); }
-  MLPFAST_INLINE void store(float* p, int64_t n) const { _mm256_maskstore_ps(p, first(n), v); }
+  /// In pieces: a masked store is microcode on AMD's cores (cross-entropy of 10 classes: 15 % slower on a Zen 3).
+  MLPFAST_INLINE void store(float* p, int64_t n) const {
+    __m128 rest = _mm256_castps256_ps128(v);
+    if (n & 4) {
+      _mm_storeu_ps(p, rest);
+      p += 4;
+      rest = _mm256_extractf128_ps(v, 1);
+    }
+    if (n & 2) {
+      _mm_storel_pi(reinterpret_cast<__m64*>(p), rest);
+      p += 2;
+      rest = _mm_movehl_ps(rest, rest);
+    }
+    if (n & 1) _mm_store_ss(p, rest);
+  }
 
   static MLPFAST_INLINE void transpose(VecF32 (&r)[8]) {
     __m256 pair[8], quad[8];
@@ -112,7 +126,15 @@ struct VecF64 {
     return {_mm256_cvtepi32_pd(_mm_cvtepu8_epi32(first_bytes(p, n)))};
   }
   MLPFAST_INLINE void store(double* p) const { _mm256_storeu_pd(p, v); }
-  MLPFAST_INLINE void store(double* p, int64_t n) const { _mm256_maskstore_pd(p, first(n), v); }
+  MLPFAST_INLINE void store(double* p, int64_t n) const {
+    __m128d rest = _mm256_castpd256_pd128(v);
+    if (n & 2) {
+      _mm_storeu_pd(p, rest);
+      p += 2;
+      rest = _mm256_extractf128_pd(v, 1);
+    }
+    if (n & 1) _mm_store_sd(p, rest);
+  }
 
   static MLPFAST_INLINE void transpose(VecF64 (&r)[4]) {
     __m256d pair[4];
