@@ -57,16 +57,16 @@ class Case:
 
 
 LARGE = (
-    "FMAs read rows of a unpacked, MKL packs both operands; "
-    "AMX takes six products, and on this shared machine gave between a quarter and all of its rate."
+    "AVX-512 reads rows of a unpacked, MKL packs both operands; "
+    "AMX takes six products, and on a shared machine gave between a quarter and all of its rate."
 )
 AMX = (
     "Without AMX float32 serves this level; with it, a neighbour on the core's other thread costs two thirds."
 )
 TWO = "Two threads reach half of the FMA peak: cores of unequal speed, weights on their way between caches."
-ONE = "One thread; the sweep over the weights runs at the speed of a copy within L2."
+ONE = "The sweep over the weights runs at the speed of a copy within L2."
 TURNED = "Each thread transposes the weights again for the gradient of its rows."
-DOUBLE = "Rows of a reach the tiles unpacked, and lie far apart."
+DOUBLE = "On AVX-512 rows of a reach the tiles unpacked, and lie far apart."
 
 
 def _gemm(m: int, n: int, k: int, *forms: str, floor: float = 0.95, **fields: Any) -> list[Case]:
