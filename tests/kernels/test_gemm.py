@@ -9,8 +9,8 @@ from tolerances import OPERANDS, WITHOUT_FMA, assert_within, same_bits
 from mlpfast import kernels
 from mlpfast.kernels import reference
 
-# Around tiles of 6 and 14 rows and panels of 2 vectors of 8 or 16; the larger k cross passes of 512 and 1024; from 96
-# columns on rows of a are packed, 512 at a time are prepared.
+# Around tiles of 6 and 14 rows and panels of 2 vectors of 8 or 16; the larger k cross passes of 512 and 1024;
+# from 96 columns on rows of a are packed, and 512 columns at a time are prepared.
 ROWS = [1, 2, 5, 7, 13, 14, 15, 29]
 COLUMNS = [1, 7, 15, 16, 17, 31, 32, 33, 48, 65]
 DEPTHS = [1, 2, 5, 16, 33, 64, 100]
