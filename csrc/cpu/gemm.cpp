@@ -357,7 +357,8 @@ void gemm_by_team(Team& team, const KernelTable<T>& table, const Gemm<T>& proble
       }
     }
   };
-  for_blocks(problem.k, block_k(table, problem), block, [&] { team.barrier(); });
+  const int64_t depth = turned ? max_block_k : block_k(table, problem);  // a turned part takes all of k at once
+  for_blocks(problem.k, depth, block, [&] { team.barrier(); });
 }
 
 int gemm_threads(int64_t m, int64_t n, int64_t k) {

@@ -6,7 +6,7 @@
 
 namespace mlpfast::cpu {
 
-inline constexpr int64_t max_block_k = 1024;  // one pass over k up to here, else blocks that continue the sums in c
+inline constexpr int64_t max_block_k = 1024;  // of a pass; fewer where c is given, as a set likes
 
 template <class T>
 struct Gemm {
