@@ -6,6 +6,7 @@
 #include "cpu/softmax_xent.h"
 
 namespace mlpfast::cpu {
+
 template <class T>
 Backend<T>::Backend(Team& team, Job& job)
     : team_(team), job_(job), spec_(job.spec), work_(job.workspace), table_(job.table) {}

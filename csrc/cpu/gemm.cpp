@@ -15,6 +15,9 @@ constexpr int64_t pack_for = 96;           // rows of a (columns of b): for fewe
 constexpr int64_t short_k = 64;            // up to here a tile is summed so fast that its epilogue waits for more
 constexpr int64_t group_bytes = 16 << 10;  // of finished tiles, in L1
 
+static_assert(panels_row_bytes >= least_panels * panel_bytes, "panels of the widest registers have room");
+static_assert(strips_bytes >= max_block_k * 6 * int64_t(sizeof(double)), "a strip has room");
+
 template <class T>
 constexpr int64_t line = 64 / sizeof(T);  // of cache, in numbers
 

@@ -6,7 +6,7 @@
 
 namespace mlpfast::cpu {
 
-inline constexpr int64_t max_block_k = 1024;  // of a pass; fewer where c is given, as a set likes
+inline constexpr int64_t max_block_k = 1024;  // steps of a pass; only where c is given may there be more passes
 
 template <class T>
 struct Gemm {

@@ -17,8 +17,8 @@ constexpr KernelTable<typename V::T> make_table() {
   fill_gemm<V>(table);
   if constexpr (requires { V::blocking; }) table.blocking = V::blocking;
   if constexpr (packs_strips<V>()) {
-    table.pack_strip[0] = pack_strip<V, false>;
-    table.pack_strip[1] = pack_strip<V, true>;
+    table.pack_strip[0] = pack_strip_transposed<V>;
+    table.pack_strip[1] = pack_strip<V>;
   }
   table.pack = pack<V>;
   table.pack_transposed = pack_transposed<V>;
