@@ -135,7 +135,7 @@ class MLP:
         outputs = self._outputs(x)
         on_host = isinstance(outputs, np.ndarray)
         classes = outputs.argmax(axis=1) if on_host else self._native.classify(outputs)
-        return cast(NDArray[np.int64], self._as_given(x, classes))
+        return cast("NDArray[np.int64]", self._as_given(x, classes))
 
     def predict_proba(self, x: ArrayLike) -> Floats:
         """Probabilities of the classes: floats [rows, classes]."""

@@ -28,6 +28,8 @@ const char* dtype_name() {
   return sizeof(T) == 4 ? "float32" : "float64";
 }
 Shape shape_of(const py::array& array);
+/// Another array of the same memory.
+py::array view(const py::array& array);
 
 /// The memory an array can touch, from its first byte to behind its last; nothing for an empty array.
 struct Extent {
@@ -50,7 +52,7 @@ struct Input {
 
   Input() = default;
   Input(const py::array& source, const Extent& where, bool by_columns = false)
-      : array(source.attr("view")().cast<py::array>()), given(where), transposed(by_columns) {}
+      : array(view(source)), given(where), transposed(by_columns) {}
   const T* data() const { return static_cast<const T*>(array.data()); }
   int64_t size() const { return array.size(); }
   int64_t rows() const { return array.shape(0); }

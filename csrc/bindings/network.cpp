@@ -15,10 +15,10 @@ namespace {
 
 using network::Spec;
 
-/// Examples as C++ sees them; `keep` holds what had to be copied.
+/// Examples as C++ sees them; `kept` holds what they lie in.
 template <class T>
 struct ExampleInput {
-  py::array keep[4];
+  std::vector<py::object> kept;
   cpu::Examples<T> examples{};
   int64_t rows;
 
@@ -36,32 +36,36 @@ struct ExampleInput {
     if (!examples.features.load)
       throw type_error("network", "no reader for features of dtype " + std::string(py::str(dtype)));
     rows = x.shape(0);
-    keep[0] = x;
+    kept.push_back(x);
     if (!labels.is_none()) {
-      keep[1] = py::array_t<std::int32_t, py::array::c_style>(py::reinterpret_borrow<py::object>(labels));
-      require_shape(keep[1], {rows}, "network", "y", "(one label for each row of x)");
-      examples.labels = static_cast<const std::int32_t*>(keep[1].data());  // from labels(), which checked the range
+      const auto y = py::array_t<std::int32_t, py::array::c_style>(py::reinterpret_borrow<py::object>(labels));
+      require_shape(y, {rows}, "network", "y", "(one label for each row of x)");
+      examples.labels = y.data();  // from labels(), which checked the range
+      kept.push_back(y);
     }
-    if (!sample_weight.is_none()) {
-      keep[2] = array_input<T>(sample_weight, "network", "sample_weight", 1).array;
-      require_shape(keep[2], {rows}, "network", "sample_weight", "(one for each row of x)");
-      examples.sample_weight = static_cast<const T*>(keep[2].data());
-    }
-    if (!class_weight.is_none()) {
-      keep[3] = array_input<T>(class_weight, "network", "class_weight", 1).array;
-      require_shape(keep[3], {spec.sizes.back()}, "network", "class_weight", "(one for each class)");
-      examples.class_weight = static_cast<const T*>(keep[3].data());
-    }
+    if (!sample_weight.is_none())
+      examples.sample_weight = keep_weights(sample_weight, rows, "sample_weight", "(one for each row of x)");
+    if (!class_weight.is_none())
+      examples.class_weight = keep_weights(class_weight, spec.sizes.back(), "class_weight", "(one for each class)");
+  }
+
+ private:
+  const T* keep_weights(py::handle value, int64_t size, const char* name, const char* why) {
+    const Input<T> weights = array_input<T>(value, "network", name, 1);
+    require_shape(weights.array, {size}, "network", name, why);
+    kept.push_back(weights.array);
+    return weights.data();
   }
 };
 
 template <class T>
 typename cpu::Backend<T>::Job job_of(const Spec& spec, const ExampleInput<T>& input, int64_t batch,
-                                     py::handle parameters, py::handle gradient, py::handle workspace) {
-  T* block = flat_array<T>(workspace, cpu::Workspace<T>::size(spec, batch, cpu::Purpose::training), "workspace");
+                                     py::handle parameters, py::handle gradient, py::handle memory) {
+  cpu::Workspace<T> workspace(spec, batch, cpu::Purpose::training);
+  workspace.place(flat_array<T>(memory, workspace.size(), "workspace"));
   return {spec,
           input.examples,
-          cpu::Workspace<T>(spec, batch, cpu::Purpose::training, block),
+          std::move(workspace),
           flat_array<T>(parameters, spec.parameters(), "parameters"),
           flat_array<T>(gradient, spec.parameters(), "gradient"),
           nullptr,
@@ -158,7 +162,8 @@ py::tuple evaluate(py::handle parameters, const py::tuple& plain_spec, const py:
 template <class T>
 py::array workspace(py::handle, const py::tuple& plain_spec, int64_t batch, py::handle, py::handle, py::handle,
                     py::handle) {
-  return new_array<T>({cpu::Workspace<T>::size(spec_from(plain_spec), batch, cpu::Purpose::training)}, "network");
+  const Spec spec = spec_from(plain_spec);
+  return new_array<T>({cpu::Workspace<T>(spec, batch, cpu::Purpose::training).size()}, "network");
 }
 
 /// Row numbers in the order of an epoch.

@@ -95,11 +95,12 @@ void forward(const ForwardRun<T>& run) {
   if (run.rows == 0) return;
   const int64_t chunk = chunk_rows(run.spec), size = std::min(run.rows, chunk);
   const int threads = batch_threads(run.spec, size, 1);
-  const std::unique_ptr<T[]> block(
-      new T[static_cast<std::size_t>(Workspace<T>::size(run.spec, size, Purpose::evaluation))]);
+  Workspace<T> workspace(run.spec, size, Purpose::evaluation);
+  const std::unique_ptr<T[]> block(new T[static_cast<std::size_t>(workspace.size())]);
+  workspace.place(block.get());
   typename Backend<T>::Job job{run.spec,
                                run.examples,
-                               Workspace<T>(run.spec, size, Purpose::evaluation, block.get()),
+                               std::move(workspace),
                                const_cast<T*>(run.parameters),
                                nullptr,
                                nullptr,

@@ -8,7 +8,6 @@
 #include "cpu/tiles.h"
 
 namespace mlpfast::cpu {
-namespace {
 
 /// Hands out pieces of a block, or only counts where there is none; every piece starts on a cache line.
 template <class T>
@@ -29,55 +28,12 @@ struct Carver {
   }
 };
 
+namespace {
+
 int64_t image_bytes(int64_t outer, int64_t k, int parts) { return parts ? SplitImage::bytes(outer, k, parts) : 0; }
 
 /// Fewer rows, or weights, are not read often enough for a copy.
 constexpr int64_t least_rows = 96, least_weights = 1 << 14;
-
-template <class T>
-int64_t carve(const network::Spec& spec, int64_t batch, Purpose purpose, T* block, Workspace<T>& work) {
-  const bool training = purpose == Purpose::training;
-  Carver<T> carver{block};
-  for (int l = 0; l <= spec.layers(); ++l) {
-    const int64_t width = spec.sizes[static_cast<std::size_t>(l)];
-    work.activation.push_back(carver.matrix(batch, width));
-    work.saved.push_back(l > 0 && spec.saves_input(l - 1) ? carver.matrix(batch, width) : work.activation.back());
-    // The logits' gradient takes the logits' place.
-    const bool apart = training && l > 0 && l < spec.layers();
-    work.gradient.push_back(apart ? carver.matrix(batch, width) : work.activation.back());
-  }
-  work.loss = carver.template take<T>(batch);
-  work.row_weight = carver.template take<T>(batch);
-  work.label = carver.template take<std::int32_t>(batch);
-  work.correct = carver.template take<std::uint8_t>(batch);
-  for (int l = 0; l < spec.layers(); ++l) {
-    const int64_t m = spec.inputs(l), n = spec.outputs(l);
-    const int forward = parts_of<T>(spec, batch, n, m), turned = training && l > 0 ? parts_of<T>(spec, batch, m, n) : 0,
-              gradient = training ? parts_of<T>(spec, m, n, batch) : 0;
-    const auto take = [&](int64_t size) -> void* { return size ? carver.template take<char>(size) : nullptr; };
-    LayerImages images{};
-    if (l == 0 && takes_bytes<T>(spec, batch, training)) {
-      images.x = take(std::max(image_bytes(batch, m, forward), ByteRows::plain_bytes(batch, m)));
-      if (training) images.x_turned = take(std::max(image_bytes(m, batch, gradient), ByteRows::turned_bytes(m, batch)));
-      const int64_t backward = training ? digit_bytes(n, batch, max_threads) : 0;
-      images.digits = take(std::max(digit_bytes(n, m, max_threads), backward));
-    } else {
-      images.x = take(image_bytes(batch, m, forward));
-      images.x_turned = take(image_bytes(m, batch, gradient));
-    }
-    images.dy = take(std::max(image_bytes(batch, n, turned), image_bytes(n, batch, gradient)));
-    images.weights = take(image_bytes(n, m, forward));
-    images.weights_turned = take(image_bytes(m, n, turned));
-    work.images.push_back(images);
-    const bool by_fma = !forward && !(l == 0 && takes_bytes<T>(spec, batch, training)),
-               by_fma_turned = training && l > 0 && !turned;
-    const bool much = fits_cache<T>(spec) && batch >= least_rows && m * n >= least_weights;
-    const bool copied = much && by_fma && lies_badly<T>(static_cast<std::uintptr_t>(spec.weights_at(l)) * sizeof(T), n);
-    work.weights.push_back(copied ? carver.matrix(m, n) : Matrix<T>{});
-    work.weights_turned.push_back(much && by_fma_turned ? carver.matrix(n, m) : Matrix<T>{});
-  }
-  return carver.used;
-}
 
 }  // namespace
 
@@ -101,19 +57,74 @@ int64_t alignment(int64_t size) {
 }
 
 template <class T>
-int64_t Workspace<T>::size(const network::Spec& spec, int64_t batch, Purpose purpose) {
-  Workspace counted;
-  const int64_t size = carve<T>(spec, batch, purpose, nullptr, counted);
-  return size + alignment<T>(size) / int64_t(sizeof(T));
+Workspace<T>::Workspace(const network::Spec& spec, int64_t batch, Purpose purpose)
+    : spec_(spec), batch_(batch), purpose_(purpose) {
+  used_ = carve(nullptr);
 }
 
 template <class T>
-Workspace<T>::Workspace(const network::Spec& spec, int64_t batch, Purpose purpose, T* block) {
-  Workspace counted;
-  const int64_t size = carve<T>(spec, batch, purpose, nullptr, counted), unit = alignment<T>(size);
+int64_t Workspace<T>::size() const {
+  return used_ + alignment<T>(used_) / int64_t(sizeof(T));
+}
+
+template <class T>
+void Workspace<T>::place(T* block) {
+  const int64_t unit = alignment<T>(used_);
   T* const start = reinterpret_cast<T*>((reinterpret_cast<std::intptr_t>(block) + unit - 1) / unit * unit);
-  if (unit > 64) madvise(start, static_cast<std::size_t>(size) * sizeof(T), MADV_HUGEPAGE);
-  carve(spec, batch, purpose, start, *this);
+  if (unit > 64) madvise(start, static_cast<std::size_t>(used_) * sizeof(T), MADV_HUGEPAGE);
+  carve(start);
+}
+
+template <class T>
+int64_t Workspace<T>::carve(T* block) {
+  Carver<T> carver{block};
+  const auto layers = static_cast<std::size_t>(spec_.layers());
+  for (auto* places : {&activation, &saved, &gradient}) places->resize(layers + 1);
+  for (auto* copies : {&weights, &weights_turned}) copies->resize(layers);
+  images.resize(layers);
+  for (int l = 0; l <= spec_.layers(); ++l) {
+    const auto at = static_cast<std::size_t>(l);
+    const int64_t width = spec_.sizes[at];
+    const Matrix<T> y = activation[at] = carver.matrix(batch_, width);
+    saved[at] = l > 0 && spec_.saves_input(l - 1) ? carver.matrix(batch_, width) : y;
+    // The logits' gradient takes the logits' place.
+    const bool apart = purpose_ == Purpose::training && l > 0 && l < spec_.layers();
+    gradient[at] = apart ? carver.matrix(batch_, width) : y;
+  }
+  loss = carver.template take<T>(batch_);
+  row_weight = carver.template take<T>(batch_);
+  label = carver.template take<std::int32_t>(batch_);
+  correct = carver.template take<std::uint8_t>(batch_);
+  for (int l = 0; l < spec_.layers(); ++l) carve_operands(l, carver);
+  return carver.used;
+}
+
+template <class T>
+void Workspace<T>::carve_operands(int l, Carver<T>& carver) {
+  const auto at = static_cast<std::size_t>(l);
+  const int64_t m = spec_.inputs(l), n = spec_.outputs(l), batch = batch_;
+  const bool training = purpose_ == Purpose::training;
+  const int forward = parts_of<T>(spec_, batch, n, m), turned = training && l > 0 ? parts_of<T>(spec_, batch, m, n) : 0,
+            backward = training ? parts_of<T>(spec_, m, n, batch) : 0;
+  const bool bytes = l == 0 && takes_bytes<T>(spec_, batch, training);
+  const auto take = [&](int64_t size) -> void* { return size ? carver.template take<char>(size) : nullptr; };
+  LayerImages& image = images[at];
+  image = {};
+  if (bytes) {
+    image.x = take(std::max(image_bytes(batch, m, forward), ByteRows::plain_bytes(batch, m)));
+    if (training) image.x_turned = take(std::max(image_bytes(m, batch, backward), ByteRows::turned_bytes(m, batch)));
+    image.digits = take(std::max(digit_bytes(n, m, max_threads), training ? digit_bytes(n, batch, max_threads) : 0));
+  } else {
+    image.x = take(image_bytes(batch, m, forward));
+    image.x_turned = take(image_bytes(m, batch, backward));
+  }
+  image.dy = take(std::max(image_bytes(batch, n, turned), image_bytes(n, batch, backward)));
+  image.weights = take(image_bytes(n, m, forward));
+  image.weights_turned = take(image_bytes(m, n, turned));
+  const bool much = fits_cache<T>(spec_) && batch >= least_rows && m * n >= least_weights,
+             badly = lies_badly<T>(static_cast<std::uintptr_t>(spec_.weights_at(l)) * sizeof(T), n);
+  weights[at] = much && badly && !forward && !bytes ? carver.matrix(m, n) : Matrix<T>{};
+  weights_turned[at] = much && training && l > 0 && !turned ? carver.matrix(n, m) : Matrix<T>{};
 }
 
 template int parts_of<float>(const network::Spec&, int64_t, int64_t, int64_t);

@@ -32,13 +32,18 @@ struct LayerImages {
 /// Training needs gradients of activations.
 enum class Purpose { training, evaluation };
 
-/// Arrays for one batch, carved from a block of size() numbers.
+template <class T>
+struct Carver;
+
+/// Arrays for one batch, nowhere until they are placed.
 template <class T>
 class Workspace {
  public:
+  Workspace(const network::Spec& spec, int64_t batch, Purpose purpose);
   /// Numbers needed.
-  static int64_t size(const network::Spec& spec, int64_t batch, Purpose purpose);
-  Workspace(const network::Spec& spec, int64_t batch, Purpose purpose, T* block);
+  int64_t size() const;
+  /// Carves the arrays from a block of size() numbers.
+  void place(T* block);
 
   std::vector<Matrix<T>> activation;  // [layers + 1]: inputs, outputs of each layer
   std::vector<Matrix<T>> saved;       // [layers + 1]: what the backward pass of the layer before reads
@@ -52,7 +57,14 @@ class Workspace {
   std::vector<Matrix<T>> weights, weights_turned;
 
  private:
-  Workspace() = default;
+  int64_t carve(T* block);
+  /// The memory that a layer's products take besides.
+  void carve_operands(int l, Carver<T>& carver);
+
+  const network::Spec& spec_;
+  int64_t batch_;
+  Purpose purpose_;
+  int64_t used_ = 0;
 };
 
 }  // namespace mlpfast::cpu
