@@ -67,16 +67,22 @@ MLPFAST_INLINE V polynomial(V x, Coefficients<T, N> c) {
   return sum;
 }
 
+/// e^x of x that is not above exp_max.
 template <class V>
-MLPFAST_INLINE V exp(V x) {
+MLPFAST_INLINE V exp_not_large(V x) {
   using E = Elementary<typename V::T>;
-  x = select(less(x, V::all(E::exp_min)), V::all(E::exp_min), x);
-  x = select(less(V::all(E::exp_max), x), V::all(E::exp_max), x);
+  x = maximum(V::all(E::exp_min), x);
   const V n = nearest(x * V::all(E::log2_e));
   V r = fma(n, V::all(-E::ln2_high), x);
   r = fma(n, V::all(-E::ln2_low), r);
   const V tail = fma(r * r, polynomial(r, E::exp()), r);
   return scale2(V::all(1) + tail, n);
+}
+
+template <class V>
+MLPFAST_INLINE V exp(V x) {
+  const V most = V::all(Elementary<typename V::T>::exp_max);
+  return exp_not_large(select(less(most, x), most, x));
 }
 
 /// Natural logarithm of x >= 0; log(0) = -inf, log of a negative number or NaN is NaN.
@@ -112,7 +118,7 @@ MLPFAST_INLINE V tanh(V x) {
 /// 1 / (1 + e^-x), from e^-|x| so that neither side loses digits. Most of what 1 + e rounds away is put back.
 template <class V>
 MLPFAST_INLINE V sigmoid(V x) {
-  const V e = exp(V::all(0) - absolute(x)), sum = V::all(1) + e, lost = e - (sum - V::all(1));
+  const V e = exp_not_large(V::all(0) - absolute(x)), sum = V::all(1) + e, lost = e - (sum - V::all(1));
   const V y = select(less(x, V::all(0)), e, V::all(1)) / sum;
   return fma(y * (y - V::all(1)), lost, y);
 }

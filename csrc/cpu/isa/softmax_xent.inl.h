@@ -95,9 +95,15 @@ struct Columns {
       }
     }
   }
+  /// f(numbers of column j, j), from the last to the first.
+  template <class F>
+  MLPFAST_INLINE void each(int64_t cols, F&& f) {
+    V j = V::all(static_cast<T>(cols - 1));
+    for (V* x = block[0] + cols; x != block[0]; j = j - V::all(1)) f(*--x, j);
+  }
   MLPFAST_INLINE V top(int64_t cols) {
     V best = V::all(nothing);
-    for (int64_t j = 0; j < cols; ++j) best = maximum(at(j), best);
+    each(cols, [&](V& x, V) MLPFAST_LAMBDA { best = maximum(x, best); });
     return best;
   }
 };
@@ -117,10 +123,13 @@ MLPFAST_INLINE V sum_columns(int64_t cols, F&& number) {
   return lane[0];
 }
 
-/// f(first row, rows) for groups of at most a register's lanes.
+/// f(first row, rows) for groups of as many rows as a register has lanes, a number that the compiler then knows, and
+/// for the rest.
 template <class V, class F>
 MLPFAST_INLINE void for_groups(int64_t rows, F&& f) {
-  for (int64_t i = 0; i < rows; i += V::lanes) f(i, rows - i < V::lanes ? rows - i : V::lanes);
+  int64_t i = 0;
+  for (; i + V::lanes <= rows; i += V::lanes) f(i, V::lanes);
+  if (i < rows) f(i, rows - i);
 }
 
 template <class V>
@@ -129,10 +138,10 @@ void softmax_columns(int64_t rows, int64_t cols, Matrix<const typename V::T> x, 
     Columns<V> column;
     column.load(n, cols, x.at(i, 0));
     const V top = column.top(cols);
-    const V sum =
-        sum_columns<V>(cols, [&](int64_t j) MLPFAST_LAMBDA { return column.at(j) = ops::exp(column.at(j) - top); });
+    const V sum = sum_columns<V>(
+        cols, [&](int64_t j) MLPFAST_LAMBDA { return column.at(j) = ops::exp_not_large(column.at(j) - top); });
     const V factor = V::all(1) / sum;
-    for (int64_t j = 0; j < cols; ++j) column.at(j) = column.at(j) * factor;
+    column.each(cols, [&](V& y_j, V) MLPFAST_LAMBDA { y_j = y_j * factor; });
     column.store(n, cols, y.at(i, 0));
   });
 }
@@ -145,7 +154,7 @@ void softmax(int64_t rows, int64_t cols, Matrix<const typename V::T> x, Matrix<t
     const V top = V::all(row_maximum<V>(cols, x.row(i)));
     LaneSums<V> sum;
     for_vectors<V>(cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
-      const V e = ops::exp(part.load(x.row(i) + j, nothing) - top);
+      const V e = ops::exp_not_large(part.load(x.row(i) + j, nothing) - top);
       part.store(e, y.row(i) + j);
       sum.add(j, e);
     });
@@ -178,7 +187,7 @@ MLPFAST_INLINE void cross_entropy_row(const CrossEntropyArgs<typename V::T>& t, 
   const V top = V::all(peak);
   LaneSums<V> sum, weighted;
   for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
-    const V e = ops::exp(part.load(x + j, nothing) - top);
+    const V e = ops::exp_not_large(part.load(x + j, nothing) - top);
     if (weights.smoothing != 0) {
       const V z = part.load(x + j, peak) - top;
       weighted.add(j, t.class_weight ? z * part.load(t.class_weight + j) : z);
@@ -206,11 +215,16 @@ MLPFAST_INLINE void cross_entropy_row(const CrossEntropyArgs<typename V::T>& t, 
 template <class V>
 struct Group {
   using T = typename V::T;
-  V label, target, row_weight, scale;  // label below 0: no loss, no gradient
+  V label, target, row_weight, scale;
+  bool ignores = false;  // some row: its label is below 0, it has no loss and no gradient
 
   MLPFAST_INLINE Group(const CrossEntropyArgs<T>& t, int64_t first, int64_t rows) {
     T lane[V::lanes];
-    for (int64_t i = 0; i < V::lanes; ++i) lane[i] = static_cast<T>(i < rows ? t.labels[first + i] : -1);
+    for (int64_t i = 0; i < V::lanes; ++i) {
+      const std::int32_t l = i < rows ? t.labels[first + i] : -1;
+      lane[i] = static_cast<T>(l);
+      ignores |= l < 0;
+    }
     label = V::load(lane);
     target = V::all(1 - t.label_smoothing);
     row_weight = V::all(1);
@@ -244,17 +258,17 @@ MLPFAST_INLINE void cross_entropy_group(const CrossEntropyArgs<typename V::T>& t
   const V top = column.top(t.cols);
 
   V z_label = V::all(0), largest = V::all(-1), weighted_z = V::all(0);  // largest: class of the first largest logit
-  for (int64_t j = t.cols - 1; j >= 0; --j) {
-    largest = select(equal(column.at(j), top), V::all(T(j)), largest);
-    column.at(j) = column.at(j) - top;
-    z_label = select(equal(group.label, V::all(T(j))), column.at(j), z_label);
-  }
+  column.each(t.cols, [&](V& x, V j) MLPFAST_LAMBDA {
+    largest = select(equal(x, top), j, largest);
+    x = x - top;
+    z_label = select(equal(group.label, j), x, z_label);
+  });
   if (weights.smoothing != 0)
     weighted_z = sum_columns<V>(t.cols, [&](int64_t j) MLPFAST_LAMBDA {
       return t.class_weight ? column.at(j) * V::all(t.class_weight[j]) : column.at(j);
     });
   const V total =
-      sum_columns<V>(t.cols, [&](int64_t j) MLPFAST_LAMBDA { return column.at(j) = ops::exp(column.at(j)); });
+      sum_columns<V>(t.cols, [&](int64_t j) MLPFAST_LAMBDA { return column.at(j) = ops::exp_not_large(column.at(j)); });
   const V loss = group.row_weight * ops::cross_entropy(weights, ops::log(total), z_label, weighted_z);
   const auto ignored = less(group.label, V::all(0));
   const V losses = select(ignored, V::all(0), loss);
@@ -272,16 +286,23 @@ MLPFAST_INLINE void cross_entropy_group(const CrossEntropyArgs<typename V::T>& t
 
   const V factor = (group.target + V::all(weights.smoothing * weights.class_sum)) * group.scale / total;
   const V smoothing = V::all(weights.smoothing) * group.scale, own = group.target * group.scale;
-  for (int64_t j = 0; j < t.cols; ++j) {
-    const V class_weight = V::all(t.class_weight ? t.class_weight[j] : T(1));
-    const V d = ops::cross_entropy_gradient(column.at(j), factor, smoothing, class_weight);
-    column.at(j) = select(ignored, V::all(0), select(equal(group.label, V::all(T(j))), d - own, d));
+  const auto differentiate = [&](V& x, V j, V class_weight) MLPFAST_LAMBDA {
+    const V d = ops::cross_entropy_gradient(x, factor, smoothing, class_weight);
+    x = select(equal(group.label, j), d - own, d);
+  };
+  if (t.class_weight) {
+    const T* class_weight = t.class_weight + t.cols;
+    column.each(t.cols, [&](V& x, V j) MLPFAST_LAMBDA { differentiate(x, j, V::all(*--class_weight)); });
+  } else {
+    column.each(t.cols, [&](V& x, V j) MLPFAST_LAMBDA { differentiate(x, j, V::all(1)); });
   }
+  if (group.ignores) column.each(t.cols, [&](V& d, V) MLPFAST_LAMBDA { d = select(ignored, V::all(0), d); });
   column.store(rows, t.cols, t.d_logits.at(first, 0));
 }
 
 template <class V>
-void cross_entropy(const CrossEntropyArgs<typename V::T>& t) {
+void cross_entropy(const CrossEntropyArgs<typename V::T>& args) {
+  const auto t = args;
   if (t.cols <= most_columns) {
     for_groups<V>(t.rows, [&](int64_t i, int64_t n) MLPFAST_LAMBDA { cross_entropy_group<V>(t, i, n); });
     return;
