@@ -66,33 +66,33 @@ struct Columns {
 
   MLPFAST_INLINE V& at(int64_t j) { return block[j / V::lanes][j % V::lanes]; }
 
+  // The last registers of rows hold less than they have lanes. They are read and written whole as far as the memory is
+  // that of later rows, which then overwrite what does not belong there.
+
   /// Lanes beyond the rows repeat the last one.
   MLPFAST_INLINE void load(int64_t rows, int64_t cols, Matrix<const T> x) {
+    const T* const end = x.row(rows - 1) + cols;
     for (int64_t j = 0; j < cols; j += V::lanes) {
       V(&b)[V::lanes] = block[j / V::lanes];
-      const int64_t width = cols - j;
       MLPFAST_UNROLL
       for (int i = 0; i < V::lanes; ++i) {
         const T* row = x.row(i < rows ? i : rows - 1) + j;
-        b[i] = width < V::lanes ? V::load(row, width) : V::load(row);
+        b[i] = row + V::lanes <= end ? V::load(row) : V::load(row, cols - j);
       }
       V::transpose(b);
     }
   }
   MLPFAST_INLINE void store(int64_t rows, int64_t cols, Matrix<T> y) {
-    for (int64_t j = 0; j < cols; j += V::lanes) {
-      V(&b)[V::lanes] = block[j / V::lanes];
-      V::transpose(b);
-      const int64_t width = cols - j;
-      MLPFAST_UNROLL
-      for (int i = 0; i < V::lanes; ++i) {
-        if (i >= rows) break;
-        if (width < V::lanes) {
-          b[i].store(y.row(i) + j, width);
-        } else {
-          b[i].store(y.row(i) + j);
-        }
-      }
+    const T* const end = y.ld == cols ? y.row(rows) : y.data;
+    const int64_t whole = cols / V::lanes, rest = cols % V::lanes;
+    for (int64_t j = 0; j * V::lanes < cols; ++j) V::transpose(block[j]);
+    MLPFAST_UNROLL
+    for (int i = 0; i < V::lanes; ++i) {
+      if (i >= rows) break;
+      T* row = y.row(i);
+      for (int64_t j = 0; j < whole; ++j, row += V::lanes) block[j][i].store(row);
+      if (rest > 0 && row + V::lanes <= end) block[whole][i].store(row);
+      if (rest > 0 && row + V::lanes > end) block[whole][i].store(row, rest);
     }
   }
   /// f(numbers of column j, j), from the last to the first.
