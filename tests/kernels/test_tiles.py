@@ -90,6 +90,7 @@ def test_not_less_accurate_than_fmas(kind, k, tiles, rng):
     split = errors(product(a, b, "highest"), a, b)
     assert split[0] <= frobenius and split[1] <= worst * 1.05  # the maximum is one element's luck
     before = _cpu.tile_fallbacks()
+    a, b = a[:128], b[:, :128]  # as few as these levels take tiles for: emulated, they are slow
     assert errors(product(a, b, "high"), a, b)[0] <= 1e-5
     assert errors(product(a, b, "medium"), a, b)[0] <= 4e-3
     assert _cpu.tile_fallbacks() == before
