@@ -259,14 +259,15 @@ void Backend<T>::finish_weights(int l, const Tile<T>& tile, network::UpdateMode 
   }
 }
 
-/// Of a batch of one example; its gradient passes through registers only.
+/// Of a batch of few examples; its gradient passes through registers only.
 template <class T>
 void Backend<T>::outer_update(int l, Range rows, Range cols) const {
   const auto below = static_cast<std::size_t>(l), above = below + 1;
   const int64_t ld = spec_.outputs(l), offset = spec_.weights_at(l) + rows.begin * ld + cols.begin;
   const T scale = l == 0 ? static_cast<T>(spec_.input_scale) : T(1);
-  OuterUpdateArgs<T> args{update_args(offset, rows.size(), {}, ld, scale), work_.activation[below].data + rows.begin,
-                          work_.gradient[above].data + cols.begin};
+  OuterUpdateArgs<T> args{update_args(offset, rows.size(), {}, ld, scale), batch_.rows,
+                          constant(work_.activation[below].at(0, rows.begin)),
+                          constant(work_.gradient[above].at(0, cols.begin))};
   args.update.cols = cols.size();
   table_.outer_update[static_cast<int>(job_.optimization->optimizer)](args);
 }
@@ -288,7 +289,7 @@ void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
       return bias_gradient(l, mode);
     }
   }
-  if (batch_.rows == 1 && mode == network::UpdateMode::fused) {
+  if (batch_.rows <= most_outer_examples && mode == network::UpdateMode::fused) {
     const bool by_rows = problem.m >= problem.n;
     const Range rows = by_rows ? team_.share(problem.m) : Range{0, problem.m};
     outer_update(l, rows, by_rows ? Range{0, problem.n} : team_.share(problem.n, table_.lanes));

@@ -79,11 +79,14 @@ struct UpdateArgs {
   ops::StepScalars<T> scalars;
 };
 
-/// The gradient of one example: dw = x * dy, as gemm sums it, never stored.
+inline constexpr int most_outer_examples = 8;  // for more a gemm takes less time
+
+/// The gradient of a few examples: dw = x^T dy, as gemm sums it, never stored.
 template <class T>
 struct OuterUpdateArgs {
   UpdateArgs<T> update;  // without dw
-  const T *x, *dy;       // [rows], [cols]
+  int64_t examples;
+  Matrix<const T> x, dy;  // [examples, rows], [examples, cols]
 };
 
 /// Softmax cross-entropy of rows; formulas in ops/loss.h. Null: class_weight, row_weight 1; d_logits, correct not

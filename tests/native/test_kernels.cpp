@@ -163,7 +163,8 @@ void updates() {
     print<T>(ops::optimizers[i].name, {w, slots[0], slots[1]});
     args.rows = 17;
     args.cols = args.w.ld = n / 17;
-    active_table<T>().outer_update[i]({args, dw.data(), dw.data() + 100});
+    for (int64_t examples = 1; examples <= most_outer_examples; ++examples)
+      active_table<T>().outer_update[i]({args, examples, {dw.data(), 100}, {dw.data() + 17, 97}});
     print<T>(std::string(ops::optimizers[i].name) + "-outer", {w, slots[0], slots[1]});
   }
 }

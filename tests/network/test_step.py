@@ -20,6 +20,7 @@ SMALL = {
     "every activation": Problem((9, 16, 15, 14, 13, 12, 4), 60, 31, tuple(kernels.ACTIVATIONS)),
     "leaky_relu": Problem((20, 40, 30, 10), 64, 32, "leaky_relu", sgd=dict(momentum=0.5)),
     "batch of one": Problem((7, 19, 3), 9, 1),
+    **{f"batch of {n}": Problem((7, 19, 3), 17, n, sgd=MOMENTUM) for n in range(2, 10)},
     "batch above the data": Problem((7, 19, 3), 25, 100),
     "drop_last": Problem((7, 19, 3), 25, 10, fit=dict(drop_last=True)),
     "in order": Problem((7, 19, 3), 25, 10, fit=dict(shuffle=False)),
@@ -36,6 +37,7 @@ LARGE = {
     "columns": Problem((1100, 250, 50, 10), 50, 20, ("tanh", "leaky_relu")),
     "fewer columns than threads": Problem((5000, 3, 40), 130, 60),
     "one row": Problem((1030, 700, 10), 3, 1),
+    "few rows": Problem((1030, 700, 10), 15, 6),
     "many rows": Problem((20, 512, 5), 4200, 2100, sgd=MOMENTUM),
     "weights beyond the cache": Problem((64, 512, 520, 5), 200, 100, ("tanh", "leaky_relu")),
     "weights to be copied": Problem((100, 250, 150, 10), 200, 100, ("tanh", "relu")),
@@ -133,7 +135,9 @@ def test_one_step_against_float64(problem, dtype, rng, isa):
         assert (np.abs(w - old) <= bound).all()
 
 
-@pytest.mark.parametrize("name", ["no hidden layer", "primes", "leaky_relu", "batch of one", "deep"])
+@pytest.mark.parametrize(
+    "name", ["no hidden layer", "primes", "leaky_relu", "batch of one", "batch of 7", "deep"]
+)
 def test_the_functional_kernels_make_the_same_steps(name, dtype, rng):
     problem = SMALL[name].of(dtype)
     x, y = problem.data(rng)

@@ -104,15 +104,27 @@ void update(const UpdateArgs<typename V::T>& args) {
   }
 }
 
-template <class V, class F>
-void outer_update(const OuterUpdateArgs<typename V::T>& args) {
+/// Of as many examples as N; their numbers of a row of w wait in registers.
+template <class V, class F, int N>
+void outer_update_of(const OuterUpdateArgs<typename V::T>& args) {
   const auto t = args;
   for (int64_t i = 0; i < t.update.rows; ++i) {
-    const V x = V::all(t.x[i]);
+    V x[N];
+    MLPFAST_UNROLL
+    for (int b = 0; b < N; ++b) x[b] = V::all(t.x.row(b)[i]);
     for_vectors<V>(t.update.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
-      update_vector<V, F>(t.update, i, j, fma(x, part.load(t.dy + j), V::all(0)), part);
+      V dw = V::all(0);
+      MLPFAST_UNROLL
+      for (int b = 0; b < N; ++b) dw = fma(x[b], part.load(t.dy.row(b) + j), dw);
+      update_vector<V, F>(t.update, i, j, dw, part);
     });
   }
+}
+
+template <class V, class F, int N = most_outer_examples>
+void outer_update(const OuterUpdateArgs<typename V::T>& t) {
+  if (t.examples == N) return outer_update_of<V, F, N>(t);
+  if constexpr (N > 1) outer_update<V, F, N - 1>(t);
 }
 
 /// Rows are added in order within blocks of 128 and then block by block: the error grows with 128 + rows / 128.
