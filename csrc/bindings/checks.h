@@ -28,7 +28,7 @@ const char* dtype_name() {
   return sizeof(T) == 4 ? "float32" : "float64";
 }
 Shape shape_of(const py::array& array);
-/// Another array of the same memory.
+/// Another array of the same memory, with a shape of its own.
 py::array view(const py::array& array);
 
 /// The memory an array can touch, from its first byte to behind its last; nothing for an empty array.

@@ -11,7 +11,7 @@ namespace mlpfast::cpu {
 
 /// Hands out pieces of a block, or only counts where there is none; every piece starts on a cache line.
 template <class T>
-struct Carver {
+struct Workspace<T>::Carver {
   T* block;
   int64_t used = 0;
 
@@ -77,7 +77,7 @@ void Workspace<T>::place(T* block) {
 
 template <class T>
 int64_t Workspace<T>::carve(T* block) {
-  Carver<T> carver{block};
+  Carver carver{block};
   const auto layers = static_cast<std::size_t>(spec_.layers());
   for (auto* places : {&activation, &saved, &gradient}) places->resize(layers + 1);
   for (auto* copies : {&weights, &weights_turned}) copies->resize(layers);
@@ -100,25 +100,26 @@ int64_t Workspace<T>::carve(T* block) {
 }
 
 template <class T>
-void Workspace<T>::carve_operands(int l, Carver<T>& carver) {
+void Workspace<T>::carve_operands(int l, Carver& carver) {
   const auto at = static_cast<std::size_t>(l);
   const int64_t m = spec_.inputs(l), n = spec_.outputs(l), batch = batch_;
   const bool training = purpose_ == Purpose::training;
   const int forward = parts_of<T>(spec_, batch, n, m), turned = training && l > 0 ? parts_of<T>(spec_, batch, m, n) : 0,
-            backward = training ? parts_of<T>(spec_, m, n, batch) : 0;
+            weights_gradient = training ? parts_of<T>(spec_, m, n, batch) : 0;
   const bool bytes = l == 0 && takes_bytes<T>(spec_, batch, training);
   const auto take = [&](int64_t size) -> void* { return size ? carver.template take<char>(size) : nullptr; };
   LayerImages& image = images[at];
   image = {};
   if (bytes) {
     image.x = take(std::max(image_bytes(batch, m, forward), ByteRows::plain_bytes(batch, m)));
-    if (training) image.x_turned = take(std::max(image_bytes(m, batch, backward), ByteRows::turned_bytes(m, batch)));
+    if (training)
+      image.x_turned = take(std::max(image_bytes(m, batch, weights_gradient), ByteRows::turned_bytes(m, batch)));
     image.digits = take(std::max(digit_bytes(n, m, max_threads), training ? digit_bytes(n, batch, max_threads) : 0));
   } else {
     image.x = take(image_bytes(batch, m, forward));
-    image.x_turned = take(image_bytes(m, batch, backward));
+    image.x_turned = take(image_bytes(m, batch, weights_gradient));
   }
-  image.dy = take(std::max(image_bytes(batch, n, turned), image_bytes(n, batch, backward)));
+  image.dy = take(std::max(image_bytes(batch, n, turned), image_bytes(n, batch, weights_gradient)));
   image.weights = take(image_bytes(n, m, forward));
   image.weights_turned = take(image_bytes(m, n, turned));
   const bool much = fits_cache<T>(spec_) && batch >= least_rows && m * n >= least_weights,

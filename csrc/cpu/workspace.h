@@ -32,10 +32,7 @@ struct LayerImages {
 /// Training needs gradients of activations.
 enum class Purpose { training, evaluation };
 
-template <class T>
-struct Carver;
-
-/// Arrays for one batch, nowhere until they are placed.
+/// Arrays for one batch; they have no memory before place(). The spec must outlive it.
 template <class T>
 class Workspace {
  public:
@@ -57,9 +54,11 @@ class Workspace {
   std::vector<Matrix<T>> weights, weights_turned;
 
  private:
+  struct Carver;
+
   int64_t carve(T* block);
   /// The memory that a layer's products take besides.
-  void carve_operands(int l, Carver<T>& carver);
+  void carve_operands(int l, Carver& carver);
 
   const network::Spec& spec_;
   int64_t batch_;

@@ -67,11 +67,11 @@ MLPFAST_INLINE V polynomial(V x, Coefficients<T, N> c) {
   return sum;
 }
 
-/// e^x of x that is not above exp_max.
+/// e^x of x <= 0; up to exp_max it holds as well.
 template <class V>
-MLPFAST_INLINE V exp_not_large(V x) {
+MLPFAST_INLINE V exp_nonpositive(V x) {
   using E = Elementary<typename V::T>;
-  x = maximum(V::all(E::exp_min), x);
+  x = maximum(V::all(E::exp_min), x);  // in this order NaN stays
   const V n = nearest(x * V::all(E::log2_e));
   V r = fma(n, V::all(-E::ln2_high), x);
   r = fma(n, V::all(-E::ln2_low), r);
@@ -82,7 +82,7 @@ MLPFAST_INLINE V exp_not_large(V x) {
 template <class V>
 MLPFAST_INLINE V exp(V x) {
   const V most = V::all(Elementary<typename V::T>::exp_max);
-  return exp_not_large(select(less(most, x), most, x));
+  return exp_nonpositive(select(less(most, x), most, x));
 }
 
 /// Natural logarithm of x >= 0; log(0) = -inf, log of a negative number or NaN is NaN.
@@ -118,7 +118,7 @@ MLPFAST_INLINE V tanh(V x) {
 /// 1 / (1 + e^-x), from e^-|x| so that neither side loses digits. Most of what 1 + e rounds away is put back.
 template <class V>
 MLPFAST_INLINE V sigmoid(V x) {
-  const V e = exp_not_large(V::all(0) - absolute(x)), sum = V::all(1) + e, lost = e - (sum - V::all(1));
+  const V e = exp_nonpositive(V::all(0) - absolute(x)), sum = V::all(1) + e, lost = e - (sum - V::all(1));
   const V y = select(less(x, V::all(0)), e, V::all(1)) / sum;
   return fma(y * (y - V::all(1)), lost, y);
 }

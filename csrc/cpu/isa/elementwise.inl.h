@@ -38,8 +38,8 @@ MLPFAST_INLINE void for_vectors(int64_t n, F&& f) {
   if (j < n) f(j, Part<V>{n - j});
 }
 
-// Each kernel copies its arguments: a store of a register might change what lies anywhere else, and the compiler would
-// read them again for each (an update took 23 instructions a register instead of 9).
+// Kernels copy their arguments: a store might alias these, and the compiler would load them again after each (an update
+// took 23 instructions a register instead of 8); a local copy cannot be aliased.
 
 template <class V, class F>
 void forward(const ForwardArgs<typename V::T>& args) {
@@ -104,7 +104,7 @@ void update(const UpdateArgs<typename V::T>& args) {
   }
 }
 
-/// Of as many examples as N; their numbers of a row of w wait in registers.
+/// For N examples, whose numbers for a row of w stay in registers.
 template <class V, class F, int N>
 void outer_update_of(const OuterUpdateArgs<typename V::T>& args) {
   const auto t = args;

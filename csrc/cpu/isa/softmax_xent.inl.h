@@ -66,10 +66,8 @@ struct Columns {
 
   MLPFAST_INLINE V& at(int64_t j) { return block[j / V::lanes][j % V::lanes]; }
 
-  // The last registers of rows hold less than they have lanes. They are read and written whole as far as the memory is
-  // that of later rows, which then overwrite what does not belong there.
-
-  /// Lanes beyond the rows repeat the last one.
+  /// Lanes beyond the rows repeat the last one. A row's last register is loaded whole where it ends before the last row
+  /// does; its lanes beyond the columns are never used.
   MLPFAST_INLINE void load(int64_t rows, int64_t cols, Matrix<const T> x) {
     const T* const end = x.row(rows - 1) + cols;
     for (int64_t j = 0; j < cols; j += V::lanes) {
@@ -82,8 +80,10 @@ struct Columns {
       V::transpose(b);
     }
   }
+  /// A row's last register is stored whole where later rows, stored after it, overwrite what is too much.
   MLPFAST_INLINE void store(int64_t rows, int64_t cols, Matrix<T> y) {
-    const T* const end = y.ld == cols ? y.row(rows) : y.data;
+    const bool adjacent = y.ld == cols;
+    const T* const last = adjacent ? y.row(rows) - V::lanes : nullptr;  // place of a whole register
     const int64_t whole = cols / V::lanes, rest = cols % V::lanes;
     for (int64_t j = 0; j * V::lanes < cols; ++j) V::transpose(block[j]);
     MLPFAST_UNROLL
@@ -91,11 +91,15 @@ struct Columns {
       if (i >= rows) break;
       T* row = y.row(i);
       for (int64_t j = 0; j < whole; ++j, row += V::lanes) block[j][i].store(row);
-      if (rest > 0 && row + V::lanes <= end) block[whole][i].store(row);
-      if (rest > 0 && row + V::lanes > end) block[whole][i].store(row, rest);
+      if (rest == 0) continue;
+      if (row <= last) {
+        block[whole][i].store(row);
+      } else {
+        block[whole][i].store(row, rest);
+      }
     }
   }
-  /// f(numbers of column j, j), from the last to the first.
+  /// f(numbers of column j, j), from the last to the first, so that among equal ones the first has the last word.
   template <class F>
   MLPFAST_INLINE void each(int64_t cols, F&& f) {
     V j = V::all(static_cast<T>(cols - 1));
@@ -139,7 +143,7 @@ void softmax_columns(int64_t rows, int64_t cols, Matrix<const typename V::T> x, 
     column.load(n, cols, x.at(i, 0));
     const V top = column.top(cols);
     const V sum = sum_columns<V>(
-        cols, [&](int64_t j) MLPFAST_LAMBDA { return column.at(j) = ops::exp_not_large(column.at(j) - top); });
+        cols, [&](int64_t j) MLPFAST_LAMBDA { return column.at(j) = ops::exp_nonpositive(column.at(j) - top); });
     const V factor = V::all(1) / sum;
     column.each(cols, [&](V& y_j, V) MLPFAST_LAMBDA { y_j = y_j * factor; });
     column.store(n, cols, y.at(i, 0));
@@ -154,7 +158,7 @@ void softmax(int64_t rows, int64_t cols, Matrix<const typename V::T> x, Matrix<t
     const V top = V::all(row_maximum<V>(cols, x.row(i)));
     LaneSums<V> sum;
     for_vectors<V>(cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
-      const V e = ops::exp_not_large(part.load(x.row(i) + j, nothing) - top);
+      const V e = ops::exp_nonpositive(part.load(x.row(i) + j, nothing) - top);
       part.store(e, y.row(i) + j);
       sum.add(j, e);
     });
@@ -187,7 +191,7 @@ MLPFAST_INLINE void cross_entropy_row(const CrossEntropyArgs<typename V::T>& t, 
   const V top = V::all(peak);
   LaneSums<V> sum, weighted;
   for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
-    const V e = ops::exp_not_large(part.load(x + j, nothing) - top);
+    const V e = ops::exp_nonpositive(part.load(x + j, nothing) - top);
     if (weights.smoothing != 0) {
       const V z = part.load(x + j, peak) - top;
       weighted.add(j, t.class_weight ? z * part.load(t.class_weight + j) : z);
@@ -211,12 +215,12 @@ MLPFAST_INLINE void cross_entropy_row(const CrossEntropyArgs<typename V::T>& t, 
   d[label] -= target * scale;
 }
 
-/// What cross_entropy_columns needs of each row of a group, a row a lane.
+/// What cross_entropy_group needs of each row of a group, a row a lane.
 template <class V>
 struct Group {
   using T = typename V::T;
   V label, target, row_weight, scale;
-  bool ignores = false;  // some row: its label is below 0, it has no loss and no gradient
+  bool ignores = false;  // some label is below 0: that row, or lane without a row, has no loss and no gradient
 
   MLPFAST_INLINE Group(const CrossEntropyArgs<T>& t, int64_t first, int64_t rows) {
     T lane[V::lanes];
@@ -267,8 +271,8 @@ MLPFAST_INLINE void cross_entropy_group(const CrossEntropyArgs<typename V::T>& t
     weighted_z = sum_columns<V>(t.cols, [&](int64_t j) MLPFAST_LAMBDA {
       return t.class_weight ? column.at(j) * V::all(t.class_weight[j]) : column.at(j);
     });
-  const V total =
-      sum_columns<V>(t.cols, [&](int64_t j) MLPFAST_LAMBDA { return column.at(j) = ops::exp_not_large(column.at(j)); });
+  const V total = sum_columns<V>(
+      t.cols, [&](int64_t j) MLPFAST_LAMBDA { return column.at(j) = ops::exp_nonpositive(column.at(j)); });
   const V loss = group.row_weight * ops::cross_entropy(weights, ops::log(total), z_label, weighted_z);
   const auto ignored = less(group.label, V::all(0));
   const V losses = select(ignored, V::all(0), loss);
