@@ -1,17 +1,21 @@
 """Model files: safetensors, which hold numbers and text only, so loading one runs no code."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpfast.arguments import file_path
 from mlpfast.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORMAT = "1"
 
@@ -24,7 +28,8 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], fact
     CheckpointError
         If the file cannot be written; an existing one is then unchanged.
     """
-    import tempfile  # loads random and more, which who only trains does not need
+    import tempfile  # these load much that who only trains does not need
+    from pathlib import Path
 
     from safetensors.numpy import save as serialize
 

@@ -3,17 +3,21 @@
 Nothing is downloaded.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpfast.errors import DataError
 from mlpfast.idx import PathLike, read_idx, reading
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["DATASETS", "Dataset", "digits", "fashion_mnist", "mnist", "verify", "xor"]
 
@@ -255,6 +259,8 @@ def _locate(name: str, data_dir: PathLike | None) -> list[Path]:
 
 def _folders(name: str, data_dir: PathLike | None) -> list[Path]:
     """List where a set may be, never in a folder called as another set: the file names are the same."""
+    from pathlib import Path  # loads much that who only trains does not need
+
     if data_dir is None:
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         roots = [Path(root) for root in (os.environ.get("MLPFAST_DATA"), f"{cache}/mlpfast") if root]

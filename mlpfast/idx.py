@@ -4,6 +4,8 @@ Files come from strangers, so a header is believed only as far as the bytes behi
 inflated data stay within what was announced, and that within what the file can hold.
 """
 
+from __future__ import annotations
+
 import io
 import math
 import os
@@ -11,12 +13,15 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpfast.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PathLike = str | os.PathLike[str]
 
@@ -56,6 +61,8 @@ def read_idx(path: PathLike) -> NDArray[np.uint8]:
     ...     read_idx(file.name)
     array([7, 8, 9], dtype=uint8)
     """
+    from pathlib import Path  # loads much that who only trains does not need
+
     path = Path(path)
     with reading(path) as file:
         contents = _Contents(path, file)
@@ -66,7 +73,7 @@ def read_idx(path: PathLike) -> NDArray[np.uint8]:
     return elements.reshape(shape)
 
 
-def _read_shape(contents: "_Contents") -> tuple[int, ...]:
+def _read_shape(contents: _Contents) -> tuple[int, ...]:
     """Read the header; the shape returned is one that the file can hold."""
     zeros, kind, ndim = struct.unpack(">HBB", contents.take(4))
     if zeros != 0:
