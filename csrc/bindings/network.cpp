@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "bindings/checks.h"
 #include "bindings/register.h"
