@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "cpu/softmax_xent.h"
 
@@ -9,7 +10,12 @@ namespace mlpfast::cpu {
 
 template <class T>
 Backend<T>::Backend(Team& team, Job& job)
-    : team_(team), job_(job), spec_(job.spec), work_(job.workspace), table_(job.table) {}
+    : team_(team),
+      job_(job),
+      spec_(job.spec),
+      work_(job.workspace),
+      table_(job.table),
+      waits_(static_cast<std::size_t>(layers())) {}
 
 template <class T>
 Gemm<T> Backend<T>::forward_problem(int l, int64_t rows) const {
@@ -164,6 +170,7 @@ void Backend<T>::forward(int l) {
     kernel({t.rows, t.cols, constant(t.sum), bias + t.j, scale, alpha, saved.data ? saved.at(t.i, t.j) : saved,
             y.at(t.i, t.j)});
   };
+  if (waits_[in]) return outer_forward(l, Epilogue<T>(finish));
   const LayerImages& images = work_.images[in];
   if (l > 0 || !bytes_)
     return multiply_rows(problem, images.x, images.weights, copied(work_.weights, l, batch_.rows), Epilogue<T>(finish));
@@ -246,30 +253,84 @@ UpdateArgs<T> Backend<T>::update_args(int64_t offset, int64_t rows, Matrix<const
   return args;
 }
 
+/// Of a block of a layer's weights, without dw.
+template <class T>
+UpdateArgs<T> Backend<T>::weights_update_args(int l, Range rows, Range cols) const {
+  const int64_t ld = spec_.outputs(l), offset = spec_.weights_at(l) + rows.begin * ld + cols.begin;
+  UpdateArgs<T> args = update_args(offset, rows.size(), {}, ld, l == 0 ? static_cast<T>(spec_.input_scale) : T(1));
+  args.cols = cols.size();
+  if (l == 0 && own_) {
+    args.w = {own_, cols.size()};
+    for (int s = 0; s < ops::max_slots; ++s) args.slots[s] = own_ + (1 + s) * rows.size() * cols.size();
+  }
+  return args;
+}
+
 template <class T>
 void Backend<T>::finish_weights(int l, const Tile<T>& tile, network::UpdateMode mode) const {
-  const int64_t ld = spec_.outputs(l), offset = spec_.weights_at(l) + tile.i * ld + tile.j;
-  const T scale = l == 0 ? static_cast<T>(spec_.input_scale) : T(1);
   if (mode == network::UpdateMode::store) {
-    table_.combine({tile.rows, tile.cols, constant(tile.sum), scale, 0, {job_.parameter_gradient + offset, ld}});
+    const Matrix<T> dw{job_.parameter_gradient + spec_.weights_at(l), spec_.outputs(l)};
+    const T scale = l == 0 ? static_cast<T>(spec_.input_scale) : T(1);
+    table_.combine({tile.rows, tile.cols, constant(tile.sum), scale, 0, dw.at(tile.i, tile.j)});
   } else {
-    UpdateArgs<T> args = update_args(offset, tile.rows, constant(tile.sum), ld, scale);
-    args.cols = tile.cols;
+    UpdateArgs<T> args = weights_update_args(l, {tile.i, tile.i + tile.rows}, {tile.j, tile.j + tile.cols});
+    args.dw = constant(tile.sum);
     table_.update[static_cast<int>(job_.optimization->optimizer)](args);
   }
 }
 
-/// Of a batch of few examples; its gradient passes through registers only.
+/// Of few examples; their gradient passes through registers only.
 template <class T>
-void Backend<T>::outer_update(int l, Range rows, Range cols) const {
-  const auto below = static_cast<std::size_t>(l), above = below + 1;
-  const int64_t ld = spec_.outputs(l), offset = spec_.weights_at(l) + rows.begin * ld + cols.begin;
-  const T scale = l == 0 ? static_cast<T>(spec_.input_scale) : T(1);
-  OuterUpdateArgs<T> args{update_args(offset, rows.size(), {}, ld, scale), batch_.rows,
-                          constant(work_.activation[below].at(0, rows.begin)),
-                          constant(work_.gradient[above].at(0, cols.begin))};
-  args.update.cols = cols.size();
+void Backend<T>::outer_update(int l, int64_t examples, Matrix<T> x, Range rows, Range cols) const {
+  const Matrix<T> dy = work_.gradient[static_cast<std::size_t>(l) + 1];
+  OuterUpdateArgs<T> args{weights_update_args(l, rows, cols), examples, constant(x.at(0, rows.begin)),
+                          constant(dy.at(0, cols.begin))};
   table_.outer_update[static_cast<int>(job_.optimization->optimizer)](args);
+}
+
+/// The update of the example before on the way.
+template <class T>
+void Backend<T>::outer_forward(int l, Epilogue<T> epilogue) {
+  const auto in = static_cast<std::size_t>(l);
+  const Range rows{0, spec_.inputs(l)}, cols = columns(spec_.outputs(l));
+  T* const sums = work_.sums + cols.begin;
+  table_.outer_forward[static_cast<int>(job_.optimization->optimizer)](
+      {weights_update_args(l, rows, cols), work_.previous[in], work_.gradient[in + 1].data + cols.begin,
+       work_.activation[in].data, sums});
+  epilogue.call(epilogue.context, {0, cols.begin, 1, cols.size(), {sums, cols.size()}});
+  waits_[in] = false;
+}
+
+/// move(array, own, n): of n numbers of the parameters or their slots.
+template <class T>
+template <class Move>
+void Backend<T>::move_columns(const Move& move) {
+  const Range cols = team_.share(spec_.outputs(0), table_.lanes);
+  const int64_t ld = spec_.outputs(0), rows = spec_.inputs(0), offset = spec_.weights_at(0) + cols.begin;
+  const auto& slots = job_.optimization->slots;
+  T* own = own_;
+  for (T* const array : {job_.parameters, slots[0], slots[1]}) {
+    for (int64_t i = 0; array && i < rows; ++i) move(array + offset + i * ld, own + i * cols.size(), cols.size());
+    own += rows * cols.size();
+  }
+}
+
+template <class T>
+void Backend<T>::own_columns() {
+  const Range cols = team_.share(spec_.outputs(0), table_.lanes);
+  own_ = work_.own + (1 + ops::max_slots) * spec_.inputs(0) * cols.begin;
+  move_columns([](const T* array, T* own, int64_t n) { std::copy_n(array, n, own); });
+}
+
+template <class T>
+void Backend<T>::finish() {
+  for (int l = 0; l < layers(); ++l) {
+    const auto at = static_cast<std::size_t>(l);
+    if (std::exchange(waits_[at], false))
+      outer_update(l, 1, {work_.previous[at], 0}, {0, spec_.inputs(l)}, columns(spec_.outputs(l)));
+  }
+  if (own_) move_columns([](T* array, const T* own, int64_t n) { std::copy_n(own, n, array); });
+  own_ = nullptr;
 }
 
 template <class T>
@@ -289,10 +350,14 @@ void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
       return bias_gradient(l, mode);
     }
   }
-  if (batch_.rows <= most_outer_examples && mode == network::UpdateMode::fused) {
+  if (batch_.rows == 1 && may_wait(l) && mode == network::UpdateMode::fused) {
+    if (team_.rank() == 0) std::copy_n(problem.a.data, problem.m, work_.previous[static_cast<std::size_t>(l)]);
+    waits_[static_cast<std::size_t>(l)] = true;
+  } else if (batch_.rows <= most_outer_examples && mode == network::UpdateMode::fused) {
     const bool by_rows = problem.m >= problem.n;
     const Range rows = by_rows ? team_.share(problem.m) : Range{0, problem.m};
-    outer_update(l, rows, by_rows ? Range{0, problem.n} : team_.share(problem.n, table_.lanes));
+    const Range cols = by_rows ? Range{0, problem.n} : team_.share(problem.n, table_.lanes);
+    outer_update(l, batch_.rows, work_.activation[static_cast<std::size_t>(l)], rows, cols);
   } else {
     gemm_by_team(team_, table_, problem, {0, problem.m}, Epilogue<T>(finish));
   }

@@ -53,6 +53,10 @@ class Backend {
   Backend(Team& team, Job& job);
 
   int layers() const { return spec_.layers(); }
+  /// Before updates of single examples: this thread's columns of the first layer's weights, which nobody else reads,
+  /// move to where they lie together, because in the array they would crowd into half the sets of a cache. Until
+  /// finish().
+  void own_columns();
   void split_weights(const Batch& batch);
   void begin(const Batch& batch);
   /// Rows whose activations stay in the thread's cache while they go through the layers.
@@ -65,8 +69,11 @@ class Backend {
   /// Adds the batch to the metrics.
   void count();
   void split_gradients();
+  /// Of a single example the weights' update waits for the next one, which is multiplied with them on the way; or for
+  /// finish().
   void backward_weights(int l, network::UpdateMode mode);
   void update();
+  void finish();
   void sync() { team_.barrier(); }
   void layer_sync() {
     if (meets()) team_.barrier();
@@ -103,8 +110,14 @@ class Backend {
   Range columns(int64_t n) const { return by_columns_ ? team_.share(n, table_.lanes) : Range{0, n}; }
   double batch_weight() const;
   UpdateArgs<T> update_args(int64_t offset, int64_t rows, Matrix<const T> dw, int64_t ld, T scale) const;
+  UpdateArgs<T> weights_update_args(int l, Range rows, Range cols) const;
+  template <class Move>
+  void move_columns(const Move& move);
   void finish_weights(int l, const Tile<T>& tile, network::UpdateMode mode) const;
-  void outer_update(int l, Range rows, Range cols) const;
+  void outer_update(int l, int64_t examples, Matrix<T> x, Range rows, Range cols) const;
+  void outer_forward(int l, Epilogue<T> epilogue);
+  /// Fewer sums are better kept in registers, which outer_forward() does not. Columns that lie apart are slow.
+  bool may_wait(int l) const { return spec_.outputs(l) >= 64 && (team_.size() == 1 || (l == 0 && own_)); }
   void bias_gradient(int l, network::UpdateMode mode);
 
   Team& team_;
@@ -123,7 +136,9 @@ class Backend {
   bool tiles_ = false;
   bool by_columns_ = false;  // threads own columns of each layer, or take units of it
   bool by_layers_ = false;
-  bool bytes_ = false;  // features go through the first layer as bytes
+  std::vector<char> waits_;  // [layers]: the update of the example before
+  T* own_ = nullptr;         // by own_columns(): weights, then slots
+  bool bytes_ = false;       // features go through the first layer as bytes
 };
 
 }  // namespace mlpfast::cpu

@@ -89,6 +89,15 @@ struct OuterUpdateArgs {
   Matrix<const T> x, dy;  // [examples, rows], [examples, cols]
 };
 
+/// The same for one example, and the product of the next one with the weights as they are then: sums = next w.
+template <class T>
+struct OuterForwardArgs {
+  UpdateArgs<T> update;  // without dw
+  const T *x, *dy;       // [rows], [cols]
+  const T* next;         // [rows]
+  T* sums;               // [cols]
+};
+
 /// Softmax cross-entropy of rows; formulas in ops/loss.h. Null: class_weight, row_weight 1; d_logits, correct not
 /// wanted.
 template <class T>
@@ -131,6 +140,7 @@ struct KernelTable {
   void (*combine)(const CombineArgs<T>&);
   void (*update[ops::optimizer_count])(const UpdateArgs<T>&);
   void (*outer_update[ops::optimizer_count])(const OuterUpdateArgs<T>&);
+  void (*outer_forward[ops::optimizer_count])(const OuterForwardArgs<T>&);
   void (*column_sums)(int64_t rows, int64_t cols, Matrix<const T> x, T* sums);
   void (*softmax)(int64_t rows, int64_t cols, Matrix<const T> x, Matrix<T> y);
   void (*cross_entropy)(const CrossEntropyArgs<T>&);

@@ -82,6 +82,7 @@ int64_t Workspace<T>::carve(T* block) {
   for (auto* places : {&activation, &saved, &gradient}) places->resize(layers + 1);
   for (auto* copies : {&weights, &weights_turned}) copies->resize(layers);
   images.resize(layers);
+  previous.resize(layers);
   for (int l = 0; l <= spec_.layers(); ++l) {
     const auto at = static_cast<std::size_t>(l);
     const int64_t width = spec_.sizes[at];
@@ -91,11 +92,17 @@ int64_t Workspace<T>::carve(T* block) {
     const bool apart = purpose_ == Purpose::training && l > 0 && l < spec_.layers();
     gradient[at] = apart ? carver.matrix(batch_, width) : y;
   }
+  if (purpose_ == Purpose::training) {
+    for (std::size_t l = 0; l < layers; ++l) previous[l] = carver.template take<T>(spec_.sizes[l]);
+    sums = carver.template take<T>(*std::max_element(spec_.sizes.begin(), spec_.sizes.end()));
+  }
   loss = carver.template take<T>(batch_);
   row_weight = carver.template take<T>(batch_);
   label = carver.template take<std::int32_t>(batch_);
   correct = carver.template take<std::uint8_t>(batch_);
   for (int l = 0; l < spec_.layers(); ++l) carve_operands(l, carver);
+  if (purpose_ == Purpose::training && batch_ == 1)
+    own = carver.template take<T>((1 + ops::max_slots) * spec_.inputs(0) * spec_.outputs(0));
   return carver.used;
 }
 

@@ -45,6 +45,9 @@ class Workspace {
   std::vector<Matrix<T>> activation;  // [layers + 1]: inputs, outputs of each layer
   std::vector<Matrix<T>> saved;       // [layers + 1]: what the backward pass of the layer before reads
   std::vector<Matrix<T>> gradient;    // [layers + 1]: with respect to activation
+  std::vector<T*> previous;           // [layers]: inputs of the example before, whose update waits
+  T* sums;                            // of a row of any layer
+  T* own = nullptr;                   // for Backend::own_columns()
   T* loss;                            // [batch]
   T* row_weight;                      // [batch]
   std::int32_t* label;                // [batch]

@@ -165,7 +165,9 @@ void updates() {
     args.cols = args.w.ld = n / 17;
     for (int64_t examples = 1; examples <= most_outer_examples; ++examples)
       active_table<T>().outer_update[i]({args, examples, {dw.data(), 100}, {dw.data() + 17, 97}});
-    print<T>(std::string(ops::optimizers[i].name) + "-outer", {w, slots[0], slots[1]});
+    auto sums = numbers<T>(args.cols, 1, 12);
+    active_table<T>().outer_forward[i]({args, dw.data(), dw.data() + 17, dw.data() + 31, sums.data()});
+    print<T>(std::string(ops::optimizers[i].name) + "-outer", {w, slots[0], slots[1], sums});
   }
 }
 

@@ -9,7 +9,7 @@ import pytest
 from problems import Problem, reference_gradients, state, trained
 from tolerances import VECTOR_ISAS, WITHOUT_FMA, same_bits, unit
 
-from mlpfast import MLP, SGD, Trainer, kernels
+from mlpfast import MLP, SGD, DivergenceError, Trainer, kernels
 
 MOMENTUM = dict(momentum=0.9, nesterov=True, weight_decay=0.01)
 SMALL = {
@@ -20,7 +20,8 @@ SMALL = {
     "every activation": Problem((9, 16, 15, 14, 13, 12, 4), 60, 31, tuple(kernels.ACTIVATIONS)),
     "leaky_relu": Problem((20, 40, 30, 10), 64, 32, "leaky_relu", sgd=dict(momentum=0.5)),
     "batch of one": Problem((7, 19, 3), 9, 1),
-    **{f"batch of {n}": Problem((7, 19, 3), 17, n, sgd=MOMENTUM) for n in range(2, 10)},
+    "updates that wait": Problem((7, 70, 5, 67, 3), 9, 1, "tanh", sgd=MOMENTUM),
+    **{f"batch of {n}": Problem((7, 65, 3), 17, n, sgd=MOMENTUM) for n in range(2, 10)},
     "batch above the data": Problem((7, 19, 3), 25, 100),
     "drop_last": Problem((7, 19, 3), 25, 10, fit=dict(drop_last=True)),
     "in order": Problem((7, 19, 3), 25, 10, fit=dict(shuffle=False)),
@@ -37,6 +38,7 @@ LARGE = {
     "columns": Problem((1100, 250, 50, 10), 50, 20, ("tanh", "leaky_relu")),
     "fewer columns than threads": Problem((5000, 3, 40), 130, 60),
     "one row": Problem((1030, 700, 10), 3, 1),
+    "row after row": Problem((523, 517, 10), 35, 1, sgd=MOMENTUM),
     "few rows": Problem((1030, 700, 10), 15, 6),
     "many rows": Problem((20, 512, 5), 4200, 2100, sgd=MOMENTUM),
     "weights beyond the cache": Problem((64, 512, 520, 5), 200, 100, ("tanh", "leaky_relu")),
@@ -83,6 +85,20 @@ def test_same_bits_where_few_lots_of_rows_read_large_weights(rng, threads):
         want = trained(problem, data)
     with threads(2):
         assert_same(trained(problem, data), want)
+
+
+def test_weights_before_the_example_that_diverges(rng, threads):
+    """Updates that wait are applied, and columns that threads own come back."""
+    problem = LARGE["row after row"]
+    x, y = problem.data(rng)
+    order = dict(epochs=1, batch_size=1, shuffle=False)
+    with threads(2):
+        trainer, whole = problem.trainer(), problem.trainer(fused=False)
+        whole.fit(x[:30], y[:30], **order)
+        x[30] = np.inf
+        with pytest.raises(DivergenceError, match="step 31"):
+            trainer.fit(x, y, **order)
+    assert_same(state(trainer), state(whole))
 
 
 def test_the_team_is_as_large_as_asked():

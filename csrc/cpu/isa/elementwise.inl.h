@@ -1,5 +1,5 @@
-// Row-wise kernels: activations forward and backward, alpha-beta combination, optimizer updates, column sums, uint8
-// features. Each takes rows x cols, so that gemm uses it on a tile just finished and the elementwise API on an array.
+// Row-wise kernels: activations forward and backward, alpha-beta combination, column sums, uint8 features. Each takes
+// rows x cols, so that gemm uses it on a tile just finished and the elementwise API on an array.
 #pragma once
 #include "cpu/dispatch.h"
 
@@ -81,50 +81,6 @@ void combine(const CombineArgs<typename V::T>& args) {
       part.store(y, t.c.row(i) + j);
     });
   }
-}
-
-/// One step on a register of row i, columns j ..
-template <class V, class F, class Access>
-MLPFAST_INLINE void update_vector(const UpdateArgs<typename V::T>& t, int64_t i, int64_t j, V dw, Access part) {
-  const int64_t at = i * t.w.ld + j;
-  V slot[ops::max_slots];
-  for (int s = 0; s < F::slots; ++s) slot[s] = part.load(t.slots[s] + at);
-  V w = part.load(t.w.data + at);
-  F::step(w, dw * V::all(t.scale), slot, t.scalars);
-  part.store(w, t.w.data + at);
-  for (int s = 0; s < F::slots; ++s) part.store(slot[s], t.slots[s] + at);
-}
-
-template <class V, class F>
-void update(const UpdateArgs<typename V::T>& args) {
-  const auto t = args;
-  for (int64_t i = 0; i < t.rows; ++i) {
-    for_vectors<V>(t.cols, [&](int64_t j, auto part)
-                               MLPFAST_LAMBDA { update_vector<V, F>(t, i, j, part.load(t.dw.row(i) + j), part); });
-  }
-}
-
-/// For N examples, whose numbers for a row of w stay in registers.
-template <class V, class F, int N>
-void outer_update_of(const OuterUpdateArgs<typename V::T>& args) {
-  const auto t = args;
-  for (int64_t i = 0; i < t.update.rows; ++i) {
-    V x[N];
-    MLPFAST_UNROLL
-    for (int b = 0; b < N; ++b) x[b] = V::all(t.x.row(b)[i]);
-    for_vectors<V>(t.update.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
-      V dw = V::all(0);
-      MLPFAST_UNROLL
-      for (int b = 0; b < N; ++b) dw = fma(x[b], part.load(t.dy.row(b) + j), dw);
-      update_vector<V, F>(t.update, i, j, dw, part);
-    });
-  }
-}
-
-template <class V, class F, int N = most_outer_examples>
-void outer_update(const OuterUpdateArgs<typename V::T>& t) {
-  if (t.examples == N) return outer_update_of<V, F, N>(t);
-  if constexpr (N > 1) outer_update<V, F, N - 1>(t);
 }
 
 /// Rows are added in order within blocks of 128 and then block by block: the error grows with 128 + rows / 128.

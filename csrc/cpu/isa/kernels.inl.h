@@ -6,6 +6,7 @@
 #pragma once
 #include "cpu/isa/elementwise.inl.h"
 #include "cpu/isa/gemm.inl.h"
+#include "cpu/isa/optimizer.inl.h"
 #include "cpu/isa/softmax_xent.inl.h"
 
 namespace {
@@ -34,9 +35,10 @@ constexpr KernelTable<typename V::T> make_table() {
   MLPFAST_ACTIVATIONS(MLPFAST_ROW)
 #undef MLPFAST_ROW
   row = 0;
-#define MLPFAST_ROW(name, functor)             \
-  table.update[row] = update<V, ops::functor>; \
-  table.outer_update[row++] = outer_update<V, ops::functor>;
+#define MLPFAST_ROW(name, functor)                         \
+  table.update[row] = update<V, ops::functor>;             \
+  table.outer_update[row] = outer_update<V, ops::functor>; \
+  table.outer_forward[row++] = outer_forward<V, ops::functor>;
   MLPFAST_OPTIMIZERS(MLPFAST_ROW)
 #undef MLPFAST_ROW
   return table;

@@ -1,0 +1,106 @@
+// Optimizer updates: of an array or a gemm tile, and of weights whose gradient is summed on the way.
+#pragma once
+#include "cpu/isa/elementwise.inl.h"
+
+namespace {
+
+/// A register of weights and their slots, from column j of row i on.
+template <class V, class F, class Access>
+struct Weights {
+  const UpdateArgs<typename V::T>& t;
+  Access part;
+  int64_t at;
+  V w, slot[ops::max_slots];
+
+  MLPFAST_INLINE Weights(const UpdateArgs<typename V::T>& args, int64_t i, int64_t j, Access access)
+      : t(args), part(access), at(i * t.w.ld + j), w(part.load(t.w.data + at)) {
+    for (int s = 0; s < F::slots; ++s) slot[s] = part.load(t.slots[s] + at);
+  }
+  MLPFAST_INLINE void step(V dw) { F::step(w, dw * V::all(t.scale), slot, t.scalars); }
+  MLPFAST_INLINE void store() const {
+    part.store(w, t.w.data + at);
+    for (int s = 0; s < F::slots; ++s) part.store(slot[s], t.slots[s] + at);
+  }
+};
+
+template <class V, class F>
+void update(const UpdateArgs<typename V::T>& args) {
+  const auto t = args;
+  for (int64_t i = 0; i < t.rows; ++i) {
+    for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
+      Weights<V, F, decltype(part)> weights(t, i, j, part);
+      weights.step(part.load(t.dw.row(i) + j));
+      weights.store();
+    });
+  }
+}
+
+/// For N examples, whose numbers for a row of w stay in registers. The last columns of a row of some registers are a
+/// whole one, computed before the one that it overlaps is stored: parts of registers are slow where there are no masks.
+template <class V, class F, int N>
+void outer_update_of(const OuterUpdateArgs<typename V::T>& args) {
+  const auto t = args;
+  const int64_t cols = t.update.cols, overlapping = cols - V::lanes;
+  const bool overlaps = overlapping > 0 && cols % V::lanes > 0;
+  for (int64_t i = 0; i < t.update.rows; ++i) {
+    V x[N];
+    MLPFAST_UNROLL
+    for (int b = 0; b < N; ++b) x[b] = V::all(t.x.row(b)[i]);
+    const auto updated = [&](int64_t j, auto part) MLPFAST_LAMBDA {
+      V dw = V::all(0);
+      MLPFAST_UNROLL
+      for (int b = 0; b < N; ++b) dw = fma(x[b], part.load(t.dy.row(b) + j), dw);
+      Weights<V, F, decltype(part)> weights(t.update, i, j, part);
+      weights.step(dw);
+      return weights;
+    };
+    if (overlaps) {
+      const auto last = updated(overlapping, Whole<V>{});
+      for (int64_t j = 0; j <= overlapping; j += V::lanes) updated(j, Whole<V>{}).store();
+      last.store();
+    } else {
+      for_vectors<V>(cols, [&](int64_t j, auto part) MLPFAST_LAMBDA { updated(j, part).store(); });
+    }
+  }
+}
+
+template <class V, class F, int N = most_outer_examples>
+void outer_update(const OuterUpdateArgs<typename V::T>& t) {
+  if (t.examples == N) return outer_update_of<V, F, N>(t);
+  if constexpr (N > 1) outer_update<V, F, N - 1>(t);
+}
+
+/// Two rows of w at a time: more would not leave their numbers in sixteen registers, one loads and stores each sum as
+/// often as each weight.
+template <class V, class F, int N>
+MLPFAST_INLINE void outer_forward_rows(const OuterForwardArgs<typename V::T>& t, int64_t i) {
+  V x[N], next[N];
+  MLPFAST_UNROLL
+  for (int r = 0; r < N; ++r) {
+    x[r] = V::all(t.x[i + r]);
+    next[r] = V::all(t.next[i + r]);
+  }
+  for_vectors<V>(t.update.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
+    const V dy = part.load(t.dy + j);
+    V sum = part.load(t.sums + j);
+    MLPFAST_UNROLL
+    for (int r = 0; r < N; ++r) {
+      Weights<V, F, decltype(part)> weights(t.update, i + r, j, part);
+      weights.step(fma(x[r], dy, V::all(0)));
+      weights.store();
+      sum = fma(next[r], weights.w, sum);
+    }
+    part.store(sum, t.sums + j);
+  });
+}
+
+template <class V, class F>
+void outer_forward(const OuterForwardArgs<typename V::T>& args) {
+  const auto t = args;
+  for_vectors<V>(t.update.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA { part.store(V::all(0), t.sums + j); });
+  int64_t i = 0;
+  for (; i + 2 <= t.update.rows; i += 2) outer_forward_rows<V, F, 2>(t, i);
+  if (i < t.update.rows) outer_forward_rows<V, F, 1>(t, i);
+}
+
+}  // namespace
