@@ -188,7 +188,7 @@ void gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
 }  // namespace
 
 int64_t most_slices(int64_t k, network::Precision precision) {
-  constexpr int64_t least = 2 * Small::depth;  // numbers of a slice: a shorter one takes less time than adding its sums
+  constexpr int64_t least = 2 * Small::depth;  // numbers of a slice: fewer are not worth keeping and adding its sums
   return precision == network::Precision::ieee ? 1 : std::max<int64_t>(1, k / least);
 }
 

@@ -101,10 +101,10 @@ inline void run_block(unsigned count) {
     bool released = false, all_done = true;
     for (unsigned i = 0; i < count; i += warp)
       released |= release(i, i + warp < count ? i + warp : count, Fiber::at_warp);
-    for (unsigned i = 0; i < count; ++i) all_done &= threads[i].state == Fiber::done;
+    for (unsigned i = 0; i < count; ++i) all_done &= threads[i].state == Fiber::done && threads[i].copies.empty();
     if (all_done) return;
     if (!released && !release(0, count, Fiber::at_block))
-      throw std::logic_error("threads wait for others that never come");
+      throw std::logic_error("threads wait for others that never come, or do not wait for copies");
   }
 }
 
