@@ -20,7 +20,7 @@ echo "== tests"
 timeout 60 python3 -m pytest -q -p no:cacheprovider tests/cuda -k "(gpu- or gpu] or machine) and not shim" 2>&1 | tee "$out/tests.log" | tail -15 ||
   failed=1
 
-small="(gpu- or gpu]) and not shim and (test_gemm or test_layers or test_softmax_cross_entropy_in_place or test_levels or test_recorded_steps)"
+small="(gpu- or gpu]) and not shim and (test_gemm or test_layers or test_softmax_cross_entropy_in_place or test_levels or test_recorded_steps or test_what_becomes_of_sums)"
 for tool in memcheck racecheck initcheck synccheck; do
   echo "== $tool"
   timeout 20 compute-sanitizer --tool $tool --error-exitcode 9 --target-processes all \

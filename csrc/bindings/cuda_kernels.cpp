@@ -13,7 +13,6 @@
 #include "bindings/softmax_xent.h"
 #include "cuda/elementwise.h"
 #include "cuda/softmax_xent.h"
-#include "cuda/tensor.h"
 
 namespace mlpfast::bindings {
 namespace {
@@ -170,9 +169,13 @@ class Gpu {
     return {p.m, p.n, p.k, on_device(p.a), on_device(p.b), finish, {p.c.data, p.c.ld}};
   }
   void multiply(cuda::GemmArgs args, const Product<float>& p, network::Precision precision) const {
-    args.parts = cuda::tensor_parts(p.m, p.n, p.k, precision);
-    const cuda::Scratch<int> exponents(args.parts > 0 ? p.m + p.n : 0, place_.stream);
-    args.exponents = exponents.data();
+    args.plan = cuda::plan_gemm(p.m, p.n, p.k, precision);
+    const int64_t slices = args.plan.slices, counters = slices > 1 ? cuda::most_tiles : 0;
+    const cuda::Scratch<int> exponents(args.plan.parts > 0 ? p.m + p.n : 0, place_.stream);
+    const cuda::Scratch<float> partial(slices > 1 ? slices * p.m * p.n : 0, place_.stream);
+    const cuda::Scratch<unsigned> arrived(counters, place_.stream);
+    cuda::clear(arrived.data(), counters * int64_t(sizeof(unsigned)), place_.stream);
+    args.scratch = {exponents.data(), partial.data(), arrived.data()};
     cuda::gemm(args, layout(p), place_.stream);
   }
   static cuda::Layout layout(const Product<float>& p) {

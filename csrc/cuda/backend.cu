@@ -1,7 +1,6 @@
 #include "cuda/backend.h"
 
 #include "cuda/softmax_xent.h"
-#include "cuda/tensor.h"
 
 namespace mlpfast::cuda {
 namespace {
@@ -27,8 +26,8 @@ void Backend::load() {
 }
 
 void Backend::multiply(GemmArgs args, Layout layout) const {
-  args.parts = tensor_parts(args.m, args.n, args.k, spec_.precision);
-  args.exponents = arrays_.exponents;
+  args.plan = plan_gemm(args.m, args.n, args.k, spec_.precision);
+  args.scratch = arrays_.scratch;
   gemm(args, layout, job_.stream);
 }
 

@@ -20,7 +20,7 @@ struct Arrays {
   float* row_weight;
   std::int32_t* label;
   std::uint8_t* correct;
-  int* exponents;  // [the rows and columns of any product]
+  GemmScratch scratch;  // of any product
 };
 
 class Backend {

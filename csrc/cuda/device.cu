@@ -110,6 +110,10 @@ void release(void* memory, cudaStream_t stream) {
   if (memory && !is_child()) cudaFreeAsync(memory, stream);
 }
 
+void clear(void* memory, int64_t bytes, cudaStream_t stream) {
+  if (bytes > 0) check(cudaMemsetAsync(memory, 0, static_cast<std::size_t>(bytes), stream), "clearing memory");
+}
+
 void* allocate_pinned(int64_t bytes) {
   void* memory = nullptr;
   if (bytes > 0)

@@ -23,6 +23,9 @@ void release(void* memory);
 void* allocate(int64_t bytes, cudaStream_t stream);
 void release(void* memory, cudaStream_t stream);
 
+/// Sets memory to 0, as work of a stream.
+void clear(void* memory, int64_t bytes, cudaStream_t stream);
+
 /// What will be asked of `later` waits for what was asked of `earlier`.
 void order(cudaStream_t earlier, cudaStream_t later);
 

@@ -2,9 +2,12 @@
 
 #include <cuda_pipeline_primitives.h>
 
+#include <algorithm>
+
 #include "cuda/finish.h"
 #include "cuda/launch.h"
 #include "cuda/tensor.h"
+#include "cuda/threads.h"
 
 namespace mlpfast::cuda {
 namespace {
@@ -18,6 +21,7 @@ struct Shape {
   static constexpr int row_group = tm < 4 ? tm : 4, col_group = tn < 4 ? tn : 4;
   static constexpr int passes = tm / row_group;  // of the epilogue
   static constexpr int row_pitch = rows + 4, col_pitch = cols + 4;
+  static constexpr bool sliced = rows == 32;           // several blocks may share a tile's k
   static constexpr int resident = rows == 32 ? 2 : 0;  // blocks of a multiprocessor; for more, ptxas would spill
 };
 using Large = Shape<128, 128, 16, 8, 8>;
@@ -30,8 +34,8 @@ using Small = Shape<32, 32, 32, 2, 2>;
 template <class S, int Outer, bool AlongK>
 class Operand {
  public:
-  __device__ __forceinline__ Operand(Matrix<const float> x, int64_t outer, int64_t size)
-      : next_(x.data + (AlongK ? (outer + o_) * x.ld + p_ : p_ * x.ld + outer + o_)),
+  __device__ __forceinline__ Operand(Matrix<const float> x, int64_t outer, int64_t size, int64_t k)
+      : next_(x.data + (AlongK ? (outer + o_) * x.ld + k + p_ : (k + p_) * x.ld + outer + o_)),
         step_(apart * x.ld),
         advance_(AlongK ? S::depth : S::depth * x.ld),
         left_(static_cast<int>(size - outer < Outer ? size - outer : Outer)) {}
@@ -95,19 +99,42 @@ struct Sums {
   }
 };
 
+/// Of a block that has summed a slice of a tile: leaves its sums to the last of the tile's blocks to come here. True in
+/// that one, where the sums become those of all slices, added in order. `each` is over a thread's sums.
+template <class Each>
+__device__ __forceinline__ bool add_slices(const GemmArgs& t, unsigned tile, unsigned slice, const Each& each) {
+  const int64_t apart = t.m * t.n;
+  each([&](int64_t i, int64_t j, float& sum) { t.scratch.partial[slice * apart + i * t.n + j] = sum; });
+  if (!comes_last(t.scratch.arrived + tile, static_cast<unsigned>(t.plan.slices))) return false;
+  each([&](int64_t i, int64_t j, float& sum) {
+    const float* const first = t.scratch.partial + i * t.n + j;
+    float total = __ldcg(first);
+    for (int s = 1; s < t.plan.slices; ++s) total += __ldcg(first + s * apart);
+    sum = total;
+  });
+  return true;
+}
+
 template <class S, bool TransposeA, bool TransposeB>
 __global__ void __launch_bounds__(S::threads, S::resident) gemm_kernel(const __grid_constant__ GemmArgs t) {
   constexpr int a_tile = S::depth * S::row_pitch, b_tile = S::depth * S::col_pitch;
   __shared__ __align__(16) float shared[2 * (a_tile + b_tile)];
   static_assert(2 * (a_tile + b_tile) >= S::rows / S::passes * S::cols);
+  const unsigned slices = S::sliced ? static_cast<unsigned>(t.plan.slices) : 1;
+  const unsigned place = blockIdx.x / slices, slice = blockIdx.x % slices;
   const auto row_blocks = static_cast<unsigned>((t.m + S::rows - 1) / S::rows);
-  const int64_t row = int64_t(blockIdx.x % row_blocks) * S::rows, col = int64_t(blockIdx.x / row_blocks) * S::cols;
-  Operand<S, S::rows, !TransposeA> a(t.a, row, t.m);
-  Operand<S, S::cols, TransposeB> b(t.b, col, t.n);
+  const int64_t row = int64_t(place % row_blocks) * S::rows, col = int64_t(place / row_blocks) * S::cols;
+  const auto tiles = static_cast<unsigned>((t.k + S::depth - 1) / S::depth), longer = tiles % slices;
+  const auto tiles_before = [&](unsigned s) {
+    return static_cast<int>(tiles / slices * s + (s < longer ? s : longer));
+  };
+  const int first = tiles_before(slice), last = tiles_before(slice + 1);
+  const int64_t end = slice + 1 < slices ? int64_t(last) * S::depth : t.k;
+  Operand<S, S::rows, !TransposeA> a(t.a, row, t.m, int64_t(first) * S::depth);
+  Operand<S, S::cols, TransposeB> b(t.b, col, t.n, int64_t(first) * S::depth);
   Sums<S> sums = {};
-  const auto tiles = static_cast<int>((t.k + S::depth - 1) / S::depth);
   const auto depth_of = [&](int tile) {
-    const int64_t left = t.k - int64_t(tile) * S::depth;
+    const int64_t left = end - int64_t(tile) * S::depth;
     return static_cast<int>(left < S::depth ? left : S::depth);
   };
   const auto fetch = [&](int tile) {
@@ -116,8 +143,8 @@ __global__ void __launch_bounds__(S::threads, S::resident) gemm_kernel(const __g
     b.fetch(at + a_tile, S::col_pitch, depth_of(tile));
     __pipeline_commit();
   };
-  fetch(0);
-  for (int tile = 0; tile < tiles; ++tile) {
+  fetch(first);
+  for (int tile = first; tile < last; ++tile) {
     __pipeline_wait_prior(0);
     __syncthreads();  // the tile has come, and all have left the one before, whose place the next one takes
     fetch(tile + 1);
@@ -135,10 +162,15 @@ __global__ void __launch_bounds__(S::threads, S::resident) gemm_kernel(const __g
     __syncthreads();
     sums.store(shared, pass);
     __syncthreads();
-    for (int at = static_cast<int>(threadIdx.x); at < height * S::cols; at += S::threads) {
-      const int64_t i = row + pass * height + at / S::cols, j = col + at % S::cols;
-      if (i < t.m && j < t.n) finish(t, i, j, shared[at]);
-    }
+    const auto each = [&](const auto& f) {
+      for (int at = static_cast<int>(threadIdx.x); at < height * S::cols; at += S::threads) {
+        const int64_t i = row + pass * height + at / S::cols, j = col + at % S::cols;
+        if (i < t.m && j < t.n) f(i, j, shared[at]);
+      }
+    };
+    if constexpr (S::sliced)
+      if (slices > 1 && !add_slices(t, place, slice, each)) return;
+    each([&](int64_t i, int64_t j, float sum) { finish(t, i, j, sum); });
   }
 }
 
@@ -146,25 +178,38 @@ int64_t blocks_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
 template <class S>
 void gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
-  if (t.m == 0 || t.n == 0) return;
-  if (t.parts > 0) return tensor_gemm(t, layout, stream);
   using Kernel = void (*)(GemmArgs);
   constexpr Kernel kernels[] = {gemm_kernel<S, false, false>, gemm_kernel<S, false, true>, gemm_kernel<S, true, false>,
                                 gemm_kernel<S, true, true>};
-  const int64_t blocks = blocks_of(t.m, S::rows) * blocks_of(t.n, S::cols);
+  const int64_t blocks = blocks_of(t.m, S::rows) * blocks_of(t.n, S::cols) * t.plan.slices;
   launch(kernels[static_cast<int>(layout)], dim3(static_cast<unsigned>(blocks)), S::threads, stream, t);
 }
 
 }  // namespace
 
+int64_t most_slices(int64_t k, network::Precision precision) {
+  constexpr int64_t least = 2 * Small::depth;  // numbers of a slice: fewer are not worth keeping and adding its sums
+  return precision == network::Precision::ieee ? 1 : std::max<int64_t>(1, k / least);
+}
+
+GemmPlan plan_gemm(int64_t m, int64_t n, int64_t k, network::Precision precision) {
+  if (const int parts = tensor_parts(m, n, k, precision)) return {.parts = parts};
+  // Tiles as large as still give every multiprocessor of a large GPU a block. Where even the smallest are too few,
+  // slices of k make up for it: with two blocks, a multiprocessor has work while one of them waits for memory.
+  constexpr int64_t enough = 128;
+  const auto tiles = [&](int64_t size) { return blocks_of(m, size) * blocks_of(n, size); };
+  for (const int size : {Large::rows, Medium::rows})
+    if (tiles(size) >= enough) return {.tile = size};
+  static_assert(most_partial == 2 * most_tiles * Small::rows * Small::cols);
+  const int64_t slices = 2 * most_tiles / std::max<int64_t>(1, tiles(Small::rows));
+  return {.tile = Small::rows, .slices = static_cast<int>(std::clamp<int64_t>(slices, 1, most_slices(k, precision)))};
+}
+
 void gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
   if (t.m == 0 || t.n == 0) return;
-  if (t.parts > 0) return tensor_gemm(t, layout, stream);
-  // As large as still gives every multiprocessor of a large GPU a block; the sums are the same.
-  constexpr int64_t enough = 128;
-  const auto fills = [&](int64_t size) { return blocks_of(t.m, size) * blocks_of(t.n, size) >= enough; };
-  if (fills(Large::rows)) return gemm<Large>(t, layout, stream);
-  if (fills(Medium::rows)) return gemm<Medium>(t, layout, stream);
+  if (t.plan.parts > 0) return tensor_gemm(t, layout, stream);
+  if (t.plan.tile == Large::rows) return gemm<Large>(t, layout, stream);
+  if (t.plan.tile == Medium::rows) return gemm<Medium>(t, layout, stream);
   gemm<Small>(t, layout, stream);
 }
 

@@ -1,7 +1,9 @@
-// Matrix products on a GPU: c[m, n] = a b, one FMA chain per output in order of k, the CPU's bits at "ieee". What
-// becomes of a sum is said by `finish`, the same row-wise operations as on the CPU, chosen at run time.
+// Matrix products on a GPU: c[m, n] = a b, one FMA chain per output in order of k, the CPU's bits at "ieee"; at other
+// levels, where outputs are few, the sum of several such chains. What becomes of a sum is said by `finish`, the same
+// row-wise operations as on the CPU, chosen at run time.
 #pragma once
 #include "cuda/device.h"
+#include "network/spec.h"
 #include "ops/activation.h"
 #include "ops/optimizer.h"
 #include "ops/random.h"
@@ -43,6 +45,21 @@ struct Update {
 
 enum class Finish { forward, backward_input, store, combine, update };
 
+/// How a product is computed.
+struct GemmPlan {
+  int parts = 0;   // of tensor_parts(): by tensor cores, where this is not 0
+  int tile = 0;    // else the rows, and columns, that a block computes
+  int slices = 1;  // of k, each a block's; the sums of 1 are chains over all of k
+};
+
+/// What products work in besides their arrays, one after the other.
+struct GemmScratch {
+  int* exponents = nullptr;     // [m + n], of tensor cores
+  float* partial = nullptr;     // [slices][m][n] where k is sliced: at most most_partial numbers, 1 MB
+  unsigned* arrived = nullptr;  // [most_tiles] there: blocks that have summed their slice of a tile; 0 between products
+};
+constexpr int64_t most_tiles = 132, most_partial = 2 * most_tiles * 32 * 32;
+
 struct GemmArgs {
   int64_t m, n, k;
   Matrix<const float> a, b;
@@ -55,12 +72,18 @@ struct GemmArgs {
   float alpha = 0;              // of the activation
   ops::Activation activation = ops::Activation::identity;
   Update update = {};
-  int parts = 0;             // of tensor_parts(): by tensor cores, where this is not 0
-  int* exponents = nullptr;  // their scratch
+  GemmPlan plan = {};
+  GemmScratch scratch = {};
 };
 
 /// How a and b are stored: as [m, k] and [k, n], or transposed.
 enum class Layout { nn, nt, tn, tt };
+
+/// Of a product on the current device. How its k is sliced follows from shape and precision, and so do the bits.
+GemmPlan plan_gemm(int64_t m, int64_t n, int64_t k, network::Precision precision);
+
+/// Of any product with this k.
+int64_t most_slices(int64_t k, network::Precision precision);
 
 void gemm(const GemmArgs& args, Layout layout, cudaStream_t stream);
 

@@ -36,7 +36,10 @@ int64_t carve(const Spec& spec, int64_t batch, bool training, float* block, Arra
   arrays.label = reinterpret_cast<std::int32_t*>(take(batch));
   arrays.correct = reinterpret_cast<std::uint8_t*>(take(batch));
   const int64_t longest = std::max(batch, *std::max_element(spec.sizes.begin(), spec.sizes.end()));
-  arrays.exponents = reinterpret_cast<int*>(take(2 * longest));
+  const bool sliced = most_slices(longest, spec.precision) > 1;
+  arrays.scratch.exponents = reinterpret_cast<int*>(take(2 * longest));
+  arrays.scratch.partial = sliced ? take(most_partial) : nullptr;
+  arrays.scratch.arrived = sliced ? reinterpret_cast<unsigned*>(take(most_tiles)) : nullptr;
   return used;
 }
 
@@ -110,6 +113,7 @@ struct Session::State {
         control(1),
         job{spec, {}, arrays, parameters.data(), nullptr, nullptr, control.data(), stream} {
     carve(spec, batch, training, block.data(), arrays);
+    if (unsigned* const arrived = arrays.scratch.arrived) clear(arrived, most_tiles * sizeof *arrived, stream);
     if (!resident) {
       feed = std::make_unique<Feed>(given, spec.inputs(0), rows_fed(given, spec.inputs(0), batch));
       return;

@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(threads, 1) tensor_kernel(const __grid_constan
   {
     const bool is_row = self < tile;
     const int64_t line = is_row ? row + self : col + self - tile;
-    const int by = line >= (is_row ? t.m : t.n) ? 0 : t.exponents[is_row ? line : t.m + line];
+    const int by = line >= (is_row ? t.m : t.n) ? 0 : t.scratch.exponents[is_row ? line : t.m + line];
     if (by == unfit) unfit_lines = 1;
     (is_row ? row_scale : col_scale)[self % tile] = by == unfit ? 0 : scalbnf(1, by);
   }
@@ -243,7 +243,7 @@ __global__ void __launch_bounds__(threads, 1) tensor_kernel(const __grid_constan
       const int64_t i = row + pass * warp_rows + at / tile, j = col + at % tile;
       if (i >= t.m || j >= t.n) continue;
       const float sum = by_chains ? chain<TransposeA, TransposeB>(t, i, j)
-                                  : scalbnf(shared[at], -t.exponents[i] - t.exponents[t.m + j]);
+                                  : scalbnf(shared[at], -t.scratch.exponents[i] - t.scratch.exponents[t.m + j]);
       finish(t, i, j, sum);
     }
   }
@@ -278,10 +278,10 @@ void tensor_gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
   if (t.m == 0 || t.n == 0) return;
   const bool a_along_k = layout == Layout::nn || layout == Layout::nt;
   const bool b_along_k = layout == Layout::nt || layout == Layout::tt;
-  (a_along_k ? survey<true> : survey<false>)(t.m, t.k, t.a, t.exponents, stream);
-  (b_along_k ? survey<true> : survey<false>)(t.n, t.k, t.b, t.exponents + t.m, stream);
-  if (t.parts == 1) return multiply<1>(t, layout, stream);
-  if (t.parts == 2) return multiply<2>(t, layout, stream);
+  (a_along_k ? survey<true> : survey<false>)(t.m, t.k, t.a, t.scratch.exponents, stream);
+  (b_along_k ? survey<true> : survey<false>)(t.n, t.k, t.b, t.scratch.exponents + t.m, stream);
+  if (t.plan.parts == 1) return multiply<1>(t, layout, stream);
+  if (t.plan.parts == 2) return multiply<2>(t, layout, stream);
   multiply<3>(t, layout, stream);
 }
 

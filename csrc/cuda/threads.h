@@ -1,5 +1,5 @@
 // Threads that work on one thing together: fold(mine, f) is f over all their numbers, in a fixed order, for each of
-// them.
+// them. And blocks that do.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -46,5 +46,19 @@ struct Block {
     return mine;
   }
 };
+
+/// Of the blocks that share a counter, which is 0 before and after, whether this one is the last to come here. It finds
+/// what the others have written before, by reads that go past L1.
+__device__ __forceinline__ bool comes_last(unsigned* arrived, unsigned blocks) {
+  __shared__ bool last;
+  __syncthreads();  // all threads of the block have written
+  if (threadIdx.x == 0) {
+    __threadfence();
+    last = atomicInc(arrived, blocks - 1) == blocks - 1;
+    __threadfence();
+  }
+  __syncthreads();
+  return last;
+}
 
 }  // namespace mlpfast::cuda

@@ -66,7 +66,7 @@ def test_gemm(shape, transposed, gpu, rng):
     flags = dict(transpose_a=transposed[0], transpose_b=transposed[1])
     for options in ({}, dict(alpha=0.5), dict(alpha=2.0, beta=-1.5)):
         out, want = gpu(c), c.copy()
-        got = kernels.gemm(*map(gpu, given), **flags, **options, out=out)
+        got = kernels.gemm(*map(gpu, given), **flags, **options, out=out, precision="ieee")
         kernels.gemm(*given, **flags, **options, out=want, precision="ieee")
         assert got is out and same_bits(got.numpy(), want)
 

@@ -101,19 +101,25 @@ inline void run_block(unsigned count) {
     bool released = false, all_done = true;
     for (unsigned i = 0; i < count; i += warp)
       released |= release(i, i + warp < count ? i + warp : count, Fiber::at_warp);
-    for (unsigned i = 0; i < count; ++i) all_done &= threads[i].state == Fiber::done;
+    for (unsigned i = 0; i < count; ++i) all_done &= threads[i].state == Fiber::done && threads[i].copies.empty();
     if (all_done) return;
     if (!released && !release(0, count, Fiber::at_block))
-      throw std::logic_error("threads wait for others that never come");
+      throw std::logic_error("threads wait for others that never come, or do not wait for copies");
   }
+}
+
+inline long number(const char* name, long otherwise) {
+  const char* text = std::getenv(name);
+  return text ? std::atol(text) : otherwise;
 }
 
 inline Steps* recording = nullptr;  // launches go there meanwhile
 inline void run(dim3 blocks, unsigned count, const std::function<void()>& kernel) {
   if (blocks.x == 0 || count == 0 || count > most_threads) throw std::logic_error("not a grid");
+  const bool backwards = number("SHIM_BACKWARDS", 0);
   body = kernel;
   for (unsigned x = 0; x < blocks.x; ++x) {
-    blockIdx = dim3(x);
+    blockIdx = dim3(backwards ? blocks.x - 1 - x : x);
     run_block(count);
   }
 }
@@ -128,11 +134,6 @@ T shuffle(T mine, const Lane& lane_of) {
   T other;
   std::memcpy(&other, values[place][self / warp * warp + lane_of(self % warp)], sizeof other);
   return other;
-}
-
-inline long number(const char* name, long otherwise) {
-  const char* text = std::getenv(name);
-  return text ? std::atol(text) : otherwise;
 }
 
 }  // namespace shim
@@ -156,7 +157,9 @@ inline void __pipeline_wait_prior(int) {
   for (const auto& copy : shim::threads[shim::current].copies) copy();
   shim::threads[shim::current].copies.clear();
 }
-inline void __threadfence_system() {}
+constexpr auto __threadfence = [] {}, __threadfence_system = __threadfence;
+inline unsigned atomicInc(unsigned* at, unsigned most) { return std::exchange(*at, *at < most ? *at + 1 : 0); }
+inline float __ldcg(const float* at) { return *at; }
 using cudaError_t = int;
 constexpr int cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35,
               cudaErrorInvalidDeviceFunction = 98, cudaErrorNoDevice = 100, cudaErrorNoKernelImageForDevice = 209,
@@ -165,10 +168,8 @@ constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHo
 constexpr int cudaMemoryTypeDevice = 0, cudaMemoryTypeManaged = 1, cudaStreamCaptureModeThreadLocal = 0;
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDefault };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
-using cudaStream_t = void*;
-using cudaEvent_t = void*;
-using cudaGraph_t = shim::Steps*;
-using cudaGraphExec_t = shim::Steps*;
+typedef void *cudaStream_t, *cudaEvent_t;
+typedef shim::Steps *cudaGraph_t, *cudaGraphExec_t;
 struct cudaFuncAttributes {};
 struct cudaPointerAttributes {
   int type, device;
@@ -205,12 +206,11 @@ inline cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
   return *memory = std::memset(std::malloc(bytes), 0xff, bytes), cudaSuccess;
 }
 inline cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, void*) { return cudaMalloc(memory, bytes); }
-inline cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
-  return *memory = std::malloc(bytes), cudaSuccess;
-}
+inline cudaError_t cudaHostAlloc(void** at, std::size_t n, unsigned) { return *at = std::malloc(n), cudaSuccess; }
 inline cudaError_t cudaFree(void* memory) { return std::free(memory), cudaSuccess; }
 inline cudaError_t cudaFreeHost(void* memory) { return cudaFree(memory); }
 inline cudaError_t cudaFreeAsync(void* memory, void*) { return cudaFree(memory); }
+inline cudaError_t cudaMemsetAsync(void* p, int v, std::size_t n, void*) { return std::memset(p, v, n), cudaSuccess; }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
   return std::memcpy(to, from, bytes), cudaSuccess;
 }
