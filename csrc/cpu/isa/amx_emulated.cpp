@@ -25,17 +25,53 @@ MLPFAST_INLINE Words nearest_half(Floats x) {
   return (u + 0x7fff + ((u >> 16) & 1)) & 0xffff0000;
 }
 
-MLPFAST_INLINE Floats number(std::uint16_t half) { return flush(reinterpret_cast<Floats>(all(half << 16U))); }
+MLPFAST_INLINE Floats number(std::uint32_t half) {
+  return reinterpret_cast<Floats>(all(((half & 0x7f80) == 0 ? half & 0x8000 : half) << 16));
+}
 
+/// The exponents of a tile's numbers, of those that are not flushed.
+struct ExponentRange {
+  std::int32_t least = 255, most = 0;
+
+  explicit ExponentRange(const std::uint16_t* tile) {
+    Exponents low = least - Exponents{}, high = {};
+    for (int row = 0; row < tile_rows; ++row) {
+      Words d;
+      __builtin_memcpy(&d, tile + row * row_halves, sizeof d);
+      for (int shift = 7; shift < 32; shift += 16) {
+        const auto e = reinterpret_cast<Exponents>(d >> shift & 255);
+        high = e > high ? e : high;
+        low = (e > 0) & (e < low) ? e : low;
+      }
+    }
+    for (int j = 0; j < tile_rows; ++j) {
+      most = high[j] > most ? high[j] : most;
+      least = low[j] < least ? low[j] : least;
+    }
+  }
+};
+
+/// Whether no product overflows, and all are multiples of a normal float32: then they are exact, and no sum is
+/// flushed.
+bool products_are_plain(ExponentRange a, ExponentRange b) {
+  constexpr std::int32_t bias = 127, finite = 255, digits = 14;  // of a product, behind the first
+  return a.most < finite && b.most < finite && a.least + b.least > bias + digits && a.most + b.most < bias + finite - 2;
+}
+
+template <bool Plain>
 void tile_multiply(float* c, const std::uint16_t* a, const std::uint16_t* b) {
+  Floats right[tile_rows][2];
+  for (int t = 0; t < tile_rows; ++t) pair(b + t * row_halves, right[t][0], right[t][1]);
   for (int i = 0; i < tile_rows; ++i) {
     Floats sum[2] = {};
     for (int t = 0; t < tile_rows; ++t) {
-      Floats right[2];
-      pair(b + t * row_halves, right[0], right[1]);
       for (int s = 0; s < 2; ++s) {
-        const Doubles exact = wide(number(a[i * row_halves + 2 * t + s])) * wide(right[s]);
-        sum[s] = flush(__builtin_convertvector(wide(sum[s]) + exact, Floats));
+        const Floats left = number(a[i * row_halves + 2 * t + s]);
+        if constexpr (Plain) {
+          sum[s] += left * right[t][s];
+        } else {
+          sum[s] = flush(__builtin_convertvector(wide(sum[s]) + wide(left) * wide(right[t][s]), Floats));
+        }
       }
     }
     float* row = c + i * strip;
@@ -71,23 +107,36 @@ struct Emulated {
     const std::uint16_t *a = t.a, *b = t.b;
     for (int64_t p = 0; p < t.blocks; ++p, a += 2 * AParts * tile_halves, b += 2 * BParts * tile_halves) {
       for_products<AParts, BParts, Parts>([&](int i, int j) {
-        for (int h = 0; h < 4; ++h)
-          tile_multiply(t.c + (h / 2) * 16 * strip + (h % 2) * 16, a + (2 * i + h / 2) * tile_halves,
-                        b + (2 * j + h % 2) * tile_halves);
+        for (int h = 0; h < 4; ++h) {
+          const std::uint16_t *left = a + (2 * i + h / 2) * tile_halves, *right = b + (2 * j + h % 2) * tile_halves;
+          float* const c = t.c + (h / 2) * 16 * strip + (h % 2) * 16;
+          products_are_plain(ExponentRange(left), ExponentRange(right)) ? tile_multiply<true>(c, left, right)
+                                                                        : tile_multiply<false>(c, left, right);
+        }
       });
     }
   }
 
   static void multiply_bytes(const ByteProduct& t) {
     __builtin_memset(t.c, 0, static_cast<std::size_t>(t.digits) * strip * strip * sizeof(std::int32_t));
-    for (int64_t step = 0; step < t.digits * t.blocks * strip; ++step) {
-      const int64_t i = step % strip, p = step / strip % t.blocks, d = step / strip / t.blocks;
-      const std::uint8_t *a = t.a + i * t.ld + p * t.a_block, *b = t.b + (d * t.blocks + p) * digit_block;
-      std::int32_t* c = t.c + (d * strip + i) * strip;
+    for (int64_t block = 0; block < t.digits * t.blocks; ++block) {
+      Exponents right[byte_k][2];  // signed bytes, of 16 columns
       for (int64_t k = 0; k < byte_k; ++k) {
-        for (int64_t j = 0; j < strip; ++j) {
-          c[j] += a[k] * static_cast<std::int8_t>(b[j / 16 * tile_bytes + k / 4 * 64 + j % 16 * 4 + k % 4]);
+        for (int64_t h = 0; h < 2; ++h) {
+          Words four;
+          __builtin_memcpy(&four, t.b + block * digit_block + h * tile_bytes + k / 4 * 64, sizeof four);
+          right[k][h] = reinterpret_cast<Exponents>(four << (24 - k % 4 * 8)) >> 24;
         }
+      }
+      for (int64_t i = 0; i < strip; ++i) {
+        const std::uint8_t* a = t.a + i * t.ld + block % t.blocks * t.a_block;
+        std::int32_t* c = t.c + (block / t.blocks * strip + i) * strip;
+        Exponents sum[2];
+        __builtin_memcpy(sum, c, sizeof sum);
+        for (int64_t k = 0; k < byte_k; ++k) {
+          for (int64_t h = 0; h < 2; ++h) sum[h] += a[k] * right[k][h];
+        }
+        __builtin_memcpy(c, sum, sizeof sum);
       }
     }
   }
