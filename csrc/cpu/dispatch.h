@@ -132,6 +132,7 @@ struct KernelTable {
   int tile_rows[max_tile_vectors];                      // tallest for each width
   Gemm gemm[2][2][max_tile_vectors][max_tile_rows];     // [a transposed][last vector partial][vectors - 1][rows - 1]
   Gemm gemm_strip[2][max_tile_vectors][max_tile_rows];  // the same, a packed; null where the set does not
+  Gemm gemm_row;                                        // of any width, a [k, 1]
   void (*pack_strip[2])(int64_t k, int64_t rows, Matrix<const T> a, T* strip);           // [a transposed]
   void (*pack)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);             // panel[p][j] = b[p][j]
   void (*pack_transposed)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);  // panel[p][j] = b[j][p]

@@ -3,26 +3,23 @@
 #include <algorithm>
 #include <memory>
 
+#include "cpu/gemm_units.h"
 #include "cpu/tiles.h"
 
 namespace mlpfast::cpu {
 namespace {
 
-constexpr int64_t a_block_bytes = 1 << 20;  // of packed a, while panels of b pass by, which are prepared for each block
-constexpr int64_t strips_bytes = 64 << 10;  // the same, where all panels are prepared but once
-constexpr int least_panels = 4, most_panels = 32;  // of b, prepared at once
-constexpr int64_t panels_row_bytes = 2048;         // of a row of these
-constexpr int64_t pack_for = 96;           // rows of a (columns of b): for fewer a copy is not used often enough
-constexpr int64_t short_k = 64;            // up to here a tile is summed so fast that its epilogue waits for more
-constexpr int64_t group_bytes = 16 << 10;  // of finished tiles, in L1
+constexpr int64_t strips_bytes = 64 << 10;  // of packed a, where all panels are prepared but once
+constexpr int64_t panels_row_bytes = 2048;  // of a row of these
+constexpr int64_t pack_for = 96;            // rows of a (columns of b): for fewer a copy is not used often enough
+constexpr int64_t short_k = 64;             // up to here a tile is summed so fast that its epilogue waits for more
+constexpr int64_t group_bytes = 16 << 10;   // of finished tiles, in L1
 
 static_assert(panels_row_bytes >= least_panels * panel_bytes, "panels of the widest registers have room");
 static_assert(strips_bytes >= max_block_k * 6 * int64_t(sizeof(double)), "a strip has room");
 
 template <class T>
 constexpr int64_t line = 64 / sizeof(T);  // of cache, in numbers
-
-int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 /// Steps of k a pass, equal but for the last; more passes than one need a place for sums.
 template <class T>
@@ -53,12 +50,6 @@ int group_panels(const KernelTable<T>& table, int64_t k) {
       std::clamp<int64_t>(table.blocking.panels_bytes / std::max<int64_t>(1, panel), least_panels, most_panels));
 }
 
-/// Panels that are prepared at once, for as many rows of a as a thread takes.
-template <class T>
-int prepared_panels(const KernelTable<T>& table) {
-  return table.blocking.packs_strips ? most_panels : least_panels;
-}
-
 /// Per thread, not on the stack: that of a user's thread may be small.
 template <class T>
 struct Scratch {
@@ -85,6 +76,7 @@ class Part {
   /// Blocks of k come in order.
   void run(Range k, Range rows, Range cols) {
     const int64_t vectors = (cols.size() + table_.lanes - 1) / table_.lanes, most = tile_vectors();
+    if (rows.size() == 1 && vectors > 4 * table_.widest_tile && !problem_.transpose_b) return row(k, rows.begin, cols);
     const int panels = static_cast<int>((vectors + most - 1) / most), at_once = group_panels(table_, k.size()),
               prepared = prepared_panels(table_);
     packs_strips_ = table_.blocking.packs_strips && cols.size() >= pack_for && most == table_.tile_vectors;
@@ -107,6 +99,19 @@ class Part {
     int vectors;
     Matrix<const T> b;
   };
+
+  /// A single row, several times as wide as all registers.
+  void row(Range k, int64_t i, Range cols) const {
+    const Matrix<const T> a =
+        problem_.transpose_a ? problem_.a.at(k.begin, i) : Matrix<const T>{problem_.a.at(i, k.begin).data, 1};
+    const int64_t most = problem_.c.data ? cols.size() : panels_row_bytes / int64_t(sizeof(T));
+    for (int64_t j = cols.begin; j < cols.end; j += most) {
+      Tile<T> done{i, j, 1, std::min(most, cols.end - j), {tiles_, most}};
+      if (problem_.c.data) done.sum = problem_.c.at(i, j);
+      table_.gemm_row({k.size(), a, problem_.b.at(k.begin, j), done.sum, done.cols, k.begin > 0});
+      finish(k, done);
+    }
+  }
 
   /// Registers a panel of b is wide: as many as a tile of all rows can have, where these are few.
   int tile_vectors() const {
@@ -253,63 +258,6 @@ template <class T>
 bool is_narrow(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols) {
   const bool idle = cols.size() <= narrow && cols.size() % table.lanes != 0 && rows.size() > 2 * narrow;
   return idle && problem.transpose_a && !problem.transpose_b && problem.k <= max_block_k;
-}
-
-/// Parts of a product for one member each: rows x columns.
-struct Grid {
-  int rows, cols;
-};
-
-/// The most balanced factorisation. Among equals rows are cut where a part's rows of a then stay in L2, else columns.
-Grid gemm_grid(int64_t m, int64_t n, int64_t k, int threads) {
-  Grid best{1, threads};
-  double least = 0;
-  for (int rows = 1; rows <= threads; ++rows) {
-    if (threads % rows) continue;
-    const int cols = threads / rows;
-    const double tall = static_cast<double>((m + rows - 1) / rows), wide = static_cast<double>((n + cols - 1) / cols);
-    // A panel narrower than 64 columns or a strip lower than 6 rows leaves registers idle.
-    const double cost = std::max(tall, 6.0) * std::max(wide, 64.0) + 4 * (tall + wide);
-    const bool stays = tall * static_cast<double>(std::min(k, max_block_k)) * sizeof(float) <= a_block_bytes;
-    if (rows > 1 && !(cost < least || (cost == least && stays))) continue;
-    least = cost;
-    best = {rows, cols};
-  }
-  return best;
-}
-
-/// How a team cuts an m x n result: blocks of about equal work, column after column, so that who takes the next one has
-/// its columns of b at hand.
-struct Units {
-  int64_t m, n, height, width;
-
-  int64_t down() const { return (m + height - 1) / height; }
-  int64_t count() const { return down() * ((n + width - 1) / width); }
-  Range rows(int64_t unit) const { return part(m, height, unit % down()); }
-  Range cols(int64_t unit) const { return part(n, width, unit / down()); }
-
- private:
-  static Range part(int64_t all, int64_t size, int64_t i) { return {i * size, std::min(all, (i + 1) * size)}; }
-};
-
-template <class T>
-Units gemm_units(const KernelTable<T>& table, const Gemm<T>& problem, int64_t m, int threads) {
-  constexpr double unit_work = 1 << 20;  // from here taking a unit costs nothing that can be measured
-  constexpr int64_t most_each = 16;
-  const int64_t n = problem.n, tile = table.tile_rows[table.tile_vectors - 1];
-  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(problem.k);
-  const int64_t each = static_cast<int64_t>(std::min<double>(most_each, work / unit_work / threads));
-  if (each < 2 || threads == 1) {
-    const Grid grid = gemm_grid(m, n, problem.k, threads);
-    return {m, n, std::max<int64_t>(1, (m + grid.rows - 1) / grid.rows),
-            std::max<int64_t>(1, round_up((n + grid.cols - 1) / grid.cols, table.lanes))};
-  }
-  const int64_t panel = table.tile_vectors * table.lanes, tiles = (m + tile - 1) / tile;
-  const int64_t wide = prepared_panels(table) * panel;
-  int64_t across = (n + wide - 1) / wide;
-  if (tiles * across < each * threads) across = (n + panel - 1) / panel;
-  const int64_t down = std::max<int64_t>(1, each * threads / across);
-  return {m, n, round_up((m + down - 1) / down, tile), round_up((n + across - 1) / across, table.lanes)};
 }
 
 /// Calls f(block) for blocks of k in order, `between` them.

@@ -10,7 +10,8 @@ from mlpfast import kernels
 from mlpfast.kernels import reference
 
 # Around tiles of 6 and 14 rows and panels of 2 vectors of 8 or 16; the larger k cross passes of 512 and 1024;
-# from 96 columns on rows of a are packed, and 512 columns at a time are prepared.
+# from 96 columns on rows of a are packed, and 512 columns at a time are prepared;
+# one row of more than 4 times the registers' columns has a kernel of its own.
 ROWS = [1, 2, 5, 7, 13, 14, 15, 29]
 COLUMNS = [1, 7, 15, 16, 17, 31, 32, 33, 48, 65]
 DEPTHS = [1, 2, 5, 16, 33, 64, 100]
@@ -28,6 +29,7 @@ SHAPES += [
     (20, 97, 513),
     (13, 530, 70),
     (1, 120, 1030),
+    (1, 1100, 1030),
 ]
 LARGE = (129, 257, 300)
 TRANSPOSES = pytest.mark.parametrize(
@@ -88,7 +90,7 @@ def test_beta_zero_does_not_read_out(isa, rng, dtype):
 
 
 @pytest.mark.parametrize("precision", OPERANDS)
-@pytest.mark.parametrize("shape", [(14, 32, 64), (15, 33, 1500), (1, 100, 29)], ids=str)
+@pytest.mark.parametrize("shape", [(14, 32, 64), (15, 33, 1500), (1, 1100, 29)], ids=str)
 def test_exact_on_integers(precision, shape, isa, rng, dtype):
     m, n, k = shape
     a, b = rng.integers(-8, 9, (m, k)), rng.integers(-8, 9, (k, n))

@@ -125,6 +125,44 @@ void gemm_tile(const GemmTile<typename V::T>& t) {
   }
 }
 
+/// Of one row, a[p] at distances of t.a.ld, and wide: a tile would read b in short pieces far apart. Here its rows are
+/// read as they lie, N at a time, and two registers of sums for each time these pass through L1.
+template <class V, int N>
+MLPFAST_INLINE void add_rows(const GemmTile<typename V::T>& t, int64_t p) {
+  using T = typename V::T;
+  V left[N];
+  MLPFAST_UNROLL
+  for (int i = 0; i < N; ++i) left[i] = V::all(*t.a.row(p + i));
+  const T* const b = t.b.row(p);
+  int64_t j = 0;
+  for (; j + 2 * V::lanes <= t.cols; j += 2 * V::lanes) {
+    V first = V::load(t.c.data + j), second = V::load(t.c.data + j + V::lanes);
+    MLPFAST_UNROLL
+    for (int i = 0; i < N; ++i) {
+      first = fma(left[i], V::load(b + i * t.b.ld + j), first);
+      second = fma(left[i], V::load(b + i * t.b.ld + j + V::lanes), second);
+    }
+    first.store(t.c.data + j);
+    second.store(t.c.data + j + V::lanes);
+  }
+  for_vectors<V>(t.cols - j, [&](int64_t rest, auto part) MLPFAST_LAMBDA {
+    V sum = part.load(t.c.data + j + rest);
+    MLPFAST_UNROLL
+    for (int i = 0; i < N; ++i) sum = fma(left[i], part.load(b + i * t.b.ld + j + rest), sum);
+    part.store(sum, t.c.data + j + rest);
+  });
+}
+
+template <class V>
+void gemm_row(const GemmTile<typename V::T>& args) {
+  const auto t = args;
+  if (!t.accumulate)
+    for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA { part.store(V::all(0), t.c.data + j); });
+  int64_t p = 0;
+  for (; p + 4 <= t.k; p += 4) add_rows<V, 4>(t, p);
+  for (; p < t.k; ++p) add_rows<V, 1>(t, p);
+}
+
 template <class V>
 constexpr bool packs_strips() {
   if constexpr (requires { V::blocking; }) {

@@ -16,6 +16,7 @@ constexpr KernelTable<typename V::T> make_table() {
   KernelTable<typename V::T> table{};
   table.lanes = V::lanes;
   fill_gemm<V>(table);
+  table.gemm_row = gemm_row<V>;
   if constexpr (requires { V::blocking; }) table.blocking = V::blocking;
   if constexpr (packs_strips<V>()) {
     table.pack_strip[0] = pack_strip_transposed<V>;

@@ -1,0 +1,77 @@
+// How a product is cut into blocks, which the members of a team take.
+#pragma once
+#include <algorithm>
+
+#include "cpu/gemm.h"
+
+namespace mlpfast::cpu {
+
+inline constexpr int64_t a_block_bytes = 1 << 20;         // of a, while panels of b pass by, prepared for each block
+inline constexpr int least_panels = 4, most_panels = 32;  // of b, prepared at once
+
+inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+/// Panels that are prepared at once, for as many rows of a as a thread takes.
+template <class T>
+int prepared_panels(const KernelTable<T>& table) {
+  return table.blocking.packs_strips ? most_panels : least_panels;
+}
+
+/// Parts of a product for one member each: rows x columns.
+struct Grid {
+  int rows, cols;
+};
+
+/// The most balanced factorisation. Among equals rows are cut where a part's rows of a then stay in L2, else columns.
+inline Grid gemm_grid(int64_t m, int64_t n, int64_t k, int threads) {
+  Grid best{1, threads};
+  double least = 0;
+  for (int rows = 1; rows <= threads; ++rows) {
+    if (threads % rows) continue;
+    const int cols = threads / rows;
+    const double tall = static_cast<double>((m + rows - 1) / rows), wide = static_cast<double>((n + cols - 1) / cols);
+    // A panel narrower than 64 columns or a strip lower than 6 rows leaves registers idle.
+    const double cost = std::max(tall, 6.0) * std::max(wide, 64.0) + 4 * (tall + wide);
+    const bool stays = tall * static_cast<double>(std::min(k, max_block_k)) * sizeof(float) <= a_block_bytes;
+    if (rows > 1 && !(cost < least || (cost == least && stays))) continue;
+    least = cost;
+    best = {rows, cols};
+  }
+  return best;
+}
+
+/// How a team cuts an m x n result: blocks of about equal work, column after column, so that who takes the next one has
+/// its columns of b at hand.
+struct Units {
+  int64_t m, n, height, width;
+
+  int64_t down() const { return (m + height - 1) / height; }
+  int64_t count() const { return down() * ((n + width - 1) / width); }
+  Range rows(int64_t unit) const { return part(m, height, unit % down()); }
+  Range cols(int64_t unit) const { return part(n, width, unit / down()); }
+
+ private:
+  static Range part(int64_t all, int64_t size, int64_t i) { return {i * size, std::min(all, (i + 1) * size)}; }
+};
+
+template <class T>
+Units gemm_units(const KernelTable<T>& table, const Gemm<T>& problem, int64_t m, int threads) {
+  constexpr double unit_work = 1 << 20;  // from here taking a unit costs nothing that can be measured
+  constexpr int64_t most_each = 16;
+  const int64_t n = problem.n, tile = table.tile_rows[table.tile_vectors - 1];
+  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(problem.k);
+  const int64_t each = static_cast<int64_t>(std::min<double>(most_each, work / unit_work / threads));
+  if (each < 2 || threads == 1) {
+    const Grid grid = gemm_grid(m, n, problem.k, threads);
+    return {m, n, std::max<int64_t>(1, (m + grid.rows - 1) / grid.rows),
+            std::max<int64_t>(1, round_up((n + grid.cols - 1) / grid.cols, table.lanes))};
+  }
+  const int64_t panel = table.tile_vectors * table.lanes, tiles = (m + tile - 1) / tile;
+  const int64_t wide = prepared_panels(table) * panel;
+  int64_t across = (n + wide - 1) / wide;
+  if (tiles * across < each * threads) across = (n + panel - 1) / panel;
+  const int64_t down = std::max<int64_t>(1, each * threads / across);
+  return {m, n, round_up((m + down - 1) / down, tile), round_up((n + across - 1) / across, table.lanes)};
+}
+
+}  // namespace mlpfast::cpu
