@@ -26,7 +26,7 @@ THREAD_VARIABLES = (
     "MLPFAST_NUM_THREADS",
     "NPROC",  # XLA's thread pool
 )
-OPENBLAS_USERS = ("numpy", "sklearn")  # elsewhere NumPy only checks results and must leave no threads behind
+OPENBLAS_USERS = ("numpy", "sklearn")  # NumPy only checks the others' results: on a CPU it leaves no threads
 Record = dict[str, Any]
 
 
@@ -37,8 +37,9 @@ class WorkerError(Exception):
 class Worker:
     """The parent's end of benchmarks.worker."""
 
-    def __init__(self, name: str, threads: int) -> None:
-        blas = {"OPENBLAS_NUM_THREADS": str(threads if name in OPENBLAS_USERS else 1)}
+    def __init__(self, name: str, device: str, threads: int) -> None:
+        leaves_none = device == "cpu" and name not in OPENBLAS_USERS
+        blas = {"OPENBLAS_NUM_THREADS": "1" if leaves_none else str(threads)}
         cpus = sorted(os.sched_getaffinity(0))[:threads]
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the worker
         self.process = subprocess.Popen(
@@ -123,7 +124,7 @@ def race(case: Case, names: Sequence[str], plan: Plan) -> tuple[dict[str, Record
 
 
 def _start(stack: ExitStack, case: Case, name: str, threads: int) -> tuple[Record, Worker | None]:
-    worker = stack.enter_context(_closing(Worker(name, threads)))
+    worker = stack.enter_context(_closing(Worker(name, case.device, threads)))
     try:
         result = worker.ask({"case": asdict(case), "contender": name, "threads": threads})
     except WorkerError as error:

@@ -113,3 +113,21 @@ def test_contenders_of_a_gpu_say_why_they_cannot_run(tmp_path):
         assert (
             entry.get("seconds") or "GPU" in entry["unavailable"] or "not installed" in entry["unavailable"]
         )
+
+
+def test_a_form_that_fails_takes_no_part(monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+    from benchmarks.contenders import Job, fastest
+
+    def form(seconds):
+        def build():
+            if seconds is None:
+                raise RuntimeError("no compiler")
+            return Job(lambda: None, lambda: seconds, "1", clock=lambda run, repeats: seconds)
+
+        return build
+
+    assert fastest([form(0.2), form(0.1), form(None)]).result() == 0.1
+    assert fastest([form(None), form(0.2)]).result() == 0.2
+    with pytest.raises(RuntimeError, match="no compiler"):
+        fastest([form(None), form(None)])

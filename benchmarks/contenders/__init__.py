@@ -4,6 +4,7 @@
 library inside these functions, so that a missing one is a cell that says so.
 """
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,14 +74,25 @@ def build(name: str, *arguments: Any) -> Job:
 
 
 def fastest(builders: Sequence[Callable[[], Job]], runs: int = 3) -> Job:
-    """A peer's best form counts: time each form for at least 20 ms and build the best one afresh."""
-    best = []
-    for builder in builders:
-        times: list[float] = []
-        job = builder()
-        job.run()
-        end = time.perf_counter() + 0.02
-        while len(times) < runs or time.perf_counter() < end:
-            times.append(job.clock(job.run, 1))
-        best.append(sorted(times)[len(times) // 2])
-    return builders[best.index(min(best))]()
+    """A peer's best form counts: time each form for at least 20 ms and build the best one afresh.
+
+    A form that fails takes no part, unless all do.
+    """
+    best: list[tuple[float, int]] = []
+    for i, builder in enumerate(builders):
+        try:
+            best.append((_median(builder(), runs), i))
+        except Exception as error:
+            print(f"a form fails: {type(error).__name__}: {error}", file=sys.stderr)
+            if i + 1 == len(builders) and not best:
+                raise
+    return builders[min(best)[1]]()
+
+
+def _median(job: Job, runs: int) -> float:
+    times: list[float] = []
+    job.run()
+    end = time.perf_counter() + 0.02
+    while len(times) < runs or time.perf_counter() < end:
+        times.append(job.clock(job.run, 1))
+    return sorted(times)[len(times) // 2]

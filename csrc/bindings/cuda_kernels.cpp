@@ -121,7 +121,7 @@ class Gpu {
     const cuda::Scratch<cuda::Totals> totals(1, stream);
     const bool weighted = p.reduction == mean && (p.class_weight || p.row_weight || labels.labels.ignoring);
     if (weighted || p.class_weight)
-      cuda::weigh_batch(labels.labels, p.cols, p.class_weight, p.row_weight, p.rows, totals.data(), stream);
+      cuda::weigh_batch(labels.labels, p.cols, p.class_weight, p.row_weight, p.rows, false, totals.data(), stream);
     const double divisor = p.reduction == mean ? static_cast<double>(p.rows) : 1;
     cuda::CrossEntropyArgs args{};
     args.rows = p.rows;

@@ -21,7 +21,7 @@ void Backend::load() {
          batch_.rows, job_.stream);
   if (weighted() && job_.examples.labels)
     weigh_batch({arrays_.label}, spec_.sizes.back(), job_.examples.class_weight,
-                job_.examples.sample_weight ? arrays_.row_weight : nullptr, batch_.rows, &job_.control->batch,
+                job_.examples.sample_weight ? arrays_.row_weight : nullptr, batch_.rows, true, &job_.control->batch,
                 job_.stream);
 }
 

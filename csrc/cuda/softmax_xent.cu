@@ -174,12 +174,12 @@ __global__ void __launch_bounds__(short_threads)
   if (place < rows && group.lane() == 0) classes[i] = ~static_cast<std::uint32_t>(best);
 }
 
-constexpr int threads = 256;
+constexpr int few_threads = 256, many_threads = 1024;
 
+template <int threads, bool in_order>
 __global__ void __launch_bounds__(threads)
     weigh_kernel(const __grid_constant__ Labels labels, int64_t classes, const float* class_weight,
                  const float* row_weight, int64_t rows, Totals* totals) {
-  __shared__ double weights[threads];
   double sum = 0, all_classes = 0;
   for (int64_t first = 0; first < rows; first += threads) {
     const int64_t i = first + threadIdx.x, label = i < rows ? labels.at(i) : -1;
@@ -187,17 +187,25 @@ __global__ void __launch_bounds__(threads)
     double weight = 0;
     if (known) weight = class_weight ? static_cast<double>(class_weight[label]) : 1.0;
     if (known && row_weight) weight *= static_cast<double>(row_weight[i]);
-    weights[threadIdx.x] = weight;
-    __syncthreads();
-    for (int64_t j = first; threadIdx.x == 0 && j < rows && j < first + threads; ++j) sum += weights[j - first];
-    __syncthreads();
+    if constexpr (in_order) {
+      __shared__ double weights[threads];
+      weights[threadIdx.x] = weight;
+      __syncthreads();
+      for (int64_t j = first; threadIdx.x == 0 && j < rows && j < first + threads; ++j) sum += weights[j - first];
+      __syncthreads();
+    } else {
+      sum += weight;
+    }
   }
-  if (threadIdx.x != 0) return;
-  for (int64_t j = 0; class_weight && j < classes; ++j) all_classes += static_cast<double>(class_weight[j]);
-  *totals = {sum, static_cast<float>(all_classes)};
+  const int64_t begin = in_order ? 0 : threadIdx.x, apart = in_order ? 1 : threads;
+  for (int64_t j = begin; class_weight && j < classes; j += apart) all_classes += static_cast<double>(class_weight[j]);
+  if constexpr (!in_order) {
+    const Block<threads> block;
+    sum = block.fold(sum, Sum());
+    all_classes = block.fold(all_classes, Sum());
+  }
+  if (threadIdx.x == 0) *totals = {sum, static_cast<float>(all_classes)};
 }
-
-constexpr int many_threads = 1024;
 
 __global__ void __launch_bounds__(many_threads, 1) reduce_kernel(const __grid_constant__ ReduceArgs t) {
   const Block<many_threads> block;
@@ -256,8 +264,10 @@ void classify(int64_t rows, int64_t cols, Matrix<const float> x, int64_t* classe
 }
 
 void weigh_batch(const Labels& labels, int64_t classes, const float* class_weight, const float* row_weight,
-                 int64_t rows, Totals* totals, cudaStream_t stream) {
-  launch(weigh_kernel, dim3(1), threads, stream, labels, classes, class_weight, row_weight, rows, totals);
+                 int64_t rows, bool in_order, Totals* totals, cudaStream_t stream) {
+  const auto kernel = in_order ? weigh_kernel<few_threads, true> : weigh_kernel<many_threads, false>;
+  launch(kernel, dim3(1), in_order ? few_threads : many_threads, stream, labels, classes, class_weight, row_weight,
+         rows, totals);
 }
 
 Fault* label_fault() {

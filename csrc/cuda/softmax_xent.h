@@ -43,10 +43,11 @@ void cross_entropy(const CrossEntropyArgs& args, cudaStream_t stream);
 /// Of each row the class of its first largest number; NaN is larger than any.
 void classify(int64_t rows, int64_t cols, Matrix<const float> x, int64_t* classes, cudaStream_t stream);
 
-/// What the mean divides by: the sum of class weight times row weight over rows that are not ignored, in order of rows
-/// as a CPU adds; the sum of class weights too, where they are given.
+/// What the mean divides by: the sum of class weight times row weight over rows that are not ignored, by one thread in
+/// order of rows, as a CPU adds, or by a block in another fixed order; the sum of class weights too, where they are
+/// given.
 void weigh_batch(const Labels& labels, int64_t classes, const float* class_weight, const float* row_weight,
-                 int64_t rows, Totals* totals, cudaStream_t stream);
+                 int64_t rows, bool in_order, Totals* totals, cudaStream_t stream);
 
 /// Where a label was found outside its classes, in memory that the host sees too.
 struct Fault {

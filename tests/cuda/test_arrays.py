@@ -174,6 +174,19 @@ def test_special_logits(classes, gpu):
         assert np.allclose(a.numpy(), b, rtol=1e-5, atol=0, equal_nan=True)
 
 
+def test_what_the_mean_of_many_rows_divides_by(gpu, rng):
+    """Threads share its sum, in one order."""
+    x, y = floats(rng, 5000, 3), rng.integers(0, 3, 5000)
+    y[rng.random(5000) < 0.3] = -1
+    weights = dict(class_weight=floats(rng, 3) ** 2, sample_weight=rng.random(5000).astype(np.float32))
+    how = dict(ignore_index=-1, label_smoothing=0.1)
+    want = kernels.softmax_cross_entropy(x, y, **how, **weights)
+    on_gpu = {name: gpu(w) for name, w in weights.items()}
+    once, again = (kernels.softmax_cross_entropy(gpu(x), gpu(y), **how, **on_gpu) for _ in range(2))
+    for a, b, c in zip(once, again, want, strict=True):
+        assert same_bits(a.numpy(), b.numpy()) and np.allclose(a.numpy(), c, rtol=1e-6, atol=1e-10)
+
+
 @pytest.mark.parametrize("classes", [3, 2000])
 def test_ignored_labels(classes, gpu, rng):
     x, y = floats(rng, 300, classes), rng.integers(0, classes, 300)

@@ -14,7 +14,7 @@ import pytest
 
 FUSED = {"128": 8 * 8 * 16, "64": 4 * 4 * 16, "32": 2 * 2 * 32}  # multiply-adds of a tile, by its rows
 LOADS = {"128": ("LDS.128", 4 * 16), "64": ("LDS.128", 2 * 16), "32": ("LDS.64", 2 * 32)}
-KERNELS = {"gemm_kernel": 12, "short_rows_kernel": 2, "long_rows_kernel": 3, "weigh_kernel": 1}
+KERNELS = {"gemm_kernel": 12, "short_rows_kernel": 2, "long_rows_kernel": 3, "weigh_kernel": 2}
 KERNELS |= {"tensor_kernel": 12, "survey_kernel": 2}
 KERNELS |= {f"{name}_kernel": 1 for name in ("reduce", "classify", "forward", "backward", "update", "bias")}
 KERNELS |= {"gather_kernel": 1, "count_kernel": 1, "probe": 1}
