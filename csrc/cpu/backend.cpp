@@ -307,12 +307,13 @@ template <class Move>
 void Backend<T>::move_columns(const Move& move) {
   const Range cols = team_.share(spec_.outputs(0), table_.lanes);
   const int64_t ld = spec_.outputs(0), rows = spec_.inputs(0), offset = spec_.weights_at(0) + cols.begin;
-  const auto& slots = job_.optimization->slots;
   T* own = own_;
-  for (T* const array : {job_.parameters, slots[0], slots[1]}) {
+  const auto move_array = [&](T* array) {
     for (int64_t i = 0; array && i < rows; ++i) move(array + offset + i * ld, own + i * cols.size(), cols.size());
     own += rows * cols.size();
-  }
+  };
+  move_array(job_.parameters);
+  for (T* const slot : job_.optimization->slots) move_array(slot);
 }
 
 template <class T>
@@ -323,7 +324,7 @@ void Backend<T>::own_columns() {
 }
 
 template <class T>
-void Backend<T>::finish() {
+void Backend<T>::end() {
   for (int l = 0; l < layers(); ++l) {
     const auto at = static_cast<std::size_t>(l);
     if (std::exchange(waits_[at], false))

@@ -55,7 +55,7 @@ class Backend {
   int layers() const { return spec_.layers(); }
   /// Before updates of single examples: this thread's columns of the first layer's weights, which nobody else reads,
   /// move to where they lie together, because in the array they would crowd into half the sets of a cache. Until
-  /// finish().
+  /// end().
   void own_columns();
   void split_weights(const Batch& batch);
   void begin(const Batch& batch);
@@ -70,10 +70,11 @@ class Backend {
   void count();
   void split_gradients();
   /// Of a single example the weights' update waits for the next one, which is multiplied with them on the way; or for
-  /// finish().
+  /// end().
   void backward_weights(int l, network::UpdateMode mode);
   void update();
-  void finish();
+  /// After the last step of a call: applies updates that wait, and brings columns back.
+  void end();
   void sync() { team_.barrier(); }
   void layer_sync() {
     if (meets()) team_.barrier();
@@ -116,8 +117,8 @@ class Backend {
   void finish_weights(int l, const Tile<T>& tile, network::UpdateMode mode) const;
   void outer_update(int l, int64_t examples, Matrix<T> x, Range rows, Range cols) const;
   void outer_forward(int l, Epilogue<T> epilogue);
-  /// Fewer sums are better kept in registers, which outer_forward() does not. Columns that lie apart are slow.
-  bool may_wait(int l) const { return spec_.outputs(l) >= 64 && (team_.size() == 1 || (l == 0 && own_)); }
+  /// Threads that own no columns would stride over those of others, which is slow.
+  bool may_wait(int l) const { return spec_.outputs(l) >= waiting_cols && (team_.size() == 1 || (l == 0 && own_)); }
   void bias_gradient(int l, network::UpdateMode mode);
 
   Team& team_;

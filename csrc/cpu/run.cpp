@@ -44,16 +44,6 @@ int batch_threads(const network::Spec& spec, int64_t batch, double passes) {
   return threads_for(passes * static_cast<double>(spec.parameters()) * static_cast<double>(batch));
 }
 
-/// Whether threads work on columns of their own of the first layer's weights: so much that moving them there and back
-/// is little.
-template <class T>
-bool owns_columns(const network::Spec& spec, const TrainingRun& run, int threads) {
-  constexpr int64_t least_rows = 32, least_cols = 64, most_bytes = 16 << 20;
-  return run.batch == 1 && run.mode == network::UpdateMode::fused && threads > 1 &&
-         run.rows - run.first >= least_rows && spec.outputs(0) >= least_cols &&
-         spec.inputs(0) * spec.outputs(0) * int64_t(sizeof(T)) <= most_bytes;
-}
-
 /// Rows that a team evaluates or predicts at a time: enough that splitting weights for them is little, in memory that
 /// very wide layers do not make large.
 int64_t chunk_rows(const network::Spec& spec) {
@@ -74,7 +64,9 @@ TrainingResult train(typename Backend<T>::Job& job, const TrainingRun& run) {
   TrainingResult result{run.first, false};
   bool expired[2] = {false, false};  // of even and odd steps: written in one, read after its last barrier
   const int threads = step_threads(job.spec, run.batch);
-  const bool owns = owns_columns<T>(job.spec, run, threads);
+  constexpr int64_t least_rows = 32;  // for which moving columns is little
+  const bool owns =
+      threads > 1 && job.workspace.own && run.mode == network::UpdateMode::fused && end - run.first >= least_rows;
   job.finite.assign(static_cast<std::size_t>(threads), 1);
   run_team(threads, [&](Team& team) {
     Backend<T> backend(team, job);
@@ -88,7 +80,7 @@ TrainingResult train(typename Backend<T>::Job& job, const TrainingRun& run) {
       if (team.rank() == 0) result = {next, !finite};
       if (!finite || expired[parity]) break;
     }
-    backend.finish();
+    backend.end();
   });
   return result;
 }

@@ -101,8 +101,11 @@ int64_t Workspace<T>::carve(T* block) {
   label = carver.template take<std::int32_t>(batch_);
   correct = carver.template take<std::uint8_t>(batch_);
   for (int l = 0; l < spec_.layers(); ++l) carve_operands(l, carver);
-  if (purpose_ == Purpose::training && batch_ == 1)
-    own = carver.template take<T>((1 + ops::max_slots) * spec_.inputs(0) * spec_.outputs(0));
+  constexpr int64_t most_bytes = 16 << 20;  // which are moved there and back in less than 5 ms
+  const int64_t first = spec_.inputs(0) * spec_.outputs(0);
+  if (purpose_ == Purpose::training && batch_ == 1 && spec_.outputs(0) >= waiting_cols &&
+      first * int64_t(sizeof(T)) <= most_bytes)
+    own = carver.template take<T>((1 + ops::max_slots) * first);
   return carver.used;
 }
 

@@ -21,6 +21,10 @@ bool fits_cache(const network::Spec& spec) {
   return spec.parameters() * int64_t(sizeof(T)) <= 1 << 20;
 }
 
+/// Outputs of a layer from which its update may wait for the next example: of fewer a product keeps the sums in
+/// registers, which is faster than one pass over the weights.
+inline constexpr int64_t waiting_cols = 64;
+
 /// Memory for the split operands of a layer's products, none where FMAs compute them.
 struct LayerImages {
   void *x, *x_turned;              // for the outputs, for the gradient of the weights; features may be bytes
@@ -46,8 +50,8 @@ class Workspace {
   std::vector<Matrix<T>> saved;       // [layers + 1]: what the backward pass of the layer before reads
   std::vector<Matrix<T>> gradient;    // [layers + 1]: with respect to activation
   std::vector<T*> previous;           // [layers]: inputs of the example before, whose update waits
-  T* sums;                            // of a row of any layer
-  T* own = nullptr;                   // for Backend::own_columns()
+  T* sums = nullptr;                  // of a row of any layer
+  T* own = nullptr;                   // for Backend::own_columns(), where it pays for single examples
   T* loss;                            // [batch]
   T* row_weight;                      // [batch]
   std::int32_t* label;                // [batch]

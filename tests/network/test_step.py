@@ -32,7 +32,7 @@ SMALL = {
     "several passes": Problem((5, 11, 3), 2300, 1100),
     "wide": Problem((1030, 9, 1031, 2), 24, 12),
 }
-# At least 8 * 2^18 / 3 weights times rows, where eight threads are put to work.
+# At least 8 * 2^18 / 3 weights times rows, where eight threads are put to work; three in "row after row".
 LARGE = {
     "rows": Problem((64, 96, 10), 300, 128, sgd=MOMENTUM),
     "columns": Problem((1100, 250, 50, 10), 50, 20, ("tanh", "leaky_relu")),
@@ -85,6 +85,19 @@ def test_same_bits_where_few_lots_of_rows_read_large_weights(rng, threads):
         want = trained(problem, data)
     with threads(2):
         assert_same(trained(problem, data), want)
+
+
+@pytest.mark.parametrize("sizes", [(1100, 700, 10), (11000, 65, 10)], ids=str)
+def test_columns_that_threads_own(sizes, rng, threads, monkeypatch):
+    """Up to eight threads, some with fewer columns than others or none, and call after call."""
+    problem = Problem(sizes, 40, 1, sgd=MOMENTUM)
+    data = problem.data(rng)
+    with threads(1):
+        want = trained(problem, data)
+    monkeypatch.setattr("mlpfast.trainer.SECONDS_PER_CALL", 0.001)
+    for n in (2, 5, 8):
+        with threads(n):
+            assert_same(trained(problem, data), want)
 
 
 def test_weights_before_the_example_that_diverges(rng, threads):

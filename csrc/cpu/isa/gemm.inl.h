@@ -125,8 +125,8 @@ void gemm_tile(const GemmTile<typename V::T>& t) {
   }
 }
 
-/// Of one row, a[p] at distances of t.a.ld, and wide: a tile would read b in short pieces far apart. Here its rows are
-/// read as they lie, N at a time, and two registers of sums for each time these pass through L1.
+/// For a single row of a, [k, 1], and a wide b, which a tile would read in short pieces far apart. Here N rows of b are
+/// read from end to end; the sums lie in L1, and are loaded and stored once for these N.
 template <class V, int N>
 MLPFAST_INLINE void add_rows(const GemmTile<typename V::T>& t, int64_t p) {
   using T = typename V::T;

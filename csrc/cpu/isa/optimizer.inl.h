@@ -70,8 +70,8 @@ void outer_update(const OuterUpdateArgs<typename V::T>& t) {
   if constexpr (N > 1) outer_update<V, F, N - 1>(t);
 }
 
-/// Two rows of w at a time: more would not leave their numbers in sixteen registers, one loads and stores each sum as
-/// often as each weight.
+/// N rows of w. Two at a time: with one, sums are loaded and stored as often as weights; what more rows need does not
+/// fit into sixteen registers.
 template <class V, class F, int N>
 MLPFAST_INLINE void outer_forward_rows(const OuterForwardArgs<typename V::T>& t, int64_t i) {
   V x[N], next[N];
