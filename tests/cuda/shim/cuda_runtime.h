@@ -43,8 +43,8 @@ struct Thread {
   ucontext_t context;  // where it begins; it goes on at `place`, without a system call
   jmp_buf place;
   Fiber state;
-  unsigned begun, shuffles;  // so far: their values lie in one of two places
-  Steps copies;              // on their way
+  unsigned begun, groups, shuffles;                                // so far: their values lie in one of two places
+  std::vector<std::pair<unsigned, std::function<void()>>> copies;  // on their way, each of one of its groups
 };
 inline Thread threads[most_threads];
 inline const std::unique_ptr<char[]> stacks{new char[most_threads * stack_bytes]};
@@ -89,7 +89,7 @@ inline void run_block(unsigned count) {
     threads[i].context.uc_link = nullptr;
     makecontext(&threads[i].context, enter, 0);
     threads[i].state = Fiber::ready;
-    threads[i].shuffles = threads[i].begun = 0;
+    threads[i].shuffles = threads[i].groups = threads[i].begun = 0;
   }
   for (bool backwards = false;; backwards = !backwards) {
     for (unsigned step = 0; step < count; ++step) {
@@ -150,12 +150,13 @@ T __shfl_sync(unsigned, T mine, unsigned from, unsigned width) {
 
 /// Copies that nobody has waited for are not there yet.
 inline void __pipeline_memcpy_async(void* to, const void* from, std::size_t bytes) {
-  shim::threads[shim::current].copies.push_back([=] { std::memcpy(to, from, bytes); });
+  shim::Thread& self = shim::threads[shim::current];
+  self.copies.emplace_back(self.groups, [=] { std::memcpy(to, from, bytes); });
 }
-inline void __pipeline_commit() {}
-inline void __pipeline_wait_prior(int) {
-  for (const auto& copy : shim::threads[shim::current].copies) copy();
-  shim::threads[shim::current].copies.clear();
+inline void __pipeline_commit() { ++shim::threads[shim::current].groups; }
+inline void __pipeline_wait_prior(unsigned last) {
+  shim::Thread& self = shim::threads[shim::current];
+  std::erase_if(self.copies, [&](auto& copy) { return copy.first + last < self.groups && (copy.second(), true); });
 }
 constexpr auto __threadfence = [] {}, __threadfence_system = __threadfence;
 inline unsigned atomicInc(unsigned* at, unsigned most) { return std::exchange(*at, *at < most ? *at + 1 : 0); }
