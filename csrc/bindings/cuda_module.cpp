@@ -207,11 +207,15 @@ PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
   using namespace mlpfast::bindings;
   py::register_local_exception_translator(translate);
   py::class_<Workspace>(m, "Workspace", py::module_local());
-  m.def("why_unavailable", [] {
-    std::string reason;
-    without_gil([&] { reason = mlpfast::cuda::why_unavailable(); });
-    return reason;
-  });
+  m.def(
+      "why_unavailable",
+      [](py::handle array) {
+        const int device = array.is_none() ? -1 : device_of(array);
+        std::string reason;
+        without_gil([&] { reason = mlpfast::cuda::why_unavailable(device); });
+        return reason;
+      },
+      py::arg("array") = py::none());
   register_device_array(m);
   register_cuda_kernels(m);
   m.def("workspace", workspace);
