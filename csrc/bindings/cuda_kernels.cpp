@@ -218,12 +218,17 @@ struct Kept {
 };
 
 void keep(const py::object& arrays, cudaStream_t stream) {
-  static auto* const kept = new std::deque<Kept>;  // the interpreter may end before the process
-  while (!kept->empty() && kept->front().done.happened()) kept->pop_front();
+  static auto* const kept = new std::deque<std::unique_ptr<Kept>>;  // the interpreter may end before the process
+  if (cuda::is_capturing(stream)) return;                           // who replays a graph keeps its arrays
+  while (!kept->empty() && kept->front()->done.happened()) {
+    const std::unique_ptr<Kept> last = std::move(kept->front());
+    kept->pop_front();  // before what it held ends, which may be by code that comes here again
+  }
   if (arrays.is_none()) return;
-  kept->emplace_back();
-  kept->back().arrays = arrays;
-  kept->back().done.record(stream);
+  auto made = std::make_unique<Kept>();
+  made->arrays = arrays;
+  made->done.record(stream);
+  kept->push_back(std::move(made));
 }
 
 /// f for Python: ((stream, its owner, what makes arrays, whether to keep arguments), arguments ...).

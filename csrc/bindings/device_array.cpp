@@ -62,7 +62,7 @@ struct DeviceArray::Storage {
     if (!data) return;
     try {
       const cuda::OnDevice here(last.device);
-      if (lent) cuda::synchronize();
+      if (lent) end_without_gil(cuda::synchronize);
       cuda::release(data, last.stream);
     } catch (const cuda::Error&) {  // the process ends, or is not the one that had a GPU
     }
