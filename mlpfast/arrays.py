@@ -29,7 +29,7 @@ def call(name: str, stream: Any, *arguments: Any) -> Any:
         # What the library frees it reuses in the order of its own stream: on another one it must wait.
         safe = current is not None and stream_number(owner) == stream_number(current)
         place = (stream_number(owner), owner, _maker(on_gpu), not safe)
-        return like(on_gpu, getattr(cuda.extension(), name)(place, *arguments), arguments, arguments)
+        return like(on_gpu, getattr(cuda.extension(on_gpu), name)(place, *arguments), arguments, arguments)
     if stream is not None:
         raise ValueError(f"{name}: stream is given, but no array lies on a GPU")
     if not foreign:
@@ -60,7 +60,7 @@ def on_host(array: Any, function: str, name: str) -> Any:
     if not is_foreign(array):
         return array
     if is_on_gpu(array):
-        return cuda.extension().view(array, function, name).numpy()
+        return cuda.extension(array).view(array, function, name).numpy()
     library = _library(array)
     try:
         if library == "torch":

@@ -59,26 +59,26 @@ def from_numpy(array: ArrayLike) -> Any:
     return extension().from_numpy(np.asarray(numbers, numbers.dtype.newbyteorder("="), order="C"))
 
 
-def extension() -> ModuleType:
-    """The compiled module, on a machine that can use it.
+def extension(array: Any = None) -> ModuleType:
+    """The compiled module, on a machine that can use it: the current GPU, or the one an array lies on.
 
     Raises
     ------
     DeviceError
         If no GPU can be used.
     """
-    if reason := why_unavailable():
+    if reason := why_unavailable(array):
         raise DeviceError(f"device 'cuda' cannot be used: {reason}")
     return import_module("mlpfast._cuda")
 
 
-def why_unavailable() -> str:
-    """Say why no GPU can be used, and what to do; nothing where one can."""
+def why_unavailable(array: Any = None) -> str:
+    """Say why no GPU can be used, or not the one an array lies on, and what to do; nothing where one can."""
     try:
         module = import_module("mlpfast._cuda")
     except ImportError as error:
         if error.name == "mlpfast._cuda":
             return "mlpfast was built without CUDA; install it where nvcc is in PATH, with MLPFAST_CUDA=ON"
         return f"its extension cannot be loaded: {error}"
-    reason: str = module.why_unavailable()
+    reason: str = module.why_unavailable(array)
     return reason

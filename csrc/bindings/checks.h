@@ -167,4 +167,10 @@ void without_gil(double work, const F& f) {
   without_gil(f);
 }
 
+/// The same in a destructor: the interpreter may be ending.
+template <class F>
+void end_without_gil(const F& f) {
+  Py_IsInitialized() ? without_gil(f) : f();
+}
+
 }  // namespace mlpfast::bindings

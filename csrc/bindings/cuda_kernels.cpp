@@ -117,8 +117,8 @@ class Gpu {
     const bool each = p.reduction == none;
     const auto [loss, header] = fresh(each ? Shape{p.rows} : Shape{});
     float* const result = const_cast<float*>(static_cast<const float*>(header.data()));
-    const cuda::Scratch<float> rows(each ? 0 : p.rows, stream);
-    const cuda::Scratch<cuda::Totals> totals(1, stream);
+    const cuda::Buffer<float> rows(each ? 0 : p.rows, stream);
+    const cuda::Buffer<cuda::Totals> totals(1, stream);
     const bool weighted = p.reduction == mean && (p.class_weight || p.row_weight || labels.labels.ignoring);
     if (weighted || p.class_weight)
       cuda::weigh_batch(labels.labels, p.cols, p.class_weight, p.row_weight, p.rows, false, totals.data(), stream);
@@ -171,9 +171,9 @@ class Gpu {
   void multiply(cuda::GemmArgs args, const Product<float>& p, network::Precision precision) const {
     args.plan = cuda::plan_gemm(p.m, p.n, p.k, precision);
     const int64_t slices = args.plan.slices, counters = slices > 1 ? cuda::most_tiles : 0;
-    const cuda::Scratch<int> exponents(args.plan.parts > 0 ? p.m + p.n : 0, place_.stream);
-    const cuda::Scratch<float> partial(slices > 1 ? slices * p.m * p.n : 0, place_.stream);
-    const cuda::Scratch<unsigned> arrived(counters, place_.stream);
+    const cuda::Buffer<int> exponents(args.plan.parts > 0 ? p.m + p.n : 0, place_.stream);
+    const cuda::Buffer<float> partial(slices > 1 ? slices * p.m * p.n : 0, place_.stream);
+    const cuda::Buffer<unsigned> arrived(counters, place_.stream);
     cuda::clear(arrived.data(), counters * int64_t(sizeof(unsigned)), place_.stream);
     args.scratch = {exponents.data(), partial.data(), arrived.data()};
     cuda::gemm(args, layout(p), place_.stream);
@@ -218,12 +218,17 @@ struct Kept {
 };
 
 void keep(const py::object& arrays, cudaStream_t stream) {
-  static auto* const kept = new std::deque<Kept>;  // the interpreter may end before the process
-  while (!kept->empty() && kept->front().done.happened()) kept->pop_front();
+  static auto* const kept = new std::deque<std::unique_ptr<Kept>>;  // the interpreter may end before the process
+  if (cuda::is_capturing(stream)) return;                           // who replays a graph keeps its arrays
+  while (!kept->empty() && kept->front()->done.happened()) {
+    const std::unique_ptr<Kept> last = std::move(kept->front());
+    kept->pop_front();  // before what it held ends, which may be by code that comes here again
+  }
   if (arrays.is_none()) return;
-  kept->emplace_back();
-  kept->back().arrays = arrays;
-  kept->back().done.record(stream);
+  auto made = std::make_unique<Kept>();
+  made->arrays = arrays;
+  made->done.record(stream);
+  kept->push_back(std::move(made));
 }
 
 /// f for Python: ((stream, its owner, what makes arrays, whether to keep arguments), arguments ...).

@@ -80,6 +80,11 @@ struct Workspace {
   Workspace(const Spec& spec, Given&& given_, int64_t batch, bool training) : given(std::move(given_)) {
     without_gil([&] { session = std::make_unique<Session>(spec, given.examples, batch, training); });
   }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+  ~Workspace() {
+    end_without_gil([&] { session.reset(); });
+  }
 };
 
 std::unique_ptr<Workspace> workspace(py::handle, const py::tuple& plain_spec, int64_t batch, const py::object& x,
@@ -203,15 +208,19 @@ void translate(std::exception_ptr thrown) {
 }  // namespace
 }  // namespace mlpfast::bindings
 
-PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
+PYBIND11_MODULE(_cuda, m) {  // needs Python's lock: a DeviceArray's place, and what is kept for streams, have none
   using namespace mlpfast::bindings;
   py::register_local_exception_translator(translate);
   py::class_<Workspace>(m, "Workspace", py::module_local());
-  m.def("why_unavailable", [] {
-    std::string reason;
-    without_gil([&] { reason = mlpfast::cuda::why_unavailable(); });
-    return reason;
-  });
+  m.def(
+      "why_unavailable",
+      [](py::handle array) {
+        const int device = array.is_none() ? -1 : device_of(array);
+        std::string reason;
+        without_gil([&] { reason = mlpfast::cuda::why_unavailable(device); });
+        return reason;
+      },
+      py::arg("array") = py::none());
   register_device_array(m);
   register_cuda_kernels(m);
   m.def("workspace", workspace);

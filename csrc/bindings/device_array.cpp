@@ -62,7 +62,7 @@ struct DeviceArray::Storage {
     if (!data) return;
     try {
       const cuda::OnDevice here(last.device);
-      if (lent) cuda::synchronize();
+      if (lent) end_without_gil(cuda::synchronize);
       cuda::release(data, last.stream);
     } catch (const cuda::Error&) {  // the process ends, or is not the one that had a GPU
     }
@@ -214,9 +214,10 @@ void register_device_array(py::module_& m) {
            py::arg("max_version") = py::none(), py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
       .def_property_readonly("__cuda_array_interface__", &DeviceArray::cuda_array_interface);
   m.def("view", [](py::handle value, const std::string& function, const std::string& name) {
-    cuda::require_device();
-    const Place place{nullptr, std::max(0, device_of(value))};
     if (py::isinstance<DeviceArray>(value)) return value.cast<DeviceArray>();
+    const Place place{nullptr, std::max(0, device_of(value))};
+    const cuda::OnDevice here(place.device);
+    cuda::require_device();
     return DeviceArray::view(header_of(value, place, function.c_str(), name.c_str()), place);
   });
   m.def("from_numpy", [](const py::array& contiguous) {

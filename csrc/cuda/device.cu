@@ -3,7 +3,10 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <map>
+#include <mutex>
 #include <string>
+#include <utility>
 
 namespace mlpfast::cuda {
 namespace {
@@ -46,13 +49,14 @@ void check(cudaError_t status, const char* what) {
   throw Error(std::string(what) + " failed on the GPU: " + cudaGetErrorString(status));
 }
 
-std::string why_unavailable() {
+std::string why_unavailable(int device) {
   if (is_child())
     return "a forked process cannot use the GPU that its parent used; start processes by multiprocessing's 'spawn'";
   int devices = 0, driver = 0;
   const cudaError_t status = cudaGetDeviceCount(&devices);
   if (status == cudaSuccess && devices > 0) {
     user = getpid();
+    const OnDevice here(device < 0 ? current_device() : device);
     return why_no_kernel();
   }
   cudaGetLastError();
@@ -78,34 +82,52 @@ void synchronize() {
 
 namespace {
 
-void require_memory(cudaError_t status, int64_t bytes) {
-  if (status != cudaErrorMemoryAllocation) return check(status, "allocating memory");
-  cudaGetLastError();
+/// Of the current device. Not the one that other libraries share, which gives all back to the system at each wait.
+cudaMemPool_t pool() {
+  static std::mutex one_at_a_time;
+  static std::map<int, cudaMemPool_t> pools;
+  const std::lock_guard lock(one_at_a_time);
+  const int device = current_device();
+  if (const auto made = pools.find(device); made != pools.end()) return made->second;
+  const WhileCapturing allowed;
+  cudaMemPoolProps how{};
+  how.allocType = cudaMemAllocationTypePinned;
+  how.location.type = cudaMemLocationTypeDevice;
+  how.location.id = device;
+  cudaMemPool_t pool = nullptr;
+  std::uint64_t kept = UINT64_MAX;
+  check(cudaMemPoolCreate(&pool, &how), "making a memory pool");
+  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept), "making a memory pool");
+  return pools[device] = pool;
+}
+
+std::pair<int64_t, int64_t> free_and_total() {
   std::size_t free = 0, total = 0;
-  check(cudaMemGetInfo(&free, &total), "allocating memory");
-  throw Error("the GPU has no " + std::to_string(bytes) + " bytes of memory left: " + std::to_string(free) + " of " +
-              std::to_string(total) + " are free; use a smaller batch, or less data at a time");
+  std::uint64_t reserved = 0, used = 0;
+  check(cudaMemGetInfo(&free, &total), "looking at memory");
+  check(cudaMemPoolGetAttribute(pool(), cudaMemPoolAttrReservedMemCurrent, &reserved), "looking at memory");
+  check(cudaMemPoolGetAttribute(pool(), cudaMemPoolAttrUsedMemCurrent, &used), "looking at memory");
+  return {static_cast<int64_t>(free + reserved - used), static_cast<int64_t>(total)};
 }
 
 }  // namespace
 
-void* allocate(int64_t bytes) {
+void* allocate(int64_t bytes, cudaStream_t stream) {
+  if (bytes <= 0) return nullptr;
   void* memory = nullptr;
-  if (bytes > 0) require_memory(cudaMalloc(&memory, static_cast<std::size_t>(bytes)), bytes);
-  return memory;
+  const cudaError_t status = cudaMallocFromPoolAsync(&memory, static_cast<std::size_t>(bytes), pool(), stream);
+  if (status != cudaErrorMemoryAllocation) return check(status, "allocating memory"), memory;
+  cudaGetLastError();
+  const auto [free, total] = free_and_total();
+  throw Error("the GPU has no " + std::to_string(bytes) + " bytes of memory left: " + std::to_string(free) + " of " +
+              std::to_string(total) + " are free; use a smaller batch, or less data at a time");
 }
 
-void* allocate(int64_t bytes, cudaStream_t stream) {
-  void* memory = nullptr;
-  if (bytes > 0) require_memory(cudaMallocAsync(&memory, static_cast<std::size_t>(bytes), stream), bytes);
-  return memory;
-}
+int64_t free_bytes() { return free_and_total().first; }
+
+void trim() { check(cudaMemPoolTrimTo(pool(), 0), "giving memory back"); }
 
 // A child that inherited an object leaves what it held to its parent.
-void release(void* memory) {
-  if (memory && !is_child()) cudaFree(memory);
-}
-
 void release(void* memory, cudaStream_t stream) {
   if (memory && !is_child()) cudaFreeAsync(memory, stream);
 }
@@ -114,14 +136,27 @@ void clear(void* memory, int64_t bytes, cudaStream_t stream) {
   if (bytes > 0) check(cudaMemsetAsync(memory, 0, static_cast<std::size_t>(bytes), stream), "clearing memory");
 }
 
-void* allocate_pinned(int64_t bytes) {
+WhileCapturing::WhileCapturing() : before_(cudaStreamCaptureModeRelaxed) {
+  cudaThreadExchangeStreamCaptureMode(&before_);
+}
+WhileCapturing::~WhileCapturing() { cudaThreadExchangeStreamCaptureMode(&before_); }
+
+bool is_capturing(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  if (cudaStreamIsCapturing(stream, &status) == cudaSuccess) return status != cudaStreamCaptureStatusNone;
+  cudaGetLastError();
+  return true;  // the legacy default stream must not be asked while another one captures
+}
+
+void* allocate_pinned(int64_t bytes, cudaStream_t) {
+  const WhileCapturing allowed;
   void* memory = nullptr;
   if (bytes > 0)
     check(cudaHostAlloc(&memory, static_cast<std::size_t>(bytes), cudaHostAllocPortable), "allocating pinned memory");
   return memory;
 }
 
-void release_pinned(void* memory) {
+void release_pinned(void* memory, cudaStream_t) {
   if (memory && !is_child()) cudaFreeHost(memory);
 }
 

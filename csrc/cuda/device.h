@@ -15,13 +15,16 @@ using std::int64_t;
 /// Throws Error unless the status is success.
 void check(cudaError_t status, const char* what);
 
-/// Memory of the device, null for no bytes; Error says how much was wanted and how much is free.
-void* allocate(int64_t bytes);
-void release(void* memory);
-
-/// The same, taken and given back in the order of a stream's work; null for no bytes.
+/// Memory of the current device, taken and given back in the order of a stream's work; null for no bytes. Error says
+/// how much was wanted and how much is free. What is given back is kept for the next call.
 void* allocate(int64_t bytes, cudaStream_t stream);
 void release(void* memory, cudaStream_t stream);
+
+/// Bytes of the current device that allocate() can find.
+int64_t free_bytes();
+
+/// Gives what is kept to whoever wants it.
+void trim();
 
 /// Sets memory to 0, as work of a stream.
 void clear(void* memory, int64_t bytes, cudaStream_t stream);
@@ -48,38 +51,40 @@ class OnDevice {
   int before_, now_;
 };
 
-/// Memory for one call, which gives it back in the order of its stream.
-template <class T>
-class Scratch {
+/// Lets its thread make what calls need, once, though one of its streams may be capturing a graph.
+class WhileCapturing {
  public:
-  Scratch(int64_t size, cudaStream_t stream)
-      : stream_(stream), data_(static_cast<T*>(allocate(size * int64_t(sizeof(T)), stream))) {}
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { release(data_, stream_); }
-  T* data() const { return data_; }
+  WhileCapturing();
+  WhileCapturing(const WhileCapturing&) = delete;
+  WhileCapturing& operator=(const WhileCapturing&) = delete;
+  ~WhileCapturing();
 
  private:
-  cudaStream_t stream_;
-  T* data_;
+  cudaStreamCaptureMode before_;
 };
 
-/// Memory of the host that the device can copy from by itself.
-void* allocate_pinned(int64_t bytes);
-void release_pinned(void* memory);
+/// Whether what is asked of a stream becomes part of a graph, to be done later.
+bool is_capturing(cudaStream_t stream);
 
-/// Uninitialised memory of the device, of so many T.
-template <class T, void* (*take)(int64_t) = allocate, void (*give)(void*) = release>
+/// Memory of the host that the device can copy from by itself, of no stream.
+void* allocate_pinned(int64_t bytes, cudaStream_t = nullptr);
+void release_pinned(void* memory, cudaStream_t = nullptr);
+
+/// Uninitialised memory of the device, of so many T, for the work of a stream that outlives it.
+template <class T, void* (*take)(int64_t, cudaStream_t) = allocate, void (*give)(void*, cudaStream_t) = release>
 class Buffer {
  public:
-  explicit Buffer(int64_t size = 0) : size_(size), data_(static_cast<T*>(take(size * int64_t(sizeof(T))))) {}
-  Buffer(Buffer&& other) noexcept : size_(other.size_), data_(other.data_) { other.data_ = nullptr; }
+  Buffer() = default;
+  Buffer(int64_t size, cudaStream_t stream)
+      : size_(size), stream_(stream), data_(static_cast<T*>(take(size * int64_t(sizeof(T)), stream))) {}
+  Buffer(Buffer&& other) noexcept { *this = std::move(other); }
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(size_, other.size_);
+    std::swap(stream_, other.stream_);
     std::swap(data_, other.data_);
     return *this;
   }
-  ~Buffer() { give(data_); }
+  ~Buffer() { give(data_, stream_); }
 
   T* data() const { return data_; }
   int64_t size() const { return size_; }
@@ -92,8 +97,9 @@ class Buffer {
     if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, kind, stream), "copying");
   }
 
-  int64_t size_;
-  T* data_;
+  int64_t size_ = 0;
+  cudaStream_t stream_ = nullptr;
+  T* data_ = nullptr;
 };
 
 template <class T>

@@ -44,6 +44,7 @@ __global__ void __launch_bounds__(threads)
 }
 
 constexpr int block_rows = 128, lanes = 32, groups = threads / lanes;
+constexpr int at_once = 16;  // loads of a thread that do not wait for each other
 
 /// A warp a block of rows: so many blocks of 32 columns at a time.
 __global__ void bias_kernel(const __grid_constant__ BiasArgs t) {
@@ -52,9 +53,17 @@ __global__ void bias_kernel(const __grid_constant__ BiasArgs t) {
   const int64_t j = int64_t(blockIdx.x) * lanes + lane, blocks = (t.rows + block_rows - 1) / block_rows;
   float total = 0;
   for (int64_t first = 0; first < blocks; first += groups) {
-    const int64_t begin = (first + group) * block_rows, end = begin + block_rows < t.rows ? begin + block_rows : t.rows;
+    const int64_t begin = (first + group) * block_rows, left = j < t.cols ? t.rows - begin : 0;
+    const int rows = static_cast<int>(left < block_rows ? left : block_rows);
+    const float* const dy = t.dy.data + begin * t.dy.ld + j;
     float sum = 0;
-    for (int64_t i = begin; i < end && j < t.cols; ++i) sum += t.dy.data[i * t.dy.ld + j];
+    for (int row = 0; row < rows; row += at_once) {
+      float v[at_once];
+      MLPFAST_UNROLL
+      for (int i = 0; i < at_once; ++i) v[i] = row + i < rows ? dy[(row + i) * t.dy.ld] : 0;
+      MLPFAST_UNROLL
+      for (int i = 0; i < at_once; ++i) sum = row + i < rows ? sum + v[i] : sum;
+    }
     sums[group][lane] = sum;
     __syncthreads();
     for (int64_t g = 0; g < groups && first + g < blocks; ++g) total += sums[g][lane];

@@ -9,7 +9,7 @@ int64_t aligned(int64_t bytes) { return (bytes + 15) / 16 * 16; }
 
 }  // namespace
 
-Feed::Feed(const GivenExamples& from, int64_t cols, int64_t rows)
+Feed::Feed(const GivenExamples& from, int64_t cols, int64_t rows, cudaStream_t stream)
     : from_(from),
       rows_(rows),
       row_bytes_(cols * from.bytes_of_a_feature()),
@@ -17,8 +17,9 @@ Feed::Feed(const GivenExamples& from, int64_t cols, int64_t rows)
       weights_at_(labels_at_ + aligned(rows * int64_t(sizeof(std::int32_t)))) {
   const int64_t size = weights_at_ + rows * int64_t(sizeof(float));
   for (Block& block : blocks_) {
-    block.host = Pinned<std::uint8_t>(size);
-    block.device = Buffer<std::uint8_t>(size);
+    block.host = Pinned<std::uint8_t>(size, stream);
+    block.device = Buffer<std::uint8_t>(size, stream);
+    block.used.record(stream);
   }
 }
 

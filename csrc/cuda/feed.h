@@ -10,8 +10,8 @@ namespace mlpfast::cuda {
 
 class Feed {
  public:
-  /// Chunks of so many rows at most. `from` must outlive the feed.
-  Feed(const GivenExamples& from, int64_t cols, int64_t rows);
+  /// Chunks of so many rows at most. `from` must outlive the feed, and so the stream of the work.
+  Feed(const GivenExamples& from, int64_t cols, int64_t rows, cudaStream_t stream);
 
   int64_t rows() const { return rows_; }
   /// Rows `first` .. of the order (null: as they lie), as work asked of the stream from now on finds them. They stay

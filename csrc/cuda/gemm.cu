@@ -13,10 +13,10 @@ namespace mlpfast::cuda {
 namespace {
 
 /// A block computes rows x cols sums, each thread tm x tn of them, in groups of four (or all) that lie rows / groups
-/// apart; depth numbers of k at a time lie in shared memory, the next ones on their way there.
-template <int Rows, int Cols, int Depth, int Tm, int Tn>
+/// apart; depth numbers of k at a time lie in shared memory, those of stages - 1 such steps on their way there.
+template <int Rows, int Cols, int Depth, int Tm, int Tn, int Stages>
 struct Shape {
-  static constexpr int rows = Rows, cols = Cols, depth = Depth, tm = Tm, tn = Tn;
+  static constexpr int rows = Rows, cols = Cols, depth = Depth, tm = Tm, tn = Tn, stages = Stages;
   static constexpr int threads = rows / tm * (cols / tn);
   static constexpr int row_group = tm < 4 ? tm : 4, col_group = tn < 4 ? tn : 4;
   static constexpr int passes = tm / row_group;  // of the epilogue
@@ -24,9 +24,9 @@ struct Shape {
   static constexpr bool sliced = rows == 32;           // several blocks may share a tile's k
   static constexpr int resident = rows == 32 ? 2 : 0;  // blocks of a multiprocessor; for more, ptxas would spill
 };
-using Large = Shape<128, 128, 16, 8, 8>;
-using Medium = Shape<64, 64, 16, 4, 4>;
-using Small = Shape<32, 32, 32, 2, 2>;
+using Large = Shape<128, 128, 16, 8, 8, 2>;  // more stages would take more than 48 KB
+using Medium = Shape<64, 64, 16, 4, 4, 3>;
+using Small = Shape<32, 32, 32, 2, 2, 4>;
 
 /// One thread's part in bringing an operand's tiles [depth][outer] to shared memory, from where neighbours read
 /// neighbours: along k, or along the other dimension. What lies outside the operand stays what it was there: no sum
@@ -118,8 +118,8 @@ __device__ __forceinline__ bool add_slices(const GemmArgs& t, unsigned tile, uns
 template <class S, bool TransposeA, bool TransposeB>
 __global__ void __launch_bounds__(S::threads, S::resident) gemm_kernel(const __grid_constant__ GemmArgs t) {
   constexpr int a_tile = S::depth * S::row_pitch, b_tile = S::depth * S::col_pitch;
-  __shared__ __align__(16) float shared[2 * (a_tile + b_tile)];
-  static_assert(2 * (a_tile + b_tile) >= S::rows / S::passes * S::cols);
+  __shared__ __align__(16) float shared[S::stages * (a_tile + b_tile)];
+  static_assert(S::stages * (a_tile + b_tile) >= S::rows / S::passes * S::cols);
   const unsigned slices = S::sliced ? static_cast<unsigned>(t.plan.slices) : 1;
   const unsigned place = blockIdx.x / slices, slice = blockIdx.x % slices;
   const auto row_blocks = static_cast<unsigned>((t.m + S::rows - 1) / S::rows);
@@ -138,17 +138,17 @@ __global__ void __launch_bounds__(S::threads, S::resident) gemm_kernel(const __g
     return static_cast<int>(left < S::depth ? left : S::depth);
   };
   const auto fetch = [&](int tile) {
-    float* const at = shared + tile % 2 * (a_tile + b_tile);
+    float* const at = shared + tile % S::stages * (a_tile + b_tile);
     a.fetch(at, S::row_pitch, depth_of(tile));
     b.fetch(at + a_tile, S::col_pitch, depth_of(tile));
     __pipeline_commit();
   };
-  fetch(first);
+  for (int ahead = 0; ahead < S::stages - 1; ++ahead) fetch(first + ahead);
   for (int tile = first; tile < last; ++tile) {
-    __pipeline_wait_prior(0);
-    __syncthreads();  // the tile has come, and all have left the one before, whose place the next one takes
-    fetch(tile + 1);
-    const float* const a_now = shared + tile % 2 * (a_tile + b_tile);
+    __pipeline_wait_prior(S::stages - 2);
+    __syncthreads();  // the tile has come, and all have left the one before, whose place another one takes
+    fetch(tile + S::stages - 1);
+    const float* const a_now = shared + tile % S::stages * (a_tile + b_tile);
     const float* const b_now = a_now + a_tile;
     if (depth_of(tile) == S::depth) {
       MLPFAST_UNROLL

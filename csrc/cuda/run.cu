@@ -48,12 +48,6 @@ int64_t block_size(const Spec& spec, int64_t batch, bool training) {
   return carve(spec, batch, training, nullptr, counted);
 }
 
-int64_t free_bytes() {
-  std::size_t free = 0, total = 0;
-  check(cudaMemGetInfo(&free, &total), "looking at memory");
-  return static_cast<int64_t>(free);
-}
-
 /// At a time, where not all can stay on the device; a multiple of the batch.
 int64_t rows_fed(const GivenExamples& from, int64_t cols, int64_t batch) {
   const int64_t bytes = std::min<int64_t>(1 << 24, free_bytes() / 8);
@@ -63,7 +57,7 @@ int64_t rows_fed(const GivenExamples& from, int64_t cols, int64_t batch) {
 
 template <class T>
 Buffer<T> uploaded(const T* from, int64_t size, cudaStream_t stream) {
-  Buffer<T> buffer(from ? size : 0);
+  Buffer<T> buffer(from ? size : 0, stream);
   buffer.upload(from, stream);
   return buffer;
 }
@@ -82,7 +76,9 @@ struct Session::State {
   Spec spec;
   const GivenExamples given;
   const int64_t batch;
+  const bool training;
   const bool resident;  // the examples stay on the device, else they are fed
+  const int device;     // of all this
   Stream stream;
   Buffer<std::uint8_t> features;
   Buffer<std::int32_t> labels;
@@ -102,20 +98,22 @@ struct Session::State {
     int64_t pace = 1;  // steps between two looks at the clock, which Ctrl-C waits for too
   } recording;
 
-  State(const Spec& spec_, const GivenExamples& from, int64_t batch_, bool training)
+  State(const Spec& spec_, const GivenExamples& from, int64_t batch_, bool training_)
       : spec(spec_),
         given(from),
         batch(batch_),
+        training(training_),
         resident(from.on_device || bytes() <= free_bytes() / 2),
+        device(current_device()),
         class_weight(uploaded(from.class_weight, spec.sizes.back(), stream)),
-        parameters(spec.parameters()),
-        block(block_size(spec, batch, training)),
-        control(1),
+        parameters(spec.parameters(), stream),
+        block(block_size(spec, batch, training), stream),
+        control(1, stream),
         job{spec, {}, arrays, parameters.data(), nullptr, nullptr, control.data(), stream} {
     carve(spec, batch, training, block.data(), arrays);
     if (unsigned* const arrived = arrays.scratch.arrived) clear(arrived, most_tiles * sizeof *arrived, stream);
     if (!resident) {
-      feed = std::make_unique<Feed>(given, spec.inputs(0), rows_fed(given, spec.inputs(0), batch));
+      feed = std::make_unique<Feed>(given, spec.inputs(0), rows_fed(given, spec.inputs(0), batch), stream);
       return;
     }
     const void* there = given.features;
@@ -137,7 +135,7 @@ struct Session::State {
     job.examples.class_weight = class_weight.data();
   }
   void need_gradient() {
-    if (!gradient.data()) gradient = Buffer<float>(spec.parameters());
+    if (!gradient.data()) gradient = Buffer<float>(spec.parameters(), stream);
     job.parameter_gradient = gradient.data();
   }
   void keep_losses(float* loss, std::uint8_t* correct, int64_t count) const {
@@ -159,7 +157,16 @@ Session::Session(const Spec& spec, const GivenExamples& examples, int64_t batch,
   state_->stream.synchronize();  // the copies are made
 }
 
-Session::~Session() = default;
+Session::~Session() {
+  if (!state_ || !state_->training) return;
+  const int device = state_->device;
+  state_.reset();
+  try {
+    const OnDevice here(device);
+    trim();                 // examples may have taken half of the device
+  } catch (const Error&) {  // the process ends, or is not the one that had a GPU
+  }
+}
 
 int64_t Session::rows() const { return state_->given.rows; }
 int64_t Session::batch() const { return state_->batch; }
@@ -236,6 +243,7 @@ void Session::train_fed(const TrainingRun& run, int64_t end, double deadline) {
 
 TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
   State& s = *state_;
+  const OnDevice here(s.device);
   require_device();
   if (spec.input_scale != s.spec.input_scale || spec.input_shift != s.spec.input_shift) {
     s.spec.input_scale = spec.input_scale;
@@ -246,7 +254,7 @@ TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
   s.parameters.upload(run.parameters, s.stream);
   for (int i = 0; i < ops::max_slots; ++i) {
     if (!run.rule.slots[i]) continue;
-    if (!s.slots[i].data()) s.slots[i] = Buffer<float>(s.spec.parameters());
+    if (!s.slots[i].data()) s.slots[i] = Buffer<float>(s.spec.parameters(), s.stream);
     s.slots[i].upload(run.rule.slots[i], s.stream);
     s.rule.slots[i] = s.slots[i].data();
   }
@@ -270,6 +278,7 @@ TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
 
 void Session::gradients(const float* parameters, float* gradient, float* loss, std::uint8_t* correct) {
   State& s = *state_;
+  const OnDevice here(s.device);
   s.need_gradient();
   in_chunks(parameters, [&](Backend& backend, Batch batch, int64_t) {
     network::gradients(backend, batch);
@@ -282,6 +291,7 @@ void Session::gradients(const float* parameters, float* gradient, float* loss, s
 template <class Pass>
 void Session::in_chunks(const float* parameters, const Pass& pass) {
   State& s = *state_;
+  const OnDevice here(s.device);
   require_device();
   s.parameters.upload(parameters, s.stream);
   s.at = {};

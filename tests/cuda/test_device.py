@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mlpfast
-from mlpfast import MLP, DeviceError
+from mlpfast import MLP, SGD, DeviceError, Trainer
 
 STATES = {
     "no NVIDIA driver is installed": dict(SHIM_STATUS=35, SHIM_DRIVER=0),
@@ -68,6 +68,20 @@ def test_an_extension_that_is_missing(monkeypatch):
     assert not mlpfast.cuda.is_available()
     with pytest.raises(DeviceError, match=r"cannot be loaded|built without CUDA"):
         MLP([3, 2], device="cuda")
+
+
+def test_a_callback_that_changes_the_device(shimmed):
+    """Training goes on where it began, and leaves the change."""
+    x, y = np.ones((40, 3), np.float32), np.zeros(40, int)
+    models = [MLP([3, 2], seed=1, device="cuda") for _ in range(2)]
+
+    def change(trainer, record):
+        shimmed(SHIM_DEVICE=1)
+
+    for model, callbacks in zip(models, ([], [change]), strict=True):
+        Trainer(model, SGD(0.1)).fit(x, y, epochs=3, batch_size=8, callbacks=callbacks)
+    assert all(map(np.array_equal, *(m.parameters for m in models)))
+    assert mlpfast.cuda.from_numpy([1.0]).device == 1
 
 
 def test_files_know_no_device(shimmed, tmp_path):

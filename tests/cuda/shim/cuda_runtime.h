@@ -43,8 +43,8 @@ struct Thread {
   ucontext_t context;  // where it begins; it goes on at `place`, without a system call
   jmp_buf place;
   Fiber state;
-  unsigned begun, shuffles;  // so far: their values lie in one of two places
-  Steps copies;              // on their way
+  unsigned begun, groups, shuffles;                                // so far: their values lie in one of two places
+  std::vector<std::pair<unsigned, std::function<void()>>> copies;  // on their way, each of one of its groups
 };
 inline Thread threads[most_threads];
 inline const std::unique_ptr<char[]> stacks{new char[most_threads * stack_bytes]};
@@ -89,7 +89,7 @@ inline void run_block(unsigned count) {
     threads[i].context.uc_link = nullptr;
     makecontext(&threads[i].context, enter, 0);
     threads[i].state = Fiber::ready;
-    threads[i].shuffles = threads[i].begun = 0;
+    threads[i].shuffles = threads[i].groups = threads[i].begun = 0;
   }
   for (bool backwards = false;; backwards = !backwards) {
     for (unsigned step = 0; step < count; ++step) {
@@ -113,7 +113,9 @@ inline long number(const char* name, long otherwise) {
   return text ? std::atol(text) : otherwise;
 }
 
-inline Steps* recording = nullptr;  // launches go there meanwhile
+inline char* const streams = reinterpret_cast<char*>(1L << 20);  // those that are made, one of each device
+inline Steps* recording = nullptr;                               // launches go there meanwhile
+
 inline void run(dim3 blocks, unsigned count, const std::function<void()>& kernel) {
   if (blocks.x == 0 || count == 0 || count > most_threads) throw std::logic_error("not a grid");
   const bool backwards = number("SHIM_BACKWARDS", 0);
@@ -150,12 +152,13 @@ T __shfl_sync(unsigned, T mine, unsigned from, unsigned width) {
 
 /// Copies that nobody has waited for are not there yet.
 inline void __pipeline_memcpy_async(void* to, const void* from, std::size_t bytes) {
-  shim::threads[shim::current].copies.push_back([=] { std::memcpy(to, from, bytes); });
+  auto& self = shim::threads[shim::current];
+  self.copies.emplace_back(self.groups, [=] { std::memcpy(to, from, bytes); });
 }
-inline void __pipeline_commit() {}
-inline void __pipeline_wait_prior(int) {
-  for (const auto& copy : shim::threads[shim::current].copies) copy();
-  shim::threads[shim::current].copies.clear();
+inline void __pipeline_commit() { ++shim::threads[shim::current].groups; }
+inline void __pipeline_wait_prior(unsigned last) {
+  auto& self = shim::threads[shim::current];
+  std::erase_if(self.copies, [&](auto& c) { return c.first + last < self.groups && (c.second(), true); });
 }
 constexpr auto __threadfence = [] {}, __threadfence_system = __threadfence;
 inline unsigned atomicInc(unsigned* at, unsigned most) { return std::exchange(*at, *at < most ? *at + 1 : 0); }
@@ -165,70 +168,65 @@ constexpr int cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInsuffici
               cudaErrorInvalidDeviceFunction = 98, cudaErrorNoDevice = 100, cudaErrorNoKernelImageForDevice = 209,
               cudaErrorUnsupportedPtxVersion = 222;
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocPortable = 1;
-constexpr int cudaMemoryTypeDevice = 0, cudaMemoryTypeManaged = 1, cudaStreamCaptureModeThreadLocal = 0;
+constexpr int cudaMemoryTypeDevice = 0, cudaMemoryTypeManaged = 1, cudaMemLocationTypeDevice = 1,
+              cudaMemAllocationTypePinned = 1;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed };
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone };
+enum { cudaMemPoolAttrReleaseThreshold, cudaMemPoolAttrReservedMemCurrent, cudaMemPoolAttrUsedMemCurrent };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDefault };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
-typedef void *cudaStream_t, *cudaEvent_t;
+typedef void *cudaStream_t, *cudaEvent_t, *cudaMemPool_t;
 typedef shim::Steps *cudaGraph_t, *cudaGraphExec_t;
 struct cudaFuncAttributes {};
 struct cudaPointerAttributes {
-  int type, device;
+  int type, device, id;
 };
-
+struct cudaMemPoolProps {
+  int allocType;
+  cudaPointerAttributes location;
+};
 constexpr auto succeed = [](const auto&...) { return cudaSuccess; };
-constexpr auto cudaGetLastError = succeed, cudaSetDevice = succeed, cudaDeviceSynchronize = succeed,
+constexpr auto cudaGetLastError = succeed, cudaDeviceSynchronize = succeed, cudaMemPoolCreate = succeed,
+               cudaMemPoolSetAttribute = succeed, cudaMemPoolGetAttribute = succeed, cudaMemPoolTrimTo = succeed,
+               cudaStreamIsCapturing = succeed, cudaThreadExchangeStreamCaptureMode = succeed,
                cudaStreamSynchronize = succeed, cudaStreamDestroy = succeed, cudaEventRecord = succeed,
                cudaStreamWaitEvent = succeed, cudaEventSynchronize = succeed, cudaEventQuery = succeed,
                cudaEventDestroy = succeed;
-
 inline const char* cudaGetErrorString(cudaError_t) { return "?"; }
 inline cudaError_t cudaGetDeviceCount(int* count) {
   *count = shim::number("SHIM_STATUS", cudaSuccess) == cudaSuccess;
   return shim::number("SHIM_STATUS", cudaSuccess);
 }
-inline cudaError_t cudaDriverGetVersion(int* version) {
-  return *version = shim::number("SHIM_DRIVER", CUDART_VERSION), cudaSuccess;
-}
-inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+inline int cudaDriverGetVersion(int* version) { return *version = shim::number("SHIM_DRIVER", CUDART_VERSION), 0; }
+inline cudaError_t cudaGetDevice(int* device) { return *device = shim::number("SHIM_DEVICE", 0), cudaSuccess; }
+inline cudaError_t cudaSetDevice(int device) { return setenv("SHIM_DEVICE", std::to_string(device).c_str(), 1); }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   const int capability = shim::number("SHIM_CAPABILITY", 90);
   return *value = attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10 : capability % 10, cudaSuccess;
 }
 inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* a, const void*) { return *a = {}, cudaSuccess; }
-inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, void (*)()) {
-  return shim::number("SHIM_KERNELS", cudaSuccess);
-}
-inline cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
-  return *free = *total = shim::number("SHIM_MEMORY", 1L << 40), cudaSuccess;
-}
-inline cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
+inline int cudaFuncGetAttributes(void*, void (*)()) { return shim::number("SHIM_KERNELS", cudaSuccess); }
+inline int cudaMemGetInfo(auto* free, auto* all) { return *free = *all = shim::number("SHIM_MEMORY", 1L << 40), 0; }
+inline cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t bytes, cudaMemPool_t, cudaStream_t) {
   if (static_cast<long>(bytes) > shim::number("SHIM_MEMORY", 1L << 40)) return cudaErrorMemoryAllocation;
   return *memory = std::memset(std::malloc(bytes), 0xff, bytes), cudaSuccess;
 }
-inline cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, void*) { return cudaMalloc(memory, bytes); }
 inline cudaError_t cudaHostAlloc(void** at, std::size_t n, unsigned) { return *at = std::malloc(n), cudaSuccess; }
-inline cudaError_t cudaFree(void* memory) { return std::free(memory), cudaSuccess; }
-inline cudaError_t cudaFreeHost(void* memory) { return cudaFree(memory); }
-inline cudaError_t cudaFreeAsync(void* memory, void*) { return cudaFree(memory); }
+inline cudaError_t cudaFreeHost(void* memory) { return std::free(memory), cudaSuccess; }
+inline cudaError_t cudaFreeAsync(void* memory, void*) { return cudaFreeHost(memory); }
 inline cudaError_t cudaMemsetAsync(void* p, int v, std::size_t n, void*) { return std::memset(p, v, n), cudaSuccess; }
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  return std::memcpy(to, from, bytes), cudaSuccess;
-}
+inline int cudaMemcpyAsync(void* a, const void* b, std::size_t n, int, void*) { return std::memcpy(a, b, n), 0; }
 inline cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t pitch,
                                      std::size_t width, std::size_t height, cudaMemcpyKind, cudaStream_t) {
   for (std::size_t i = 0; i < height; ++i)
     std::memcpy(static_cast<char*>(to) + i * to_pitch, static_cast<const char*>(from) + i * pitch, width);
   return cudaSuccess;
 }
-inline cudaError_t cudaStreamCreateWithFlags(void** made, unsigned) { return *made = nullptr, cudaSuccess; }
+inline int cudaStreamCreateWithFlags(void** s, int) { return *s = shim::streams + shim::number("SHIM_DEVICE", 0), 0; }
 inline cudaError_t cudaEventCreateWithFlags(void** made, unsigned) { return *made = nullptr, cudaSuccess; }
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t, int) { return shim::recording = new shim::Steps, cudaSuccess; }
-inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
-  return *graph = std::exchange(shim::recording, nullptr), cudaSuccess;
-}
-inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph, unsigned) {
-  return *made = new shim::Steps(*graph), cudaSuccess;
-}
+inline int cudaStreamEndCapture(void*, auto* graph) { return *graph = std::exchange(shim::recording, nullptr), 0; }
+inline int cudaGraphInstantiate(auto* made, auto* graph, int) { return *made = new shim::Steps(*graph), cudaSuccess; }
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t steps, cudaStream_t) {
   for (const auto& step : *steps) step();
   return cudaSuccess;
