@@ -114,15 +114,15 @@ class Gpu {
   void require_weights(const Input<float>&, const char*, const char*) const {}
   py::object cross_entropy(const CrossEntropy<float>& p, const Labels& labels) const {
     const cudaStream_t stream = place_.stream;
-    const bool each = p.reduction == none;
+    const bool each = p.reduction == Reduction::none;
     const auto [loss, header] = fresh(each ? Shape{p.rows} : Shape{});
     float* const result = const_cast<float*>(static_cast<const float*>(header.data()));
     const cuda::Buffer<float> rows(each ? 0 : p.rows, stream);
     const cuda::Buffer<cuda::Totals> totals(1, stream);
-    const bool weighted = p.reduction == mean && (p.class_weight || p.row_weight || labels.labels.ignoring);
+    const bool weighted = p.reduction == Reduction::mean && (p.class_weight || p.row_weight || labels.labels.ignoring);
     if (weighted || p.class_weight)
       cuda::weigh_batch(labels.labels, p.cols, p.class_weight, p.row_weight, p.rows, false, totals.data(), stream);
-    const double divisor = p.reduction == mean ? static_cast<double>(p.rows) : 1;
+    const double divisor = p.reduction == Reduction::mean ? static_cast<double>(p.rows) : 1;
     cuda::CrossEntropyArgs args{};
     args.rows = p.rows;
     args.cols = p.cols;

@@ -8,7 +8,7 @@ namespace mlpfast::bindings {
 namespace {
 
 template <class T>
-struct Kernels : Host<T> {
+struct HostElementwise : Host<T> {
   void forward(ops::Activation which, int64_t rows, int64_t cols, const T* x, const T* bias, T alpha, T* y) const {
     const cpu::ForwardArgs<T> args{rows, cols, {x, cols}, bias, 1, alpha, {}, {y, cols}};
     without_gil(work(rows, cols), [&] { cpu::forward(which, args); });
@@ -27,18 +27,15 @@ struct Kernels : Host<T> {
   }
 };
 
-using Single = Kernels<float>;
-using Double = Kernels<double>;
-
 }  // namespace
 
 void register_elementwise(py::module_& m) {
-  m.def("activation", by_any_array(activation<Single>, activation<Double>));
-  m.def("activation_backward", by_any_array(activation_backward<Single>, activation_backward<Double>));
-  m.def("relu", by_any_array(relu<Single>, relu<Double>));
-  m.def("relu_backward", by_any_array(relu_backward<Single>, relu_backward<Double>));
-  m.def("bias_add", by_any_array(bias_add<Single>, bias_add<Double>));
-  m.def("bias_add_backward", by_any_array(bias_add_backward<Single>, bias_add_backward<Double>));
+  m.def("activation", by_any_array(activation<HostElementwise<float>>, activation<HostElementwise<double>>));
+  m.def("activation_backward", by_any_array(activation_backward<HostElementwise<float>>, activation_backward<HostElementwise<double>>));
+  m.def("relu", by_any_array(relu<HostElementwise<float>>, relu<HostElementwise<double>>));
+  m.def("relu_backward", by_any_array(relu_backward<HostElementwise<float>>, relu_backward<HostElementwise<double>>));
+  m.def("bias_add", by_any_array(bias_add<HostElementwise<float>>, bias_add<HostElementwise<double>>));
+  m.def("bias_add_backward", by_any_array(bias_add_backward<HostElementwise<float>>, bias_add_backward<HostElementwise<double>>));
 }
 
 }  // namespace mlpfast::bindings

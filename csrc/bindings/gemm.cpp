@@ -12,7 +12,7 @@ using cpu::Gemm;
 using cpu::Tile;
 
 template <class T>
-struct Kernels : Host<T> {
+struct HostGemm : Host<T> {
   void gemm(const Product<T>& p, network::Precision precision, T alpha, T beta) const {
     Gemm<T> problem = gemm_of(p);
     if (alpha == 1 && beta == 0) return run(problem, precision);
@@ -60,16 +60,13 @@ struct Kernels : Host<T> {
   }
 };
 
-using Single = Kernels<float>;
-using Double = Kernels<double>;
-
 }  // namespace
 
 void register_gemm(py::module_& m) {
-  m.def("gemm", by_any_array(gemm<Single>, gemm<Double>));
-  m.def("linear", by_any_array(linear<Single>, linear<Double>));
-  m.def("linear_backward_input", by_any_array(linear_backward_input<Single>, linear_backward_input<Double>));
-  m.def("linear_backward_weights", by_any_array(linear_backward_weights<Single>, linear_backward_weights<Double>));
+  m.def("gemm", by_any_array(gemm<HostGemm<float>>, gemm<HostGemm<double>>));
+  m.def("linear", by_any_array(linear<HostGemm<float>>, linear<HostGemm<double>>));
+  m.def("linear_backward_input", by_any_array(linear_backward_input<HostGemm<float>>, linear_backward_input<HostGemm<double>>));
+  m.def("linear_backward_weights", by_any_array(linear_backward_weights<HostGemm<float>>, linear_backward_weights<HostGemm<double>>));
 }
 
 }  // namespace mlpfast::bindings

@@ -10,7 +10,7 @@ namespace mlpfast::bindings {
 namespace {
 
 template <class T>
-struct Kernels : Host<T> {
+struct HostOptimizer : Host<T> {
   void update(const ops::UpdateRule<T>& rule, int64_t n, const T* dw, T* w) const {
     cpu::UpdateArgs<T> args{1, n, {dw, n}, 1, {w, n}, {}, rule.scalars};
     std::copy(std::begin(rule.slots), std::end(rule.slots), args.slots);
@@ -21,7 +21,7 @@ struct Kernels : Host<T> {
 }  // namespace
 
 void register_optimizer(py::module_& m) {
-  m.def("sgd_step", by_written_array(sgd_step<Kernels<float>>, sgd_step<Kernels<double>>));
+  m.def("sgd_step", by_written_array(sgd_step<HostOptimizer<float>>, sgd_step<HostOptimizer<double>>));
 }
 
 }  // namespace mlpfast::bindings

@@ -10,7 +10,7 @@ namespace mlpfast::bindings {
 namespace {
 
 template <class T>
-struct Kernels : Host<T> {
+struct HostSoftmaxXent : Host<T> {
   using Labels = std::vector<std::int32_t>;
 
   Labels labels(py::handle value, int64_t rows, int64_t classes, py::handle ignore_index, const char* function) const {
@@ -42,12 +42,12 @@ struct Kernels : Host<T> {
       args.class_weight_sum = static_cast<T>(total);
     }
     double divisor = 1;
-    if (p.reduction == mean) divisor = cpu::weight_sum(p.rows, args.labels, p.class_weight, p.row_weight);
+    if (p.reduction == Reduction::mean) divisor = cpu::weight_sum(p.rows, args.labels, p.class_weight, p.row_weight);
     args.gradient_scale = divisor > 0 ? 1 / divisor : 0;
     args.d_logits = {p.d_logits, p.cols};
     args.loss = losses.mutable_data();
     without_gil(work(p.rows, p.cols), [&] { cpu::cross_entropy(args); });
-    if (p.reduction == none) return losses;
+    if (p.reduction == Reduction::none) return losses;
     const double total = cpu::lane_sum(p.rows, args.loss);
     return py::float_(divisor > 0 ? total / divisor : 0.0);
   }
@@ -58,14 +58,11 @@ struct Kernels : Host<T> {
   }
 };
 
-using Single = Kernels<float>;
-using Double = Kernels<double>;
-
 }  // namespace
 
 void register_softmax_xent(py::module_& m) {
-  m.def("softmax", by_any_array(softmax<Single>, softmax<Double>));
-  m.def("softmax_cross_entropy", by_any_array(softmax_cross_entropy<Single>, softmax_cross_entropy<Double>));
+  m.def("softmax", by_any_array(softmax<HostSoftmaxXent<float>>, softmax<HostSoftmaxXent<double>>));
+  m.def("softmax_cross_entropy", by_any_array(softmax_cross_entropy<HostSoftmaxXent<float>>, softmax_cross_entropy<HostSoftmaxXent<double>>));
 }
 
 }  // namespace mlpfast::bindings

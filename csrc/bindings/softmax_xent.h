@@ -6,7 +6,7 @@
 
 namespace mlpfast::bindings {
 
-enum Reduction { mean, sum, none };
+enum class Reduction { mean, sum, none };
 inline constexpr const char* reductions[] = {"mean", "sum", "none"};
 
 template <class T>
