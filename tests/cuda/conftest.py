@@ -15,7 +15,7 @@ import mlpfast
 SHIM = Path(__file__).resolve().parent / "shim"
 CSRC = SHIM.parents[2] / "csrc"
 BINDINGS = ["checks", "cuda_kernels", "cuda_module", "device_array", "dlpack", "scalars", "spec"]
-SOURCES = [*sorted(CSRC.glob("cuda/*.cu")), *(CSRC / f"bindings/{name}.cpp" for name in BINDINGS)]
+KERNELS = sorted(CSRC.glob("cuda/*.cu"))
 FLAGS = ["-std=gnu++20", "-O1", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-x", "c++"]
 FLAGS += ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-parameter"]
 
@@ -48,8 +48,10 @@ def shim_path(tmp_path_factory):
         language = ["-D__CUDACC__", "-include", "cuda_runtime.h"] if source.suffix == ".cu" else []
         return run(*options, *language, "-c", source, "-o", folder / f"{source.name}.o")
 
+    bindings = folder / "bindings.cpp"  # as one, for pybind11 takes long
+    bindings.write_text("".join(f'#include "bindings/{name}.cpp"\n' for name in BINDINGS))
     with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(build, SOURCES))
+        objects = list(pool.map(build, [bindings, *KERNELS]))
     return run("-shared", *objects, "-o", folder / f"_cuda{sysconfig.get_config_var('EXT_SUFFIX')}")
 
 

@@ -72,11 +72,18 @@ def test_empty(shape, transpose_a, transpose_b, isa, rng, dtype):
     assert same_bits(got, np.zeros(shape[:2], dtype))
 
 
-@TRANSPOSES
-@pytest.mark.parametrize("shape", [(15, 33, 40), (1, 65, 7), (7, 16, 1100), (3, 5, 0)], ids=str)
-@pytest.mark.parametrize("alpha", [1.0, -0.5, 0.3])
-@pytest.mark.parametrize("beta", [0.0, 1.0, -0.7])
-def test_alpha_and_beta(shape, alpha, beta, transpose_a, transpose_b, isa, rng, dtype):
+COMBINATIONS = itertools.product(
+    [(15, 33, 40), (1, 65, 7), (7, 16, 1100), (3, 5, 0)], [1.0, -0.5, 0.3], [0.0, 1.0, -0.7]
+)
+
+
+@pytest.mark.parametrize(
+    ("shape", "alpha", "beta", "transposes"),
+    [(*c, t) for c, t in zip(COMBINATIONS, itertools.cycle(["NN", "NT", "TN", "TT"]), strict=False)],
+    ids=str,
+)
+def test_alpha_and_beta(shape, alpha, beta, transposes, isa, rng, dtype):
+    transpose_a, transpose_b = (t == "T" for t in transposes)
     options = dict(alpha=alpha, beta=beta, transpose_a=transpose_a, transpose_b=transpose_b)
     a, b = operands(*shape, rng, dtype, transpose_a, transpose_b)
     c = rng.standard_normal(shape[:2], dtype)

@@ -17,8 +17,13 @@ SHAPES = [
 ]
 SHAPES += [(64, 48, 100), (15, 10, 1500), (1500, 5, 13), (13, 1500, 15), (4, 3, 0), (0, 3, 4), (4, 0, 3)]
 EVERY_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=str)
-ACTIVATIONS = pytest.mark.parametrize(
-    ("name", "alpha"), [(name, None) for name in kernels.ACTIVATIONS] + [("leaky_relu", 0.3)]
+ACTIVATIONS = [(name, None) for name in kernels.ACTIVATIONS] + [("leaky_relu", 0.3)]
+EVERY_ACTIVATION = pytest.mark.parametrize(("name", "alpha"), ACTIVATIONS)
+# They are applied to tiles of any shape alike: in turn, and each to the last shapes.
+TURNS = list(zip(SHAPES, itertools.cycle(ACTIVATIONS), strict=False))
+TURNS += [turn for turn in itertools.product(SHAPES[-7:], ACTIVATIONS) if turn not in TURNS]
+SHAPES_AND_ACTIVATIONS = pytest.mark.parametrize(
+    ("shape", "name", "alpha"), [(shape, *activation) for shape, activation in TURNS], ids=str
 )
 
 
@@ -28,8 +33,7 @@ def layer(m, n, k, rng, dtype):
     return x, w / dtype(max(k, 1) ** 0.5), b, dy
 
 
-@EVERY_SHAPE
-@ACTIVATIONS
+@SHAPES_AND_ACTIVATIONS
 def test_linear(shape, name, alpha, isa, rng, dtype):
     x, w, bias, _ = layer(*shape, rng, dtype)
     for b, scale in ((bias, 1.0), (None, 1.0), (bias, 1 / 255)):
@@ -45,8 +49,7 @@ def saved_values(name, shape, rng, dtype):
     return z if kernels.ACTIVATIONS[name][0] == "input" else kernels.activation(name, z)
 
 
-@EVERY_SHAPE
-@ACTIVATIONS
+@SHAPES_AND_ACTIVATIONS
 def test_linear_backward_input(shape, name, alpha, isa, rng, dtype):
     m, n, k = shape
     _, w, _, dy = layer(*shape, rng, dtype)
@@ -77,7 +80,7 @@ def test_bias(shape, isa, rng, dtype):
     assert_within(got, reference.bias_add_backward(dy), "bias_add_backward", m=shape[0], size=size)
 
 
-@ACTIVATIONS
+@EVERY_ACTIVATION
 @pytest.mark.parametrize("shape", [(15, 33, 100), (64, 10, 65), (1, 17, 1100)], ids=str)
 def test_fused_is_the_composition_bit_for_bit(shape, name, alpha, isa, rng, dtype):
     m, _, k = shape

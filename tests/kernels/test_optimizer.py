@@ -17,6 +17,12 @@ OPTIONS = [
     )
     if momentum or not nesterov
 ]
+CASES = [
+    (o, with_velocity)
+    for o in OPTIONS
+    for with_velocity in (False, True)
+    if with_velocity or not o["momentum"]
+]
 
 
 def assert_step(w, dw, velocity, options):
@@ -33,11 +39,8 @@ def assert_step(w, dw, velocity, options):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("with_velocity", [False, True])
+@pytest.mark.parametrize(("options", "with_velocity"), CASES, ids=str)
 def test_steps(shape, options, with_velocity, isa, rng, dtype):
-    if options["momentum"] and not with_velocity:
-        return
     w, velocity = (
         rng.standard_normal(shape, dtype),
         np.zeros(shape, dtype) if with_velocity else None,
