@@ -90,6 +90,29 @@ CASES = {
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     os._exit(0)
 """,
+    "a gradient that makes the weights bytes while it is converted": """
+    w = np.zeros(4, np.float32)
+    class Gradient:
+        def __array__(self, dtype=None, copy=None):
+            w.dtype = np.int8
+            return np.zeros(16, np.float32)
+    raises(TypeError, lambda: k.sgd_step(w, Gradient(), lr=1.0))
+""",
+    "no memory for products, or for those of other threads": """
+    import resource
+    def limit(more):
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        most = used + more if more else resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+    mlpfast.set_num_threads(2)
+    a, out = np.ones((300, 300), np.float32), np.empty((300, 300), np.float32)
+    limit(1 << 20)
+    raises(MemoryError, lambda: k.gemm(a, a, out=out))
+    for more in (5 << 20, 0):
+        limit(more)
+        assert (k.gemm(a, a, out=out) == 300).all()
+""",
     "sample weights near the smallest number": """
     tiny = np.full(2, 1e-40, np.float32)
     loss, d_logits = k.softmax_cross_entropy(np.zeros((2, 2), np.float32), [0, 1], sample_weight=tiny)

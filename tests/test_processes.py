@@ -18,15 +18,21 @@ HEAD = """if True:
 """
 ENDLESS = """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # one who works in the background ignores it
-    trainer = new()
+    trainer, wide, many = new(), mlpfast.MLP([64, 2048, 2048, 10]), np.zeros((400_000, 64), np.uint8)
+    labels = np.zeros(len(many), int)
     print("ready", flush=True)
     try:
-        trainer.fit(x, y, epochs=10**9, batch_size=1000)
+        {work}
     except KeyboardInterrupt:
         assert np.isfinite(trainer.model.evaluate(x, y)["loss"])
         trainer.fit(x, y, epochs=1, batch_size=1000)
         print("went on", flush=True)
 """
+WORK = {
+    "training": "trainer.fit(x, y, epochs=10**9, batch_size=1000)",
+    "prediction": "wide.predict(many)",
+    "evaluation": "wide.evaluate(many, labels)",
+}
 # The alarm strikes within native calls; training goes on after each, and ends where an undisturbed one does.
 INTERRUPTED = """
     def interrupt(*_):
@@ -75,8 +81,10 @@ IMPORT = """if True:
 
 
 @pytest.mark.slow
-def test_ctrl_c_is_honoured_within_a_second():
-    process = subprocess.Popen([sys.executable, "-c", HEAD + ENDLESS], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("work", WORK.values(), ids=WORK)
+def test_ctrl_c_is_honoured_within_a_second(work):
+    code = HEAD + ENDLESS.format(work=work)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.3)

@@ -31,11 +31,13 @@ struct HostElementwise : Host<T> {
 
 void register_elementwise(py::module_& m) {
   m.def("activation", by_any_array(activation<HostElementwise<float>>, activation<HostElementwise<double>>));
-  m.def("activation_backward", by_any_array(activation_backward<HostElementwise<float>>, activation_backward<HostElementwise<double>>));
+  m.def("activation_backward",
+        by_any_array(activation_backward<HostElementwise<float>>, activation_backward<HostElementwise<double>>));
   m.def("relu", by_any_array(relu<HostElementwise<float>>, relu<HostElementwise<double>>));
   m.def("relu_backward", by_any_array(relu_backward<HostElementwise<float>>, relu_backward<HostElementwise<double>>));
   m.def("bias_add", by_any_array(bias_add<HostElementwise<float>>, bias_add<HostElementwise<double>>));
-  m.def("bias_add_backward", by_any_array(bias_add_backward<HostElementwise<float>>, bias_add_backward<HostElementwise<double>>));
+  m.def("bias_add_backward",
+        by_any_array(bias_add_backward<HostElementwise<float>>, bias_add_backward<HostElementwise<double>>));
 }
 
 }  // namespace mlpfast::bindings

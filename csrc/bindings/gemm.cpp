@@ -65,8 +65,10 @@ struct HostGemm : Host<T> {
 void register_gemm(py::module_& m) {
   m.def("gemm", by_any_array(gemm<HostGemm<float>>, gemm<HostGemm<double>>));
   m.def("linear", by_any_array(linear<HostGemm<float>>, linear<HostGemm<double>>));
-  m.def("linear_backward_input", by_any_array(linear_backward_input<HostGemm<float>>, linear_backward_input<HostGemm<double>>));
-  m.def("linear_backward_weights", by_any_array(linear_backward_weights<HostGemm<float>>, linear_backward_weights<HostGemm<double>>));
+  m.def("linear_backward_input",
+        by_any_array(linear_backward_input<HostGemm<float>>, linear_backward_input<HostGemm<double>>));
+  m.def("linear_backward_weights",
+        by_any_array(linear_backward_weights<HostGemm<float>>, linear_backward_weights<HostGemm<double>>));
 }
 
 }  // namespace mlpfast::bindings

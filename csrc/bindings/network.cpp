@@ -64,16 +64,13 @@ typename cpu::Backend<T>::Job job_of(const Spec& spec, const ExampleInput<T>& in
                                      py::handle parameters, py::handle gradient, py::handle memory) {
   cpu::Workspace<T> workspace(spec, batch, cpu::Purpose::training);
   workspace.place(flat_array<T>(memory, workspace.size(), "workspace"));
-  return {spec,
-          input.examples,
-          std::move(workspace),
-          flat_array<T>(parameters, spec.parameters(), "parameters"),
-          flat_array<T>(gradient, spec.parameters(), "gradient"),
-          nullptr,
-          cpu::active_table<T>(),
-          cpu::active_isa().tiles,
-          {},
-          {}};
+  return {.spec = spec,
+          .examples = input.examples,
+          .workspace = std::move(workspace),
+          .parameters = flat_array<T>(parameters, spec.parameters(), "parameters"),
+          .parameter_gradient = flat_array<T>(gradient, spec.parameters(), "gradient"),
+          .table = cpu::active_table<T>(),
+          .tiles = cpu::active_isa().tiles};
 }
 
 /// rule: (name, [slots], (lr, momentum, nesterov, weight_decay)); order: (seed, epoch) or None; progress: epochs, row,
@@ -126,6 +123,18 @@ py::tuple gradients(py::handle parameters, const py::tuple& plain_spec, py::hand
   return metrics_tuple(job.metrics);
 }
 
+/// Takes all rows through the layers, signals being looked after now and then.
+template <class T>
+void forward(const cpu::ForwardRun<T>& run) {
+  const double work = static_cast<double>(run.spec.parameters()) * static_cast<double>(run.rows);
+  for (int64_t next = 0; next < run.rows;) {
+    without_gil(work, [&] { next = cpu::forward(run, next); });
+    if (next < run.rows && PyErr_CheckSignals() != 0) throw py::error_already_set();
+  }
+}
+
+constexpr double seconds_per_call = 0.1;
+
 /// Outputs before the loss's link, [rows, sizes[-1]].
 template <class T>
 py::array predict(py::handle parameters, const py::tuple& plain_spec, const py::array& x) {
@@ -133,9 +142,7 @@ py::array predict(py::handle parameters, const py::tuple& plain_spec, const py::
   const ExampleInput<T> input(spec, x, py::none(), py::none(), py::none());
   const T* weights = flat_array<T>(parameters, spec.parameters(), "parameters");
   py::array outputs = new_array<T>({input.rows, spec.sizes.back()}, "MLP");
-  T* out = pointer<T>(outputs);
-  without_gil(static_cast<double>(spec.parameters() * input.rows),
-              [&] { cpu::forward<T>({spec, input.examples, weights, input.rows, nullptr, nullptr, out}); });
+  forward<T>({spec, input.examples, weights, input.rows, nullptr, nullptr, pointer<T>(outputs), seconds_per_call});
   return outputs;
 }
 
@@ -148,9 +155,7 @@ py::tuple evaluate(py::handle parameters, const py::tuple& plain_spec, const py:
   const auto rows = static_cast<std::size_t>(input.rows);
   std::vector<T> loss(rows);
   std::vector<std::uint8_t> correct(rows);
-  without_gil(static_cast<double>(spec.parameters() * input.rows), [&] {
-    cpu::forward<T>({spec, input.examples, weights, input.rows, loss.data(), correct.data(), nullptr});
-  });
+  forward<T>({spec, input.examples, weights, input.rows, loss.data(), correct.data(), nullptr, seconds_per_call});
   network::Metrics metrics{0, static_cast<double>(rows), 0, input.rows};
   for (std::size_t i = 0; i < rows; ++i) {
     metrics.loss += static_cast<double>(loss[i]);

@@ -12,8 +12,8 @@ void sgd_step(const K& kernels, py::handle w_value, py::handle dw_value, py::han
   using T = typename K::Number;
   constexpr const char* name = "sgd_step";
   const ops::StepScalars<T> scalars = sgd_scalars<T>(lr, momentum, nesterov, weight_decay, name);
+  const auto dw = kernels.array(dw_value, name, "dw");  // first: it may run code of the user's, which may change w
   py::array w = kernels.in_place(w_value, name, "w"), velocity;
-  const auto dw = kernels.array(dw_value, name, "dw");
   require_shape(dw.array, shape_of(w), name, "dw", "of w");
   const bool moving = !velocity_value.is_none();
   if (scalars.momentum != 0 && !moving)

@@ -62,7 +62,8 @@ struct HostSoftmaxXent : Host<T> {
 
 void register_softmax_xent(py::module_& m) {
   m.def("softmax", by_any_array(softmax<HostSoftmaxXent<float>>, softmax<HostSoftmaxXent<double>>));
-  m.def("softmax_cross_entropy", by_any_array(softmax_cross_entropy<HostSoftmaxXent<float>>, softmax_cross_entropy<HostSoftmaxXent<double>>));
+  m.def("softmax_cross_entropy",
+        by_any_array(softmax_cross_entropy<HostSoftmaxXent<float>>, softmax_cross_entropy<HostSoftmaxXent<double>>));
 }
 
 }  // namespace mlpfast::bindings

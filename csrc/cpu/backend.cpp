@@ -15,7 +15,7 @@ Backend<T>::Backend(Team& team, Job& job)
       spec_(job.spec),
       work_(job.workspace),
       table_(job.table),
-      waits_(static_cast<std::size_t>(layers())) {}
+      waits_(job.waits.data() + static_cast<std::size_t>(team.rank()) * job.waits_pitch()) {}
 
 template <class T>
 Gemm<T> Backend<T>::forward_problem(int l, int64_t rows) const {
@@ -53,17 +53,9 @@ Gemm<T> Backend<T>::weights_problem(int l) const {
   const int64_t m = spec_.inputs(l), n = spec_.outputs(l), k = batch_.rows;
   // A batch too large for tiles leaves no room for the images of a smaller last one.
   const int parts = work_.images[below].x_turned ? parts_of<T>(spec_, m, n, k) : 0;
-  // More than one pass over the batch needs a place for partial sums.
-  const Matrix<T> stored{job_.parameter_gradient + spec_.weights_at(l), n};
-  return {m,
-          n,
-          k,
-          constant(work_.activation[below]),
-          constant(work_.gradient[below + 1]),
-          true,
-          false,
-          k > max_block_k ? stored : Matrix<T>{},
-          parts};
+  Matrix<T> sums{};  // of more passes than one over the batch
+  if (k > max_block_k) sums = {job_.parameter_gradient + spec_.weights_at(l), n};
+  return {m, n, k, constant(work_.activation[below]), constant(work_.gradient[below + 1]), true, false, sums, parts};
 }
 
 /// This thread's share of a product of the batch: rows, or columns where b's image is the larger, which then stays in
@@ -227,11 +219,14 @@ void Backend<T>::backward_input(int l) {
                 Epilogue<T>(finish));
 }
 
-/// Between the two barriers of a step. The first thread also adds up the batch's metrics.
+/// Between the two barriers of a step. The first thread also adds up the batch's metrics, and looks at the clock.
 template <class T>
 bool Backend<T>::loss_is_finite() {
   const bool finite = std::find(job_.finite.begin(), job_.finite.end(), 0) == job_.finite.end();
-  if (finite && team_.rank() == 0) count();
+  if (finite && team_.rank() == 0) {
+    count();
+    job_.expired = now() > job_.deadline;
+  }
   return finite;
 }
 
@@ -327,7 +322,7 @@ template <class T>
 void Backend<T>::end() {
   for (int l = 0; l < layers(); ++l) {
     const auto at = static_cast<std::size_t>(l);
-    if (std::exchange(waits_[at], false))
+    if (std::exchange(waits_[at], 0))
       outer_update(l, 1, {work_.previous[at], 0}, {0, spec_.inputs(l)}, columns(spec_.outputs(l)));
   }
   if (own_) move_columns([](T* array, const T* own, int64_t n) { std::copy_n(own, n, array); });

@@ -42,12 +42,24 @@ class Backend {
     const Examples<T>& examples;
     Workspace<T> workspace;
     T* parameters;
-    T* parameter_gradient;  // may be null where no step stores it
-    const ops::UpdateRule<T>* optimization;
+    T* parameter_gradient = nullptr;  // where no step stores it
+    const ops::UpdateRule<T>* optimization = nullptr;
     const KernelTable<T>& table;
     const TileTable* tiles;
-    network::Metrics metrics;  // in row order
-    std::vector<char> finite;  // [team size]
+    double deadline = 0;
+    bool expired = false;        // written by the first thread, before a barrier
+    network::Metrics metrics{};  // in row order
+    std::vector<char> finite{};  // [team size]
+    std::vector<char> waits{};   // [team size, waits_pitch()]: layers whose update of the example before waits
+
+    /// For a team of so many.
+    void seat(int threads) {
+      const auto size = static_cast<std::size_t>(threads);
+      finite.assign(size, 1);
+      waits.assign(size * waits_pitch(), 0);
+    }
+    /// Each thread has cache lines of its own.
+    std::size_t waits_pitch() const { return static_cast<std::size_t>(spec.layers() + 63) / 64 * 64; }
   };
 
   Backend(Team& team, Job& job);
@@ -137,9 +149,9 @@ class Backend {
   bool tiles_ = false;
   bool by_columns_ = false;  // threads own columns of each layer, or take units of it
   bool by_layers_ = false;
-  std::vector<char> waits_;  // [layers]: the update of the example before
-  T* own_ = nullptr;         // by own_columns(): weights, then slots
-  bool bytes_ = false;       // features go through the first layer as bytes
+  char* const waits_;   // [layers]
+  T* own_ = nullptr;    // by own_columns(): weights, then slots
+  bool bytes_ = false;  // features go through the first layer as bytes
 };
 
 }  // namespace mlpfast::cpu

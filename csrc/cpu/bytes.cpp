@@ -12,9 +12,6 @@ constexpr int64_t groups = 4;  // of strips: a panel is worked off in so many un
 
 constexpr int64_t most_workers = 64;  // of a team
 
-alignas(64) thread_local std::int32_t products[max_digits * strip * strip];
-alignas(64) thread_local float joined[strip * strip];
-
 int64_t blocks_of(int64_t k) { return (k + byte_k - 1) / byte_k; }
 int64_t strips_of(int64_t m) { return (m + strip - 1) / strip; }
 int64_t panel_bytes_of(int64_t k) { return max_digits * blocks_of(k) * digit_block; }
@@ -105,6 +102,8 @@ void multiply_bytes(Team& team, const KernelTable<float>& table, const TileTable
   const bool works = team.rank() < workers;
   const Range own = works ? share(strips_of(problem.n) * groups, 1, workers, team.rank()) : Range{0, 0};
   Panel panel{tiles, problem, static_cast<char*>(digits) + team.rank() * panel_bytes_of(problem.k)};
+  auto& products = scratch().products;
+  auto& joined = scratch().joined;
   const auto unit = [&](int64_t u) {
     const Range mine{u % groups * group, std::min(strips, (u % groups + 1) * group)};
     if (mine.size() <= 0) return;

@@ -15,12 +15,14 @@ void forward(ops::Activation activation, const ForwardArgs<T>& args) {
       part.cols = cols.size();
       part.x = args.x.at(0, cols.begin);
       part.y = args.y.at(0, cols.begin);
+      if (args.saved.data) part.saved = args.saved.at(0, cols.begin);
       if (args.bias) part.bias = args.bias + cols.begin;
     } else {
       const Range rows = team.share(args.rows);
       part.rows = rows.size();
       part.x = args.x.at(rows.begin, 0);
       part.y = args.y.at(rows.begin, 0);
+      if (args.saved.data) part.saved = args.saved.at(rows.begin, 0);
     }
     kernel(part);
   });

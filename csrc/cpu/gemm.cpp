@@ -1,7 +1,6 @@
 #include "cpu/gemm.h"
 
 #include <algorithm>
-#include <memory>
 
 #include "cpu/gemm_units.h"
 #include "cpu/tiles.h"
@@ -10,13 +9,10 @@ namespace mlpfast::cpu {
 namespace {
 
 constexpr int64_t strips_bytes = 64 << 10;  // of packed a, where all panels are prepared but once
-constexpr int64_t panels_row_bytes = 2048;  // of a row of these
 constexpr int64_t pack_for = 96;            // rows of a (columns of b): for fewer a copy is not used often enough
 constexpr int64_t short_k = 64;             // up to here a tile is summed so fast that its epilogue waits for more
-constexpr int64_t group_bytes = 16 << 10;   // of finished tiles, in L1
 
 static_assert(panels_row_bytes >= least_panels * panel_bytes, "panels of the widest registers have room");
-static_assert(strips_bytes >= max_block_k * 6 * int64_t(sizeof(double)), "a strip has room");
 
 template <class T>
 constexpr int64_t line = 64 / sizeof(T);  // of cache, in numbers
@@ -48,21 +44,6 @@ int group_panels(const KernelTable<T>& table, int64_t k) {
   const int64_t panel = k * table.tile_vectors * table.lanes * int64_t(sizeof(T));
   return static_cast<int>(
       std::clamp<int64_t>(table.blocking.panels_bytes / std::max<int64_t>(1, panel), least_panels, most_panels));
-}
-
-/// Per thread, not on the stack: that of a user's thread may be small.
-template <class T>
-struct Scratch {
-  alignas(64) T panel[max_block_k * panels_row_bytes / sizeof(T)];
-  alignas(64) T tiles[group_bytes / sizeof(T)];
-  alignas(64) T block[a_block_bytes / sizeof(T) + 2 * max_block_k * line<T>];
-};
-
-/// Made when first used: what is thread_local itself, every thread that calls the extension clears (3 ms, 7 MB).
-template <class T>
-Scratch<T>& scratch() noexcept {
-  thread_local const std::unique_ptr<Scratch<T>> mine(new Scratch<T>);
-  return *mine;
 }
 
 /// What one thread does of a product. Panels of b that it has prepared serve until it turns to others.
@@ -126,7 +107,7 @@ class Part {
     if (!problem_.transpose_a && !packs_strips_) return rows;
     const int64_t bytes = packs_strips_ && prepared ? strips_bytes : a_block_bytes,
                   most = bytes / (std::max<int64_t>(1, k) * int64_t(sizeof(T)));
-    return packs_strips_ ? most / tile_rows() * tile_rows() : most;
+    return packs_strips_ ? std::max<int64_t>(1, most / tile_rows()) * tile_rows() : most;
   }
 
   int64_t tile_rows() const { return table_.tile_rows[table_.tile_vectors - 1]; }
@@ -152,7 +133,7 @@ class Part {
     const int strips = static_cast<int>((rows.size() + most - 1) / most);
     const Range cols{panels_[first].cols.begin, panels_[end - 1].cols.end};
     const int64_t pitch = round_up(cols.size(), table_.lanes);
-    const int64_t group = k.size() > short_k ? most : std::max(most, group_bytes / (pitch * int64_t(sizeof(T))));
+    const int64_t group = k.size() > short_k ? most : std::max(most, finished_bytes / (pitch * int64_t(sizeof(T))));
     Tile<T> done{rows.begin, cols.begin, 0, cols.size(), {}};  // and not yet finished by the epilogue
     for (int s = 0; s < strips; ++s) {  // strips of equal height: a short last one would waste registers
       const Range strip = share(rows.size(), 1, strips, s);
@@ -228,9 +209,9 @@ class Part {
   int count_ = 0;
   bool packs_strips_ = false;
   Panel panels_[most_panels];
-  T* const panel_ = scratch<T>().panel;
-  T* const block_ = scratch<T>().block;
-  T* const tiles_ = scratch<T>().tiles;
+  T* const panel_ = reinterpret_cast<T*>(scratch().panels);
+  T* const block_ = reinterpret_cast<T*>(scratch().block);
+  T* const tiles_ = reinterpret_cast<T*>(scratch().finished);
 };
 
 constexpr int64_t narrow = 16;  // columns that leave most of a wide tile idle

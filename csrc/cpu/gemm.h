@@ -1,12 +1,10 @@
 // gemm: c[m, n] = a[m, k] * b[k, n], row-major, either operand stored transposed. Loops, packing and threads; the
 // micro-kernels are in isa/. An epilogue finishes each tile while it lies in L1.
 #pragma once
-#include "cpu/dispatch.h"
+#include "cpu/scratch.h"
 #include "cpu/team.h"
 
 namespace mlpfast::cpu {
-
-inline constexpr int64_t max_block_k = 1024;  // steps of a pass; only where c is given may there be more passes
 
 template <class T>
 struct Gemm {

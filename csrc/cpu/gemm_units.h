@@ -6,7 +6,6 @@
 
 namespace mlpfast::cpu {
 
-inline constexpr int64_t a_block_bytes = 1 << 20;         // of a, while panels of b pass by, prepared for each block
 inline constexpr int least_panels = 4, most_panels = 32;  // of b, prepared at once
 
 inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
@@ -14,7 +13,8 @@ inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit 
 /// Panels that are prepared at once, for as many rows of a as a thread takes.
 template <class T>
 int prepared_panels(const KernelTable<T>& table) {
-  return table.blocking.packs_strips ? most_panels : least_panels;
+  const int64_t fit = panels_row_bytes / (table.tile_vectors * table.lanes * int64_t(sizeof(T)));
+  return table.blocking.packs_strips ? static_cast<int>(std::min<int64_t>(most_panels, fit)) : least_panels;
 }
 
 /// Parts of a product for one member each: rows x columns.

@@ -3,15 +3,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <memory>
 #include <utility>
 
 namespace mlpfast::cpu {
 namespace {
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 /// Outputs and metrics of some rows of the chunk that begins with row `first`, copied to their place in the whole.
 template <class T>
@@ -44,6 +41,8 @@ int batch_threads(const network::Spec& spec, int64_t batch, double passes) {
   return threads_for(passes * static_cast<double>(spec.parameters()) * static_cast<double>(batch));
 }
 
+int step_threads(const network::Spec& spec, int64_t batch) { return batch_threads(spec, batch, 3); }
+
 /// Rows that a team evaluates or predicts at a time: enough that splitting weights for them is little, in memory that
 /// very wide layers do not make large.
 int64_t chunk_rows(const network::Spec& spec) {
@@ -55,30 +54,26 @@ int64_t chunk_rows(const network::Spec& spec) {
 
 }  // namespace
 
-int step_threads(const network::Spec& spec, int64_t batch) { return batch_threads(spec, batch, 3); }
-
 template <class T>
 TrainingResult train(typename Backend<T>::Job& job, const TrainingRun& run) {
   const int64_t end = run.drop_last ? run.rows / run.batch * run.batch : run.rows;
-  const double deadline = now() + run.seconds;
   TrainingResult result{run.first, false};
-  bool expired[2] = {false, false};  // of even and odd steps: written in one, read after its last barrier
   const int threads = step_threads(job.spec, run.batch);
   constexpr int64_t least_rows = 32;  // for which moving columns is little
   const bool owns =
       threads > 1 && job.workspace.own && run.mode == network::UpdateMode::fused && end - run.first >= least_rows;
-  job.finite.assign(static_cast<std::size_t>(threads), 1);
+  job.deadline = now() + run.seconds;
+  job.seat(threads);
   run_team(threads, [&](Team& team) {
     Backend<T> backend(team, job);
     if (owns) backend.own_columns();
     int64_t next = run.first;
-    for (int parity = 0; next < end; parity ^= 1) {
+    while (next < end) {
       const int64_t rows = std::min(run.batch, end - next);
-      if (team.rank() == 0) expired[parity] = now() > deadline;
       const bool finite = network::train_step(backend, {next, rows}, run.mode);
       if (finite) next += rows;
       if (team.rank() == 0) result = {next, !finite};
-      if (!finite || expired[parity]) break;
+      if (!finite || job.expired) break;
     }
     backend.end();
   });
@@ -88,7 +83,7 @@ TrainingResult train(typename Backend<T>::Job& job, const TrainingRun& run) {
 template <class T>
 void gradients(typename Backend<T>::Job& job, int64_t rows) {
   const int threads = step_threads(job.spec, rows);
-  job.finite.assign(static_cast<std::size_t>(threads), 1);
+  job.seat(threads);
   run_team(threads, [&](Team& team) {
     Backend<T> backend(team, job);
     network::gradients(backend, {0, rows});
@@ -97,45 +92,46 @@ void gradients(typename Backend<T>::Job& job, int64_t rows) {
 }
 
 template <class T>
-void forward(const ForwardRun<T>& run) {
-  if (run.rows == 0) return;
+int64_t forward(const ForwardRun<T>& run, int64_t first) {
   const int64_t chunk = chunk_rows(run.spec), size = std::min(run.rows, chunk);
   const int threads = batch_threads(run.spec, size, 1);
   Workspace<T> workspace(run.spec, size, Purpose::evaluation);
   const std::unique_ptr<T[]> block(new T[static_cast<std::size_t>(workspace.size())]);
   workspace.place(block.get());
-  typename Backend<T>::Job job{run.spec,
-                               run.examples,
-                               std::move(workspace),
-                               const_cast<T*>(run.parameters),
-                               nullptr,
-                               nullptr,
-                               active_table<T>(),
-                               active_isa().tiles,
-                               {},
-                               {}};
-  job.finite.assign(static_cast<std::size_t>(threads), 1);
+  typename Backend<T>::Job job{.spec = run.spec,
+                               .examples = run.examples,
+                               .workspace = std::move(workspace),
+                               .parameters = const_cast<T*>(run.parameters),
+                               .table = active_table<T>(),
+                               .tiles = active_isa().tiles};
+  job.deadline = now() + run.seconds;
+  job.seat(threads);
   run_team(threads, [&](Team& team) {
     Backend<T> backend(team, job);
     backend.split_weights({0, size});
-    for (int64_t first = 0; first < run.rows; first += chunk) {
-      const int64_t rows = std::min(run.rows - first, chunk);
+    for (int64_t next = first; next < run.rows && !job.expired; next += chunk) {
+      const int64_t rows = std::min(run.rows - next, chunk);
       if (run.loss) {
-        network::evaluate(backend, {first, rows});
+        network::evaluate(backend, {next, rows});
       } else {
-        network::predict(backend, {first, rows});
+        network::predict(backend, {next, rows});
       }
-      keep(run, job.workspace, first, team.share(rows));
+      keep(run, job.workspace, next, team.share(rows));
+      if (team.rank() == 0) {
+        first = next + rows;
+        job.expired = now() > job.deadline;
+      }
       team.barrier();
     }
   });
+  return first;
 }
 
 template TrainingResult train<float>(Backend<float>::Job&, const TrainingRun&);
 template void gradients<float>(Backend<float>::Job&, int64_t);
-template void forward<float>(const ForwardRun<float>&);
+template int64_t forward<float>(const ForwardRun<float>&, int64_t);
 template TrainingResult train<double>(Backend<double>::Job&, const TrainingRun&);
 template void gradients<double>(Backend<double>::Job&, int64_t);
-template void forward<double>(const ForwardRun<double>&);
+template int64_t forward<double>(const ForwardRun<double>&, int64_t);
 
 }  // namespace mlpfast::cpu

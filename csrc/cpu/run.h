@@ -1,5 +1,5 @@
 // Whole native calls: many training steps, gradients of one batch, evaluation, prediction. They allocate nothing that
-// outlives them, and let go of the CPU every so often so that the caller can look after signals.
+// outlives them, and but for gradients they return after some seconds, so that the caller can look after signals.
 #pragma once
 #include "cpu/backend.h"
 
@@ -9,7 +9,7 @@ struct TrainingRun {
   int64_t first, rows, batch;  // continues at row `first` of `rows`, in batches
   bool drop_last;
   network::UpdateMode mode;
-  double seconds;  // returns after the step that passes this time
+  double seconds;  // returns after the step in whose middle they have passed
 };
 
 struct TrainingResult {
@@ -32,12 +32,11 @@ struct ForwardRun {
   T* loss;                // [rows]
   std::uint8_t* correct;  // [rows]
   T* outputs;             // [rows, sizes.back()]
+  double seconds;         // returns after the rows during which they have passed
 };
 
+/// From row `first` on; returns the row to continue from.
 template <class T>
-void forward(const ForwardRun<T>& run);
-
-/// Members of a team for batches of this size.
-int step_threads(const network::Spec& spec, int64_t batch);
+int64_t forward(const ForwardRun<T>& run, int64_t first);
 
 }  // namespace mlpfast::cpu

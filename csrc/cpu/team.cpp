@@ -6,12 +6,16 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <thread>
+
+#include "cpu/scratch.h"
 
 namespace mlpfast::cpu {
 namespace {
@@ -22,6 +26,8 @@ constexpr unsigned spins_before_yield = 2000;   // about 0.1 ms
 constexpr unsigned turns_before_sleep = 20000;  // some ms more: the next call of a loop in Python finds its team awake
 
 std::atomic<int> requested{0};
+
+thread_local std::unique_ptr<Scratch> own_scratch;
 
 /// One turn of waiting: spins, then yields, so that more threads than CPUs go on.
 void wait_a_turn(unsigned turn) {
@@ -48,7 +54,7 @@ struct Call {
 /// A thread that is the member of one rank in call after call. It lives as long as the process.
 class alignas(64) Worker {
  public:
-  explicit Worker(int rank) : rank_(rank) { std::thread(&Worker::serve, this).detach(); }
+  explicit Worker(int rank) : rank_(rank), scratch_(new Scratch) { std::thread(&Worker::serve, this).detach(); }
   void start(Call& call) {
     call_ = &call;
     if (state_.exchange(called, std::memory_order_acq_rel) == asleep) state_.notify_one();
@@ -58,6 +64,7 @@ class alignas(64) Worker {
   enum : int { idle, called, asleep };
 
   void serve() {
+    own_scratch = std::move(scratch_);
     for (;;) {
       for (unsigned turn = 0; turn < turns_before_sleep && state_.load(std::memory_order_acquire) == idle; ++turn)
         wait_a_turn(turn);
@@ -71,6 +78,7 @@ class alignas(64) Worker {
   }
 
   const int rank_;
+  std::unique_ptr<Scratch> scratch_;
   Call* call_ = nullptr;
   std::atomic<int> state_{idle};
 };
@@ -217,6 +225,10 @@ bool Team::take_over(int64_t& unit) {
   }
 }
 
+Scratch& scratch() { return *own_scratch; }
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
 int num_threads() {
   const int wanted = requested;
   return wanted > 0 ? wanted : default_threads();
@@ -232,6 +244,7 @@ int threads_for(double work) {
 }
 
 void run_team(int threads, void (*body)(Team&, const void*), const void* context) {
+  if (!own_scratch) own_scratch.reset(new Scratch);
   if (threads <= 1 || team_busy.exchange(true)) {
     Team::Work work;
     Team::Meeting meeting{.arrived = 0, .phase = 0, .work = &work};

@@ -1,6 +1,6 @@
-// The only threads of the project: one team per native call, its own barrier inside, static shares of work. A team is
-// never nested and never shared: a second caller runs alone. A forked child makes threads of its own. OpenMP is asked
-// for its number of threads only, because its own cannot be used again after fork.
+// The only threads of the project: one team per native call, its own barrier inside, its members take shares of work. A
+// team is never nested and never shared: a second caller runs alone. A forked child makes threads of its own. OpenMP is
+// asked for its number of threads only, because its own cannot be used again after fork.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -79,10 +79,13 @@ int threads_for(double work);
 
 void run_team(int threads, void (*body)(Team&, const void*), const void* context);
 
-/// Calls body(Team&) on each of `threads` members; body must not throw.
+/// Calls body(Team&) on each of `threads` members; body must not throw, lest the others wait for ever.
 template <class F>
 void run_team(int threads, const F& body) {
-  run_team(threads, [](Team& team, const void* f) { (*static_cast<const F*>(f))(team); }, &body);
+  run_team(threads, [](Team& team, const void* f) noexcept { (*static_cast<const F*>(f))(team); }, &body);
 }
+
+/// Seconds of a clock that nobody sets.
+double now();
 
 }  // namespace mlpfast::cpu

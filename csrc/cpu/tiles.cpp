@@ -9,12 +9,10 @@
 namespace mlpfast::cpu {
 namespace {
 
-constexpr int64_t most_group = 64;          // strips
 constexpr int64_t slice_bytes = 400 << 10;  // of a panel of b while strips of a pass by
 constexpr int64_t image_bytes = 16 << 20;   // of each operand at a time
 constexpr int64_t huge_page = 2 << 20;
 
-alignas(64) thread_local float sums[most_group][strip * strip];
 std::atomic<int64_t> fallbacks{0};
 
 bool fits(const Strip& a, const Strip& b) { return std::min({a.low, b.low, a.low + b.low}) >= least_low; }
@@ -85,6 +83,7 @@ struct Product {
     constexpr int64_t block = strip * tile_k;  // numbers of a part
     const int64_t blocks = a.blocks(), depth = std::max<int64_t>(1, slice_bytes / (b.parts * block * 2));
     const Strip& right = b.strips[j];
+    auto& sums = scratch().sums;
     tiles.begin();
     for (int64_t p = 0; p < blocks; p += depth) {
       for (int64_t i = strips.begin; i < strips.end; ++i) {

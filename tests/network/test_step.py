@@ -9,7 +9,7 @@ import pytest
 from problems import Problem, reference_gradients, state, trained
 from tolerances import VECTOR_ISAS, WITHOUT_FMA, same_bits, unit
 
-from mlpfast import MLP, SGD, DivergenceError, Trainer, kernels
+from mlpfast import MLP, SGD, DivergenceError, Trainer, _cpu, kernels
 
 MOMENTUM = dict(momentum=0.9, nesterov=True, weight_decay=0.01)
 SMALL = {
@@ -146,6 +146,16 @@ def test_same_bits_however_often_the_native_call_returns(problem, rng, monkeypat
     want = trained(problem, data, epochs=2)
     monkeypatch.setattr("mlpfast.trainer.SECONDS_PER_CALL", 0.0)  # after each step
     assert_same(trained(problem, data, epochs=2), want)
+
+
+def test_a_native_call_ends_with_the_step_that_outlasts_it(rng, monkeypatch):
+    """Ctrl-C waits for one step, however long."""
+    calls, train = [], _cpu.train
+    monkeypatch.setattr(_cpu, "train", lambda *arguments: calls.append(arguments) or train(*arguments))
+    monkeypatch.setattr("mlpfast.trainer.SECONDS_PER_CALL", 1e-4)
+    problem = Problem((784, 512, 10), 1024, 256)
+    trained(problem, problem.data(rng))
+    assert len(calls) == 4
 
 
 @EVERY
