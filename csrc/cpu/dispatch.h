@@ -151,7 +151,6 @@ struct KernelTable {
 inline constexpr int64_t strip = 32;       // rows of a, or columns of b, that share an image; two tiles
 inline constexpr int64_t tile_k = 32;      // of a tile product
 inline constexpr int64_t most_strips = 8;  // of columns, split at once
-inline constexpr int max_parts = 3;        // bf16 numbers that sum up to a float32
 inline constexpr int scaled_top = 55;      // largest numbers are scaled to this exponent
 inline constexpr int least_low = -99;      // of scaled numbers: smaller ones, or products, lose bits to flushing
 

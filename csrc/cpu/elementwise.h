@@ -1,5 +1,5 @@
-// Row-wise kernels over whole arrays: activations, their gradients, bias, column sums. Threads share rows; an array
-// without rows to share is cut along its length.
+// Row-wise kernels over whole arrays: activations, their gradients, bias, column sums. Threads share rows, or columns
+// where a kernel has them in one row or sums them.
 #pragma once
 #include "cpu/dispatch.h"
 

@@ -33,7 +33,7 @@ bool lies_badly(std::uintptr_t address, int64_t ld);
 template <class T>
 void lay_out(const Team& team, const KernelTable<T>& table, const Gemm<T>& problem, Matrix<T> copy);
 
-/// A finished tile: sums of rows i .. i + rows, columns j .. j + cols. They lie in c, or in scratch where c is null.
+/// A finished tile: sums of rows i .. i + rows, columns j .. j + cols. They lie in c, or in memory of the thread.
 template <class T>
 struct Tile {
   int64_t i, j, rows, cols;
