@@ -19,6 +19,64 @@ namespace {
 
 cuda::Matrix<const float> on_device(Matrix<const float> m) { return {m.data, m.ld}; }
 
+/// Arrays that a call's stream may still have to do with, of libraries that would reuse their memory in the order of
+/// another. Those of ours need not be kept: their memory is given back in the order of their last use.
+struct Kept {
+  cuda::Event done;
+  py::list arrays;
+};
+constexpr std::size_t most_kept = 16;  // calls: enough for a GPU to have work, few enough for its memory
+
+std::deque<std::unique_ptr<Kept>>& kept() {
+  static auto* const calls = new std::deque<std::unique_ptr<Kept>>;  // the interpreter may end before the process
+  return *calls;
+}
+
+/// Lets go of what streams are done with; where more calls are kept than so many, the host waits for the oldest.
+void let_go(std::size_t most) {
+  auto& calls = kept();
+  while (!calls.empty() && (calls.size() > most || calls.front()->done.happened())) {
+    const std::unique_ptr<Kept> oldest = std::move(calls.front());
+    calls.pop_front();  // before what it held ends, which may be by code that comes here again
+    without_gil([&] { oldest->done.wait(); });
+  }
+}
+
+/// f(), and where it fails once more, without what is kept: there may have been no memory.
+template <class F>
+auto with_room(const F& f) {
+  try {
+    return f();
+  } catch (const std::exception&) {
+    if (kept().empty()) throw;
+  }
+  let_go(0);
+  return f();
+}
+
+/// Those of the values that are arrays of other libraries.
+py::list foreign(const py::tuple& values) {
+  py::list arrays;
+  for (const py::handle value : values) {
+    if (py::isinstance<py::tuple>(value)) {
+      arrays += foreign(py::reinterpret_borrow<py::tuple>(value));
+    } else if (!py::isinstance<DeviceArray>(value) && device_of(value) >= 0) {
+      arrays.append(value);
+    }
+  }
+  return arrays;
+}
+
+void keep(const py::list& arrays, cudaStream_t stream) {
+  if (cuda::is_capturing(stream)) return;  // who replays a graph keeps its arrays
+  let_go(most_kept - 1);
+  if (arrays.empty()) return;
+  auto made = std::make_unique<Kept>();
+  made->arrays = arrays;
+  made->done.record(stream);
+  kept().push_back(std::move(made));
+}
+
 class Gpu {
  public:
   using Number = float;
@@ -147,10 +205,11 @@ class Gpu {
   /// A new array of float32, as Python gets it, and its header.
   std::pair<py::object, py::array> fresh(const Shape& shape) const {
     if (make_.is_none()) {
-      const DeviceArray made(py::dtype::of<float>(), shape, place_);
+      const auto make = [&] { return DeviceArray(py::dtype::of<float>(), shape, place_); };
+      const DeviceArray made = with_room(make);
       return {py::cast(made), made.header()};
     }
-    const py::object made = make_(py::tuple(py::cast(shape)));
+    const py::object made = with_room([&] { return make_(py::tuple(py::cast(shape))); });
     return {made, header_of(made, place_, "a new array", "out")};
   }
   /// The header of an array of float32.
@@ -211,26 +270,6 @@ void raise_label_fault(cudaStream_t stream, bool any_stream) {
                                                  std::to_string(classes) + " classes; a call before this one found it");
 }
 
-/// Arrays that a stream may still have to do with, of libraries that would reuse their memory in the order of another.
-struct Kept {
-  cuda::Event done;
-  py::object arrays;
-};
-
-void keep(const py::object& arrays, cudaStream_t stream) {
-  static auto* const kept = new std::deque<std::unique_ptr<Kept>>;  // the interpreter may end before the process
-  if (cuda::is_capturing(stream)) return;                           // who replays a graph keeps its arrays
-  while (!kept->empty() && kept->front()->done.happened()) {
-    const std::unique_ptr<Kept> last = std::move(kept->front());
-    kept->pop_front();  // before what it held ends, which may be by code that comes here again
-  }
-  if (arrays.is_none()) return;
-  auto made = std::make_unique<Kept>();
-  made->arrays = arrays;
-  made->done.record(stream);
-  kept->push_back(std::move(made));
-}
-
 /// f for Python: ((stream, its owner, what makes arrays, whether to keep arguments), arguments ...).
 template <class R, class... Args>
 auto on_gpu(R (*f)(const Gpu&, Args...)) {
@@ -248,10 +287,10 @@ auto on_gpu(R (*f)(const Gpu&, Args...)) {
     const bool keeps = where[3].template cast<bool>();
     if constexpr (std::is_void_v<R>) {
       f(Gpu(place, where[2]), args...);
-      keep(keeps ? py::object(py::make_tuple(args...)) : py::none(), place.stream);
+      keep(keeps ? foreign(py::make_tuple(args...)) : py::list(), place.stream);
     } else {
       R result = f(Gpu(place, where[2]), args...);
-      keep(keeps ? py::object(py::make_tuple(result, args...)) : py::none(), place.stream);
+      keep(keeps ? foreign(py::make_tuple(result, args...)) : py::list(), place.stream);
       return result;
     }
   };
@@ -276,7 +315,7 @@ void register_cuda_kernels(py::module_& m) {
   m.def("classify", classify);
   m.def("synchronize", [] {
     without_gil(cuda::synchronize);
-    keep(py::none(), nullptr);
+    let_go(0);
     raise_label_fault(nullptr, true);
   });
 }
