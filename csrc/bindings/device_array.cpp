@@ -100,8 +100,7 @@ DeviceArray DeviceArray::reshape(const py::args& shape) const { return {storage_
 int DeviceArray::device() const { return storage_->last.device; }
 
 void DeviceArray::bring(const Place& place) const {
-  cuda::order(storage_->last.stream, place.stream);
-  storage_->last = place;
+  if (cuda::order(storage_->last.stream, place.stream)) storage_->last = place;
 }
 
 py::array DeviceArray::numpy() const {

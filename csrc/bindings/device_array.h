@@ -31,7 +31,7 @@ class DeviceArray {
 
   const py::array& header() const { return header_; }
   int device() const;
-  /// What will be asked of `place` finds what was asked for before.
+  /// What will be asked of `place` finds what was asked for before, but for a graph that is recorded there.
   void bring(const Place& place) const;
   DeviceArray reshape(const py::args& shape) const;
   py::array numpy() const;

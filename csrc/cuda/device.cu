@@ -160,11 +160,13 @@ void release_pinned(void* memory, cudaStream_t) {
   if (memory && !is_child()) cudaFreeHost(memory);
 }
 
-void order(cudaStream_t earlier, cudaStream_t later) {
-  if (earlier == later) return;
-  const Event event;  // may go before it has happened
+bool order(cudaStream_t earlier, cudaStream_t later) {
+  if (earlier == later) return true;
+  if (is_capturing(later) && (!earlier || !is_capturing(earlier))) return false;  // the default stream never captures
+  const Event event;                                                              // may go before it has happened
   event.record(earlier);
   event.order(later);
+  return true;
 }
 
 int device_of(const void* memory) {

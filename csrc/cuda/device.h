@@ -29,8 +29,9 @@ void trim();
 /// Sets memory to 0, as work of a stream.
 void clear(void* memory, int64_t bytes, cudaStream_t stream);
 
-/// What will be asked of `later` waits for what was asked of `earlier`.
-void order(cudaStream_t earlier, cudaStream_t later);
+/// What will be asked of `later` waits for what was asked of `earlier`. False where that cannot be: the steps of a
+/// graph that `later` records wait for none outside it, which must be done before the graph is launched.
+bool order(cudaStream_t earlier, cudaStream_t later);
 
 /// The device whose memory this is; Error where it is none's.
 int device_of(const void* memory);

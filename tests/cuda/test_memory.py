@@ -67,3 +67,21 @@ def test_arrays_of_others_are_waited_for_where_memory_ends(busy):
     with pytest.raises(mlpfast.DeviceError, match="no 1200 bytes of memory left"):
         kernels.relu(y)
     assert not reference()
+
+
+@pytest.fixture
+def recorded(cuda, monkeypatch):
+    """A stream that records a graph."""
+    if cuda != "shim":
+        pytest.skip("for the GPU that the CPU plays")
+    monkeypatch.setenv("SHIM_CAPTURING", "5")
+    return 5
+
+
+def test_a_graph_takes_arrays_of_before(recorded):
+    """Their owner has waited for them."""
+    x = np.float32([[-1, 2]])
+    given = mlpfast.cuda.from_numpy(x)
+    got = kernels.relu(given, stream=recorded)
+    assert np.array_equal(kernels.relu(got, stream=recorded).numpy(), kernels.relu(x))
+    assert np.array_equal(kernels.relu(given).numpy(), kernels.relu(x))
