@@ -117,12 +117,16 @@ class Event {
   /// What will be asked of the stream waits for it.
   void order(cudaStream_t later) const { check(cudaStreamWaitEvent(later, event_, 0), "ordering two streams"); }
   bool happened() const {
+    const WhileCapturing allowed;
     if (cudaEventQuery(event_) == cudaSuccess) return true;
     cudaGetLastError();  // that it is not ready is no error of the next call
     return false;
   }
   /// The host waits for it.
-  void wait() const { check(cudaEventSynchronize(event_), "the last call"); }
+  void wait() const {
+    const WhileCapturing allowed;
+    check(cudaEventSynchronize(event_), "the last call");
+  }
 
  private:
   cudaEvent_t event_;
