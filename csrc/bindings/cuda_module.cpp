@@ -78,6 +78,8 @@ struct Workspace {
   std::unique_ptr<Session> session;
 
   Workspace(const Spec& spec, Given&& given_, int64_t batch, bool training) : given(std::move(given_)) {
+    cuda::require_device();
+    give_back({nullptr, cuda::current_device()});
     without_gil([&] { session = std::make_unique<Session>(spec, given.examples, batch, training); });
   }
   Workspace(const Workspace&) = delete;

@@ -2,6 +2,8 @@
 
 #include <pybind11/stl.h>
 
+#include <vector>
+
 #include "bindings/dlpack.h"
 #include "bindings/register.h"
 #include "cuda/error.h"
@@ -48,22 +50,62 @@ cudaStream_t stream_of(py::handle number) {
   return reinterpret_cast<cudaStream_t>(value == 1 ? 0 : value);
 }
 
-/// Memory that is given back on the stream that last used it; where another library had it, once the device is idle.
+namespace {
+
+/// Memory that cannot be given back before the device is idle, nor while a graph is recorded.
+struct PutOff {
+  Place last;
+  void* data;
+};
+
+std::vector<PutOff>& put_off() {
+  static auto* const all = new std::vector<PutOff>;  // the interpreter may end before the process
+  return *all;
+}
+
+}  // namespace
+
+void give_back(const Place& place) {
+  if (put_off().empty() || cuda::is_capturing(place.stream)) return;
+  const std::vector<PutOff> all = std::exchange(put_off(), {});
+  bool idle = true;
+  try {
+    without_gil(cuda::synchronize);
+  } catch (const cuda::Error&) {  // another thread records a graph
+    idle = false;
+  }
+  for (const PutOff& one : all) {
+    if (idle && one.last.device == place.device) {
+      cuda::release(one.data, place.stream);
+    } else {
+      put_off().push_back(one);
+    }
+  }
+}
+
+/// Memory that is given back on the stream that last used it; where another library had it, or that stream records a
+/// graph which the memory is no part of, later.
 struct DeviceArray::Storage {
   Place last;
   void* data;  // null where it is another library's
-  bool lent = false;
+  bool recorded = false, lent = false;
 
   explicit Storage(const Place& place) : last(place), data(nullptr) {}
-  Storage(int64_t bytes, const Place& place) : last(place), data(cuda::allocate(bytes, place.stream)) {}
+  Storage(int64_t bytes, const Place& place) : last(place), recorded(cuda::is_capturing(place.stream)) {
+    give_back(place);
+    data = cuda::allocate(bytes, place.stream);
+  }
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
   ~Storage() {
     if (!data) return;
     try {
       const cuda::OnDevice here(last.device);
-      if (lent) end_without_gil(cuda::synchronize);
-      cuda::release(data, last.stream);
+      if (lent || (!recorded && cuda::is_capturing(last.stream))) {
+        put_off().push_back({last, data});
+      } else {
+        cuda::release(data, last.stream);
+      }
     } catch (const cuda::Error&) {  // the process ends, or is not the one that had a GPU
     }
   }

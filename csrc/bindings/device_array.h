@@ -20,6 +20,9 @@ struct Place {
 /// The stream of a Python integer, None for the legacy default stream.
 cudaStream_t stream_of(py::handle number);
 
+/// Gives back what could not be at once, on a place's device, unless a graph is recorded there; waits for the device.
+void give_back(const Place& place);
+
 class DeviceArray {
  public:
   /// Uninitialised.

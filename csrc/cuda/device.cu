@@ -18,6 +18,11 @@ bool is_child() {
   return pid != 0 && pid != getpid();
 }
 
+/// What a call that nobody waits for could not do is no error of the next one.
+void ignore(cudaError_t status) {
+  if (status != cudaSuccess) cudaGetLastError();
+}
+
 std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
@@ -62,8 +67,8 @@ std::string why_unavailable(int device) {
   cudaGetLastError();
   if (status == cudaErrorNoDevice || (status == cudaSuccess && devices == 0))
     return "no NVIDIA GPU is visible; is CUDA_VISIBLE_DEVICES set?";
-  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
-    return "no NVIDIA driver is installed; install one, or use device='cpu'";
+  ignore(cudaDriverGetVersion(&driver));
+  if (driver == 0) return "no NVIDIA driver is installed; install one, or use device='cpu'";
   if (status == cudaErrorInsufficientDriver)
     return "the NVIDIA driver supports CUDA " + version_text(driver) + ", mlpfast was built with " +
            version_text(CUDART_VERSION) + "; update the driver";
@@ -129,7 +134,7 @@ void trim() { check(cudaMemPoolTrimTo(pool(), 0), "giving memory back"); }
 
 // A child that inherited an object leaves what it held to its parent.
 void release(void* memory, cudaStream_t stream) {
-  if (memory && !is_child()) cudaFreeAsync(memory, stream);
+  if (memory && !is_child()) ignore(cudaFreeAsync(memory, stream));
 }
 
 void clear(void* memory, int64_t bytes, cudaStream_t stream) {
@@ -137,9 +142,9 @@ void clear(void* memory, int64_t bytes, cudaStream_t stream) {
 }
 
 WhileCapturing::WhileCapturing() : before_(cudaStreamCaptureModeRelaxed) {
-  cudaThreadExchangeStreamCaptureMode(&before_);
+  ignore(cudaThreadExchangeStreamCaptureMode(&before_));
 }
-WhileCapturing::~WhileCapturing() { cudaThreadExchangeStreamCaptureMode(&before_); }
+WhileCapturing::~WhileCapturing() { ignore(cudaThreadExchangeStreamCaptureMode(&before_)); }
 
 bool is_capturing(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
@@ -157,7 +162,7 @@ void* allocate_pinned(int64_t bytes, cudaStream_t) {
 }
 
 void release_pinned(void* memory, cudaStream_t) {
-  if (memory && !is_child()) cudaFreeHost(memory);
+  if (memory && !is_child()) ignore(cudaFreeHost(memory));
 }
 
 bool order(cudaStream_t earlier, cudaStream_t later) {
@@ -184,10 +189,9 @@ int current_device() {
 }
 
 int capability() {
-  int device = 0, major = 0, minor = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  int device = current_device(), major = 0, minor = 0;
+  ignore(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  ignore(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
   return 10 * major + minor;
 }
 
@@ -196,24 +200,24 @@ OnDevice::OnDevice(int device) : before_(current_device()), now_(device) {
 }
 
 OnDevice::~OnDevice() {
-  if (now_ != before_) cudaSetDevice(before_);
+  if (now_ != before_) ignore(cudaSetDevice(before_));
 }
 
 Event::Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event"); }
 Event::~Event() {
-  if (!is_child()) cudaEventDestroy(event_);
+  if (!is_child()) ignore(cudaEventDestroy(event_));
 }
 
 Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"); }
 Stream::~Stream() {
   if (is_child()) return;
-  cudaStreamSynchronize(stream_);  // what it still copies may be freed next
-  cudaStreamDestroy(stream_);
+  ignore(cudaStreamSynchronize(stream_));  // what it still copies may be freed next
+  ignore(cudaStreamDestroy(stream_));
 }
 void Stream::synchronize() const { check(cudaStreamSynchronize(stream_), "the last call"); }
 
 void Graph::clear() {
-  if (steps_ && !is_child()) cudaGraphExecDestroy(steps_);
+  if (steps_ && !is_child()) ignore(cudaGraphExecDestroy(steps_));
   steps_ = nullptr;
 }
 
@@ -221,13 +225,13 @@ void Graph::finish(cudaStream_t stream, bool keep) {
   cudaGraph_t graph = nullptr;
   const cudaError_t status = cudaStreamEndCapture(stream, &graph);
   if (!keep) {
-    cudaGetLastError();
-    if (graph) cudaGraphDestroy(graph);
+    ignore(status);
+    if (graph) ignore(cudaGraphDestroy(graph));
     return;
   }
   check(status, "recording");
   const cudaError_t made = cudaGraphInstantiate(&steps_, graph, 0);
-  cudaGraphDestroy(graph);
+  ignore(cudaGraphDestroy(graph));
   check(made, "recording");
 }
 

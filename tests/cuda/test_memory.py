@@ -22,6 +22,10 @@ class Lent:
         return self.array.__dlpack_device__()
 
 
+class Stream:
+    """Of PyTorch."""
+
+
 @pytest.fixture
 def busy(cuda, monkeypatch):
     """A GPU that is not done with anything before it is waited for."""
@@ -85,3 +89,23 @@ def test_a_graph_takes_arrays_of_before(recorded):
     got = kernels.relu(given, stream=recorded)
     assert np.array_equal(kernels.relu(got, stream=recorded).numpy(), kernels.relu(x))
     assert np.array_equal(kernels.relu(given).numpy(), kernels.relu(x))
+
+
+@pytest.mark.parametrize("lent", [False, True])
+def test_memory_that_ends_while_a_graph_is_recorded(lent, recorded, monkeypatch):
+    """It is given back afterwards; the stream of its last use lives as long."""
+    stream = Stream()
+    stream.cuda_stream = 6 if lent else recorded
+    monkeypatch.setenv("SHIM_CAPTURING", "0")
+    given, other = (mlpfast.cuda.from_numpy(np.ones(3, np.float32)) for _ in range(2))
+    array = kernels.relu(other, stream=stream)
+    if lent:
+        array.__dlpack__(stream=7)
+    monkeypatch.setenv("SHIM_CAPTURING", str(recorded))
+    reference = weakref.ref(stream)
+    del array, other, stream
+    kernels.relu(given, out=given, stream=recorded)
+    assert reference()
+    monkeypatch.setenv("SHIM_CAPTURING", "0")
+    kernels.relu(given)
+    assert not reference()

@@ -187,8 +187,8 @@ struct cudaMemPoolProps {
   cudaPointerAttributes location;
 };
 constexpr auto succeed = [](const auto&...) { return cudaSuccess; };
-constexpr auto cudaGetLastError = succeed, cudaDeviceSynchronize = succeed, cudaMemPoolCreate = succeed,
-               cudaMemPoolSetAttribute = succeed, cudaMemPoolGetAttribute = succeed, cudaMemPoolTrimTo = succeed,
+constexpr auto cudaGetLastError = succeed, cudaMemPoolCreate = succeed, cudaMemPoolSetAttribute = succeed,
+               cudaMemPoolGetAttribute = succeed, cudaMemPoolTrimTo = succeed,
                cudaThreadExchangeStreamCaptureMode = succeed, cudaStreamSynchronize = succeed,
                cudaStreamDestroy = succeed, cudaEventSynchronize = succeed;
 inline cudaError_t cudaEventQuery(cudaEvent_t) { return shim::number("SHIM_BUSY", cudaSuccess); }
@@ -213,7 +213,6 @@ inline cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t bytes, cud
 }
 inline cudaError_t cudaHostAlloc(void** at, std::size_t n, unsigned) { return *at = std::malloc(n), cudaSuccess; }
 inline cudaError_t cudaFreeHost(void* memory) { return std::free(memory), cudaSuccess; }
-inline cudaError_t cudaFreeAsync(void* memory, void*) { return cudaFreeHost(memory); }
 inline cudaError_t cudaMemsetAsync(void* p, int v, std::size_t n, void*) { return std::memset(p, v, n), cudaSuccess; }
 inline int cudaMemcpyAsync(void* a, const void* b, std::size_t n, int, void*) { return std::memcpy(a, b, n), 0; }
 inline cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t pitch,
@@ -226,6 +225,8 @@ inline int cudaStreamCreateWithFlags(void** s, int) { return *s = shim::streams 
 inline bool is_recorded(cudaStream_t stream) {  // into a graph of the caller's
   return stream && stream == reinterpret_cast<cudaStream_t>(shim::number("SHIM_CAPTURING", 0));
 }
+inline cudaError_t cudaFreeAsync(void* p, cudaStream_t s) { return is_recorded(s) ? 1 : (std::free(p), cudaSuccess); }
+inline cudaError_t cudaDeviceSynchronize() { return shim::number("SHIM_CAPTURING", 0) ? 900 : cudaSuccess; }
 inline cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
   return *status = static_cast<cudaStreamCaptureStatus>(is_recorded(stream)), cudaSuccess;
 }
