@@ -25,7 +25,8 @@ int64_t carve(const Spec& spec, int64_t batch, bool training, float* block, Arra
     return piece;
   };
   for (int l = 0; l <= spec.layers(); ++l) {
-    const int64_t ld = pitch(spec.sizes[static_cast<std::size_t>(l)]);
+    const int64_t cols = spec.sizes[static_cast<std::size_t>(l)];
+    const int64_t ld = l < spec.layers() ? pitch(cols) : cols;  // outputs lie as the caller gets them
     const auto matrix = [&] { return Matrix<float>{take(batch * ld), ld}; };
     arrays.activation.push_back(matrix());
     arrays.saved.push_back(l > 0 && spec.saves_input(l - 1) ? matrix() : arrays.activation.back());
@@ -315,13 +316,11 @@ void Session::evaluate(const float* parameters, float* loss, std::uint8_t* corre
 
 void Session::predict(const float* parameters, float* outputs) {
   const State& s = *state_;
-  const auto width = static_cast<std::size_t>(s.spec.sizes.back()) * sizeof(float);
+  const int64_t cols = s.spec.sizes.back();
   in_chunks(parameters, [&](Backend& backend, Batch batch, int64_t row) {
     network::predict(backend, batch);
-    const Matrix<float> y = s.arrays.activation.back();
-    check(cudaMemcpy2DAsync(outputs + row * s.spec.sizes.back(), width, y.data,
-                            static_cast<std::size_t>(y.ld) * sizeof(float), width, static_cast<std::size_t>(batch.rows),
-                            cudaMemcpyDefault, s.stream),
+    const auto bytes = static_cast<std::size_t>(batch.rows * cols) * sizeof(float);
+    check(cudaMemcpyAsync(outputs + row * cols, s.arrays.activation.back().data, bytes, cudaMemcpyDefault, s.stream),
           "copying");
   });
 }

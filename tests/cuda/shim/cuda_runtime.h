@@ -215,12 +215,6 @@ inline cudaError_t cudaHostAlloc(void** at, std::size_t n, unsigned) { return *a
 inline cudaError_t cudaFreeHost(void* memory) { return std::free(memory), cudaSuccess; }
 inline cudaError_t cudaMemsetAsync(void* p, int v, std::size_t n, void*) { return std::memset(p, v, n), cudaSuccess; }
 inline int cudaMemcpyAsync(void* a, const void* b, std::size_t n, int, void*) { return std::memcpy(a, b, n), 0; }
-inline cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t pitch,
-                                     std::size_t width, std::size_t height, cudaMemcpyKind, cudaStream_t) {
-  for (std::size_t i = 0; i < height; ++i)
-    std::memcpy(static_cast<char*>(to) + i * to_pitch, static_cast<const char*>(from) + i * pitch, width);
-  return cudaSuccess;
-}
 inline int cudaStreamCreateWithFlags(void** s, int) { return *s = shim::streams + shim::number("SHIM_DEVICE", 0), 0; }
 inline bool is_recorded(cudaStream_t stream) {  // into a graph of the caller's
   return stream && stream == reinterpret_cast<cudaStream_t>(shim::number("SHIM_CAPTURING", 0));
