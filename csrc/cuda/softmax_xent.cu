@@ -92,7 +92,7 @@ __device__ __forceinline__ void visit(const CrossEntropyArgs& t, Group group, in
   const float share = t.label_smoothing / static_cast<float>(t.cols);
   Column first = cols;  // class of the first largest logit
   float weighted = 0;
-  const bool reads_again = !online || labelled;
+  const bool reads_again = !online || (labelled && (t.correct || share != 0));
   if (reads_again) {
     row.template each<false>([&](Column j, float& x) {
       if (x == top && first == cols) first = j;
