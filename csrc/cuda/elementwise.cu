@@ -44,7 +44,6 @@ __global__ void __launch_bounds__(threads)
 }
 
 constexpr int block_rows = 128, lanes = 32, groups = threads / lanes;
-constexpr int at_once = 16;  // loads of a thread that do not wait for each other
 
 /// A warp a block of rows: so many blocks of 32 columns at a time.
 __global__ void bias_kernel(const __grid_constant__ BiasArgs t) {
