@@ -130,7 +130,10 @@ void* allocate(int64_t bytes, cudaStream_t stream) {
 
 int64_t free_bytes() { return free_and_total().first; }
 
-void trim() { check(cudaMemPoolTrimTo(pool(), 0), "giving memory back"); }
+void trim() {
+  constexpr std::size_t most = 1 << 28;
+  check(cudaMemPoolTrimTo(pool(), most), "giving memory back");
+}
 
 // A child that inherited an object leaves what it held to its parent.
 void release(void* memory, cudaStream_t stream) {
