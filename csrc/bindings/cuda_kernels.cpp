@@ -77,6 +77,17 @@ void keep(const py::list& arrays, cudaStream_t stream) {
   kept().push_back(std::move(made));
 }
 
+/// Where blocks of threads leave so many sums to the last of them.
+struct Sums {
+  cuda::Buffer<float> partial;
+  cuda::Buffer<unsigned> arrived;
+
+  Sums(int64_t size, cudaStream_t stream) : partial(size, stream), arrived(size > 0 ? cuda::most_tiles : 0, stream) {
+    cuda::clear(arrived.data(), arrived.size() * int64_t(sizeof(unsigned)), stream);
+  }
+  cuda::GemmScratch scratch(int* exponents = nullptr) const { return {exponents, partial.data(), arrived.data()}; }
+};
+
 class Gpu {
  public:
   using Number = float;
@@ -140,7 +151,8 @@ class Gpu {
     cuda::backward({n, dy, saved, which, alpha, dx}, place_.stream);
   }
   void column_sums(int64_t rows, int64_t cols, const float* dy, float* db) const {
-    cuda::bias_gradient({rows, cols, {dy, cols}, db, {}}, place_.stream);
+    const Sums sums(cuda::bias_partial(rows, cols), place_.stream);
+    cuda::bias_gradient({rows, cols, {dy, cols}, db, {}, sums.scratch()}, place_.stream);
   }
   void update(const ops::UpdateRule<float>& rule, int64_t n, const float* dw, float* w) const {
     cuda::Update update{rule.optimizer, w, {}, nullptr, rule.scalars};
@@ -229,12 +241,10 @@ class Gpu {
   }
   void multiply(cuda::GemmArgs args, const Product<float>& p, network::Precision precision) const {
     args.plan = cuda::plan_gemm(p.m, p.n, p.k, precision);
-    const int64_t slices = args.plan.slices, counters = slices > 1 ? cuda::most_tiles : 0;
+    const int64_t slices = args.plan.slices;
     const cuda::Buffer<int> exponents(args.plan.parts > 0 ? p.m + p.n : 0, place_.stream);
-    const cuda::Buffer<float> partial(slices > 1 ? slices * p.m * p.n : 0, place_.stream);
-    const cuda::Buffer<unsigned> arrived(counters, place_.stream);
-    cuda::clear(arrived.data(), counters * int64_t(sizeof(unsigned)), place_.stream);
-    args.scratch = {exponents.data(), partial.data(), arrived.data()};
+    const Sums sums(slices > 1 ? slices * p.m * p.n : 0, place_.stream);
+    args.scratch = sums.scratch(exponents.data());
     cuda::gemm(args, layout(p), place_.stream);
   }
   static cuda::Layout layout(const Product<float>& p) {

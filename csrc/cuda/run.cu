@@ -37,10 +37,12 @@ int64_t carve(const Spec& spec, int64_t batch, bool training, float* block, Arra
   arrays.label = reinterpret_cast<std::int32_t*>(take(batch));
   arrays.correct = reinterpret_cast<std::uint8_t*>(take(batch));
   const int64_t longest = std::max(batch, *std::max_element(spec.sizes.begin(), spec.sizes.end()));
-  const bool sliced = most_slices(longest, spec.precision) > 1;
+  int64_t partial = most_slices(longest, spec.precision) > 1 ? most_partial : 0;
+  if (training)
+    for (const int64_t size : spec.sizes) partial = std::max(partial, bias_partial(batch, size));
   arrays.scratch.exponents = reinterpret_cast<int*>(take(2 * longest));
-  arrays.scratch.partial = sliced ? take(most_partial) : nullptr;
-  arrays.scratch.arrived = sliced ? reinterpret_cast<unsigned*>(take(most_tiles)) : nullptr;
+  arrays.scratch.partial = partial > 0 ? take(partial) : nullptr;
+  arrays.scratch.arrived = partial > 0 ? reinterpret_cast<unsigned*>(take(most_tiles)) : nullptr;
   return used;
 }
 
