@@ -280,7 +280,8 @@ void raise_label_fault(cudaStream_t stream, bool any_stream) {
                                                  std::to_string(classes) + " classes; a call before this one found it");
 }
 
-/// f for Python: ((stream, its owner, what makes arrays, whether to keep arguments), arguments ...).
+/// f for Python: ((stream, its owner, what makes arrays, whether all arrays are of the library whose stream it is now),
+/// arguments ...).
 template <class R, class... Args>
 auto on_gpu(R (*f)(const Gpu&, Args...)) {
   return [f](const py::tuple& where, Args... args) {
@@ -290,11 +291,12 @@ auto on_gpu(R (*f)(const Gpu&, Args...)) {
         if (device < 0) device = device_of(value);
     };
     (look(args), ...);
-    const cuda::OnDevice here(std::max(device, 0));
-    cuda::require_device();
-    const Place place{stream_of(where[0]), std::max(device, 0), where[1]};
+    device = std::max(device, 0);
+    without_gil([&] { cuda::require_device(device); });
+    const cuda::OnDevice here(device);
+    const Place place{stream_of(where[0]), device, where[1], where[3].template cast<bool>()};
     raise_label_fault(place.stream, false);
-    const bool keeps = where[3].template cast<bool>();
+    const bool keeps = !place.in_order;
     if constexpr (std::is_void_v<R>) {
       f(Gpu(place, where[2]), args...);
       keep(keeps ? foreign(py::make_tuple(args...)) : py::list(), place.stream);

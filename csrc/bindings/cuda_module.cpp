@@ -214,15 +214,11 @@ PYBIND11_MODULE(_cuda, m) {  // needs Python's lock: a DeviceArray's place, and 
   using namespace mlpfast::bindings;
   py::register_local_exception_translator(translate);
   py::class_<Workspace>(m, "Workspace", py::module_local());
-  m.def(
-      "why_unavailable",
-      [](py::handle array) {
-        const int device = array.is_none() ? -1 : device_of(array);
-        std::string reason;
-        without_gil([&] { reason = mlpfast::cuda::why_unavailable(device); });
-        return reason;
-      },
-      py::arg("array") = py::none());
+  m.def("why_unavailable", [] {
+    std::string reason;
+    without_gil([&] { reason = mlpfast::cuda::why_unavailable(); });
+    return reason;
+  });
   register_device_array(m);
   register_cuda_kernels(m);
   m.def("workspace", workspace);

@@ -32,7 +32,7 @@ py::array from_interface(py::handle value, const Place& place) {
 
 py::array from_dlpack(py::handle value, const Place& place) {
   const py::object give = value.attr("__dlpack__");
-  const py::int_ stream = number_of(place.stream);
+  const py::int_ stream = place.in_order ? py::int_(-1) : number_of(place.stream);  // -1: there is nothing to wait for
   try {
     return from_capsule(give(py::arg("stream") = stream, py::arg("max_version") = py::make_tuple(1, 1)));
   } catch (py::error_already_set& error) {
@@ -257,8 +257,8 @@ void register_device_array(py::module_& m) {
   m.def("view", [](py::handle value, const std::string& function, const std::string& name) {
     if (py::isinstance<DeviceArray>(value)) return value.cast<DeviceArray>();
     const Place place{nullptr, std::max(0, device_of(value))};
+    without_gil([&] { cuda::require_device(place.device); });
     const cuda::OnDevice here(place.device);
-    cuda::require_device();
     return DeviceArray::view(header_of(value, place, function.c_str(), name.c_str()), place);
   });
   m.def("from_numpy", [](const py::array& contiguous) {

@@ -15,6 +15,7 @@ struct Place {
   cudaStream_t stream = nullptr;
   int device = 0;
   py::object owner = py::none();
+  bool in_order = false;  // arrays of other libraries come from this stream
 };
 
 /// The stream of a Python integer, None for the legacy default stream.

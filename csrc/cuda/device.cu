@@ -30,10 +30,15 @@ std::string version_text(int version) {
 /// Exists in every build: whether the device can run it tells whether it can run the others.
 __global__ void probe() {}
 
+/// Of the current device; what a process has found fit once stays so.
 std::string why_no_kernel() {
+  static std::atomic<std::uint64_t> fit{0};  // a bit a device, of the first 64
+  const int device = current_device();
+  const std::uint64_t its = device < 64 ? std::uint64_t{1} << device : 0;
+  if (fit.load() & its) return "";
   cudaFuncAttributes attributes;
   const cudaError_t status = cudaFuncGetAttributes(&attributes, probe);
-  if (status == cudaSuccess) return "";
+  if (status == cudaSuccess) return fit.fetch_or(its), "";
   cudaGetLastError();  // forget it
   const int current = capability();
   const std::string version = std::to_string(current / 10) + "." + std::to_string(current % 10);
@@ -75,8 +80,8 @@ std::string why_unavailable(int device) {
   return std::string("CUDA does not start: ") + cudaGetErrorString(status);
 }
 
-void require_device() {
-  const std::string reason = why_unavailable();
+void require_device(int device) {
+  const std::string reason = why_unavailable(device);
   if (!reason.empty()) throw Error(reason);
 }
 
