@@ -90,7 +90,8 @@ struct Session::State {
   std::unique_ptr<Feed> feed;
   Buffer<Control> control;
   Control at;
-  Update rule;  // of the run at hand
+  Update rule;           // of the run at hand
+  double next_look = 0;  // at whether that goes on
   Arrays arrays;
   Backend::Job job;
   struct Recording {  // of several steps, and what they depend on besides the control
@@ -207,7 +208,17 @@ void Session::keep_pace(const TrainingRun& run, double seconds) {
   if (seconds > long_time) pace = std::max<int64_t>(1, pace / 2);
 }
 
-void Session::train_resident(const TrainingRun& run, int64_t end, double deadline) {
+bool Session::goes_on(const TrainingRun& run) {
+  State& s = *state_;
+  if (s.at.diverged) return false;
+  if (now() < s.next_look) return true;
+  const bool yes = run.goes_on();
+  s.next_look = now() + run.seconds;
+  check(cudaSetDevice(s.device), "changing the device");  // which it may have done
+  return yes;
+}
+
+void Session::train_resident(const TrainingRun& run, int64_t end) {
   State& s = *state_;
   int64_t next = run.first;
   do {
@@ -223,11 +234,11 @@ void Session::train_resident(const TrainingRun& run, int64_t end, double deadlin
     next = std::min(end, next + std::max<int64_t>(1, whole) * run.batch);
     s.get_control();
     if (whole == pace && typical) keep_pace(run, now() - start);
-  } while (!s.at.diverged && next < end && now() < deadline);
+  } while (next < end && goes_on(run));
 }
 
 /// The next chunk is gathered while the device works on this one.
-void Session::train_fed(const TrainingRun& run, int64_t end, double deadline) {
+void Session::train_fed(const TrainingRun& run, int64_t end) {
   State& s = *state_;
   const ops::Shuffle* const order = run.shuffled ? &run.shuffle : nullptr;
   const int64_t chunk = s.feed->rows() / run.batch * run.batch;
@@ -241,7 +252,7 @@ void Session::train_fed(const TrainingRun& run, int64_t end, double deadline) {
     rows = std::min(chunk, end - next);
     if (rows > 0) s.bring(next, rows, order);
     s.get_control();
-  } while (!s.at.diverged && next < end && now() < deadline);
+  } while (next < end && goes_on(run));
 }
 
 TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
@@ -269,8 +280,8 @@ TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
   s.set_control();
 
   const int64_t end = run.drop_last ? s.given.rows / run.batch * run.batch : s.given.rows;
-  const double deadline = now() + run.seconds;
-  s.resident ? train_resident(run, end, deadline) : train_fed(run, end, deadline);
+  s.next_look = now() + run.seconds;
+  s.resident ? train_resident(run, end) : train_fed(run, end);
   s.job.rule = nullptr;
   s.parameters.download(run.parameters, s.stream);
   for (int i = 0; i < ops::max_slots; ++i)
