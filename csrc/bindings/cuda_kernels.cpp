@@ -295,6 +295,7 @@ auto on_gpu(R (*f)(const Gpu&, Args...)) {
     without_gil([&] { cuda::require_device(device); });
     const cuda::OnDevice here(device);
     const Place place{stream_of(where[0]), device, where[1], where[3].template cast<bool>()};
+    give_back(place);
     raise_label_fault(place.stream, false);
     const bool keeps = !place.in_order;
     if constexpr (std::is_void_v<R>) {

@@ -91,10 +91,8 @@ struct DeviceArray::Storage {
   bool recorded = false, lent = false;
 
   explicit Storage(const Place& place) : last(place), data(nullptr) {}
-  Storage(int64_t bytes, const Place& place) : last(place), recorded(cuda::is_capturing(place.stream)) {
-    give_back(place);
-    data = cuda::allocate(bytes, place.stream);
-  }
+  Storage(int64_t bytes, const Place& place)
+      : last(place), data(cuda::allocate(bytes, place.stream)), recorded(cuda::is_capturing(place.stream)) {}
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
   ~Storage() {
@@ -263,7 +261,9 @@ void register_device_array(py::module_& m) {
   });
   m.def("from_numpy", [](const py::array& contiguous) {
     cuda::require_device();
-    return DeviceArray(contiguous, {nullptr, cuda::current_device()});
+    const Place place{nullptr, cuda::current_device()};
+    give_back(place);
+    return DeviceArray(contiguous, place);
   });
 }
 
