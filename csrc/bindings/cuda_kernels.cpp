@@ -38,7 +38,7 @@ void let_go(std::size_t most) {
   while (!calls.empty() && (calls.size() > most || calls.front()->done.happened())) {
     const std::unique_ptr<Kept> oldest = std::move(calls.front());
     calls.pop_front();  // before what it held ends, which may be by code that comes here again
-    without_gil([&] { oldest->done.wait(); });
+    if (!oldest->done.happened()) without_gil([&] { oldest->done.wait(); });
   }
 }
 
@@ -292,7 +292,7 @@ auto on_gpu(R (*f)(const Gpu&, Args...)) {
     };
     (look(args), ...);
     device = std::max(device, 0);
-    without_gil([&] { cuda::require_device(device); });
+    cuda::require_device(device);
     const cuda::OnDevice here(device);
     const Place place{stream_of(where[0]), device, where[1], where[3].template cast<bool>()};
     give_back(place);

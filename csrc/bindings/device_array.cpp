@@ -255,7 +255,7 @@ void register_device_array(py::module_& m) {
   m.def("view", [](py::handle value, const std::string& function, const std::string& name) {
     if (py::isinstance<DeviceArray>(value)) return value.cast<DeviceArray>();
     const Place place{nullptr, std::max(0, device_of(value))};
-    without_gil([&] { cuda::require_device(place.device); });
+    cuda::require_device(place.device);
     const cuda::OnDevice here(place.device);
     return DeviceArray::view(header_of(value, place, function.c_str(), name.c_str()), place);
   });
