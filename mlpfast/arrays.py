@@ -24,12 +24,14 @@ def call(name: str, stream: Any, *arguments: Any) -> Any:
     foreign = [a for a in arguments if is_foreign(a)]
     on_gpu = next((a for a in foreign if is_on_gpu(a)), None)
     if on_gpu is not None:
-        current = _current_stream(on_gpu)
+        library, current = _library(on_gpu), _current_stream(on_gpu)
         owner = current if stream is None else stream
+        number = stream_number(owner)
         # What the library frees it reuses in the order of its own stream: on another one it must wait.
-        safe = current is not None and stream_number(owner) == stream_number(current)
-        place = (stream_number(owner), owner, _maker(on_gpu), not safe)
-        return like(on_gpu, getattr(cuda.extension(on_gpu), name)(place, *arguments), arguments, arguments)
+        in_order = current is not None and number == stream_number(current)
+        in_order = in_order and all(_library(a) == library for a in foreign)
+        place = (number, owner, _maker(on_gpu), in_order)
+        return like(on_gpu, getattr(cuda.compiled(), name)(place, *arguments), arguments, arguments)
     if stream is not None:
         raise ValueError(f"{name}: stream is given, but no array lies on a GPU")
     if not foreign:
@@ -60,7 +62,7 @@ def on_host(array: Any, function: str, name: str) -> Any:
     if not is_foreign(array):
         return array
     if is_on_gpu(array):
-        return cuda.extension(array).view(array, function, name).numpy()
+        return cuda.compiled().view(array, function, name).numpy()
     library = _library(array)
     try:
         if library == "torch":

@@ -4,6 +4,7 @@ The extension `mlpfast._cuda` is built where a CUDA compiler is found. It is loa
 for, and needs a driver only then.
 """
 
+import sys
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -59,26 +60,41 @@ def from_numpy(array: ArrayLike) -> Any:
     return extension().from_numpy(np.asarray(numbers, numbers.dtype.newbyteorder("="), order="C"))
 
 
-def extension(array: Any = None) -> ModuleType:
-    """The compiled module, on a machine that can use it: the current GPU, or the one an array lies on.
+def extension() -> ModuleType:
+    """The compiled module, on a machine that can use it.
 
     Raises
     ------
     DeviceError
         If no GPU can be used.
     """
-    if reason := why_unavailable(array):
+    if reason := why_unavailable():
         raise DeviceError(f"device 'cuda' cannot be used: {reason}")
-    return import_module("mlpfast._cuda")
+    return compiled()
 
 
-def why_unavailable(array: Any = None) -> str:
-    """Say why no GPU can be used, or not the one an array lies on, and what to do; nothing where one can."""
+def compiled() -> ModuleType:
+    """The compiled module, whose functions on arrays look whether their GPU can be used.
+
+    Raises
+    ------
+    DeviceError
+        If it is missing.
+    """
+    if module := sys.modules.get("mlpfast._cuda"):
+        return module
     try:
-        module = import_module("mlpfast._cuda")
+        return import_module("mlpfast._cuda")
     except ImportError as error:
+        text = f"its extension cannot be loaded: {error}"
         if error.name == "mlpfast._cuda":
-            return "mlpfast was built without CUDA; install it where nvcc is in PATH, with MLPFAST_CUDA=ON"
-        return f"its extension cannot be loaded: {error}"
-    reason: str = module.why_unavailable(array)
-    return reason
+            text = "mlpfast was built without CUDA; install it where nvcc is in PATH, with MLPFAST_CUDA=ON"
+        raise DeviceError(text) from error
+
+
+def why_unavailable() -> str:
+    """Say why no GPU can be used, and what to do; nothing where one can."""
+    try:
+        return str(compiled().why_unavailable())
+    except DeviceError as error:
+        return str(error)

@@ -1,4 +1,4 @@
-"""Trainer: the loop over epochs. A native call runs many steps and returns often enough for Ctrl-C."""
+"""Trainer: the loop over epochs. A native call runs many steps, and returns in time for Ctrl-C."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -19,6 +19,75 @@ namespace {
 
 cuda::Matrix<const float> on_device(Matrix<const float> m) { return {m.data, m.ld}; }
 
+/// Arrays that a call's stream may still have to do with, of libraries that would reuse their memory in the order of
+/// another. Those of ours need not be kept: their memory is given back in the order of their last use.
+struct Kept {
+  cuda::Event done;
+  py::list arrays;
+};
+constexpr std::size_t most_kept = 16;  // calls: enough for a GPU to have work, few enough for its memory
+
+std::deque<std::unique_ptr<Kept>>& kept() {
+  static auto* const calls = new std::deque<std::unique_ptr<Kept>>;  // the interpreter may end before the process
+  return *calls;
+}
+
+/// Lets go of what streams are done with; where more calls are kept than so many, the host waits for the oldest.
+void let_go(std::size_t most) {
+  auto& calls = kept();
+  while (!calls.empty() && (calls.size() > most || calls.front()->done.happened())) {
+    const std::unique_ptr<Kept> oldest = std::move(calls.front());
+    calls.pop_front();  // before what it held ends, which may be by code that comes here again
+    if (!oldest->done.happened()) without_gil([&] { oldest->done.wait(); });
+  }
+}
+
+/// f(), and where it fails once more, without what is kept: there may have been no memory.
+template <class F>
+auto with_room(const F& f) {
+  try {
+    return f();
+  } catch (const std::exception&) {
+    if (kept().empty()) throw;
+  }
+  let_go(0);
+  return f();
+}
+
+/// Those of the values that are arrays of other libraries.
+py::list foreign(const py::tuple& values) {
+  py::list arrays;
+  for (const py::handle value : values) {
+    if (py::isinstance<py::tuple>(value)) {
+      arrays += foreign(py::reinterpret_borrow<py::tuple>(value));
+    } else if (!py::isinstance<DeviceArray>(value) && device_of(value) >= 0) {
+      arrays.append(value);
+    }
+  }
+  return arrays;
+}
+
+void keep(const py::list& arrays, cudaStream_t stream) {
+  if (cuda::is_capturing(stream)) return;  // who replays a graph keeps its arrays
+  let_go(most_kept - 1);
+  if (arrays.empty()) return;
+  auto made = std::make_unique<Kept>();
+  made->arrays = arrays;
+  made->done.record(stream);
+  kept().push_back(std::move(made));
+}
+
+/// Where blocks of threads leave so many sums to the last of them.
+struct Sums {
+  cuda::Buffer<float> partial;
+  cuda::Buffer<unsigned> arrived;
+
+  Sums(int64_t size, cudaStream_t stream) : partial(size, stream), arrived(size > 0 ? cuda::most_tiles : 0, stream) {
+    cuda::clear(arrived.data(), arrived.size() * int64_t(sizeof(unsigned)), stream);
+  }
+  cuda::GemmScratch scratch(int* exponents = nullptr) const { return {exponents, partial.data(), arrived.data()}; }
+};
+
 class Gpu {
  public:
   using Number = float;
@@ -82,7 +151,8 @@ class Gpu {
     cuda::backward({n, dy, saved, which, alpha, dx}, place_.stream);
   }
   void column_sums(int64_t rows, int64_t cols, const float* dy, float* db) const {
-    cuda::bias_gradient({rows, cols, {dy, cols}, db, {}}, place_.stream);
+    const Sums sums(cuda::bias_partial(rows, cols), place_.stream);
+    cuda::bias_gradient({rows, cols, {dy, cols}, db, {}, sums.scratch()}, place_.stream);
   }
   void update(const ops::UpdateRule<float>& rule, int64_t n, const float* dw, float* w) const {
     cuda::Update update{rule.optimizer, w, {}, nullptr, rule.scalars};
@@ -147,10 +217,11 @@ class Gpu {
   /// A new array of float32, as Python gets it, and its header.
   std::pair<py::object, py::array> fresh(const Shape& shape) const {
     if (make_.is_none()) {
-      const DeviceArray made(py::dtype::of<float>(), shape, place_);
+      const auto make = [&] { return DeviceArray(py::dtype::of<float>(), shape, place_); };
+      const DeviceArray made = with_room(make);
       return {py::cast(made), made.header()};
     }
-    const py::object made = make_(py::tuple(py::cast(shape)));
+    const py::object made = with_room([&] { return make_(py::tuple(py::cast(shape))); });
     return {made, header_of(made, place_, "a new array", "out")};
   }
   /// The header of an array of float32.
@@ -170,12 +241,10 @@ class Gpu {
   }
   void multiply(cuda::GemmArgs args, const Product<float>& p, network::Precision precision) const {
     args.plan = cuda::plan_gemm(p.m, p.n, p.k, precision);
-    const int64_t slices = args.plan.slices, counters = slices > 1 ? cuda::most_tiles : 0;
+    const int64_t slices = args.plan.slices;
     const cuda::Buffer<int> exponents(args.plan.parts > 0 ? p.m + p.n : 0, place_.stream);
-    const cuda::Buffer<float> partial(slices > 1 ? slices * p.m * p.n : 0, place_.stream);
-    const cuda::Buffer<unsigned> arrived(counters, place_.stream);
-    cuda::clear(arrived.data(), counters * int64_t(sizeof(unsigned)), place_.stream);
-    args.scratch = {exponents.data(), partial.data(), arrived.data()};
+    const Sums sums(slices > 1 ? slices * p.m * p.n : 0, place_.stream);
+    args.scratch = sums.scratch(exponents.data());
     cuda::gemm(args, layout(p), place_.stream);
   }
   static cuda::Layout layout(const Product<float>& p) {
@@ -211,27 +280,8 @@ void raise_label_fault(cudaStream_t stream, bool any_stream) {
                                                  std::to_string(classes) + " classes; a call before this one found it");
 }
 
-/// Arrays that a stream may still have to do with, of libraries that would reuse their memory in the order of another.
-struct Kept {
-  cuda::Event done;
-  py::object arrays;
-};
-
-void keep(const py::object& arrays, cudaStream_t stream) {
-  static auto* const kept = new std::deque<std::unique_ptr<Kept>>;  // the interpreter may end before the process
-  if (cuda::is_capturing(stream)) return;                           // who replays a graph keeps its arrays
-  while (!kept->empty() && kept->front()->done.happened()) {
-    const std::unique_ptr<Kept> last = std::move(kept->front());
-    kept->pop_front();  // before what it held ends, which may be by code that comes here again
-  }
-  if (arrays.is_none()) return;
-  auto made = std::make_unique<Kept>();
-  made->arrays = arrays;
-  made->done.record(stream);
-  kept->push_back(std::move(made));
-}
-
-/// f for Python: ((stream, its owner, what makes arrays, whether to keep arguments), arguments ...).
+/// f for Python: ((stream, its owner, what makes arrays, whether all arrays are of the library whose stream it is now),
+/// arguments ...).
 template <class R, class... Args>
 auto on_gpu(R (*f)(const Gpu&, Args...)) {
   return [f](const py::tuple& where, Args... args) {
@@ -241,17 +291,19 @@ auto on_gpu(R (*f)(const Gpu&, Args...)) {
         if (device < 0) device = device_of(value);
     };
     (look(args), ...);
-    const cuda::OnDevice here(std::max(device, 0));
-    cuda::require_device();
-    const Place place{stream_of(where[0]), std::max(device, 0), where[1]};
+    device = std::max(device, 0);
+    cuda::require_device(device);
+    const cuda::OnDevice here(device);
+    const Place place{stream_of(where[0]), device, where[1], where[3].template cast<bool>()};
+    give_back(place);
     raise_label_fault(place.stream, false);
-    const bool keeps = where[3].template cast<bool>();
+    const bool keeps = !place.in_order;
     if constexpr (std::is_void_v<R>) {
       f(Gpu(place, where[2]), args...);
-      keep(keeps ? py::object(py::make_tuple(args...)) : py::none(), place.stream);
+      keep(keeps ? foreign(py::make_tuple(args...)) : py::list(), place.stream);
     } else {
       R result = f(Gpu(place, where[2]), args...);
-      keep(keeps ? py::object(py::make_tuple(result, args...)) : py::none(), place.stream);
+      keep(keeps ? foreign(py::make_tuple(result, args...)) : py::list(), place.stream);
       return result;
     }
   };
@@ -276,7 +328,7 @@ void register_cuda_kernels(py::module_& m) {
   m.def("classify", classify);
   m.def("synchronize", [] {
     without_gil(cuda::synchronize);
-    keep(py::none(), nullptr);
+    let_go(0);
     raise_label_fault(nullptr, true);
   });
 }

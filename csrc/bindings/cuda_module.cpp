@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "bindings/device_array.h"
 #include "bindings/register.h"
@@ -78,6 +79,8 @@ struct Workspace {
   std::unique_ptr<Session> session;
 
   Workspace(const Spec& spec, Given&& given_, int64_t batch, bool training) : given(std::move(given_)) {
+    cuda::require_device();
+    give_back({nullptr, cuda::current_device()});
     without_gil([&] { session = std::make_unique<Session>(spec, given.examples, batch, training); });
   }
   Workspace(const Workspace&) = delete;
@@ -104,7 +107,8 @@ Session& session_of(Workspace& workspace, const py::object& x, const Spec& spec)
   return *workspace.session;
 }
 
-/// As _cpu.train, whose arguments see; the examples are those of the workspace.
+/// As _cpu.train, whose arguments see; the examples are those of the workspace. It returns at the end of an epoch, and
+/// runs the handlers of signals meanwhile: parameters cross to the device and back once.
 bool train(py::handle parameters, const py::tuple& plain_spec, py::handle, const py::tuple& rule, const py::object& x,
            py::handle, py::handle, py::handle, py::handle order, Workspace& workspace, py::handle progress_value,
            const py::tuple& how) {
@@ -128,9 +132,16 @@ bool train(py::handle parameters, const py::tuple& plain_spec, py::handle, const
     run.shuffle = ops::Shuffle(session.rows(), seed, epoch);
   }
   run.metrics = progress.metrics();
+  std::optional<py::error_already_set> interrupt;
+  run.goes_on = [&] {
+    const py::gil_scoped_acquire lock;
+    if (PyErr_CheckSignals() != 0) interrupt.emplace();
+    return !interrupt;
+  };
   cuda::TrainingResult result{};
   without_gil([&] { result = session.train(spec, run); });
   progress.advance(result.next, result.metrics);
+  if (interrupt) throw py::error_already_set(*interrupt);
   return !result.diverged;
 }
 
@@ -212,15 +223,11 @@ PYBIND11_MODULE(_cuda, m) {  // needs Python's lock: a DeviceArray's place, and 
   using namespace mlpfast::bindings;
   py::register_local_exception_translator(translate);
   py::class_<Workspace>(m, "Workspace", py::module_local());
-  m.def(
-      "why_unavailable",
-      [](py::handle array) {
-        const int device = array.is_none() ? -1 : device_of(array);
-        std::string reason;
-        without_gil([&] { reason = mlpfast::cuda::why_unavailable(device); });
-        return reason;
-      },
-      py::arg("array") = py::none());
+  m.def("why_unavailable", [] {
+    std::string reason;
+    without_gil([&] { reason = mlpfast::cuda::why_unavailable(); });
+    return reason;
+  });
   register_device_array(m);
   register_cuda_kernels(m);
   m.def("workspace", workspace);

@@ -2,6 +2,8 @@
 
 #include <pybind11/stl.h>
 
+#include <vector>
+
 #include "bindings/dlpack.h"
 #include "bindings/register.h"
 #include "cuda/error.h"
@@ -30,7 +32,7 @@ py::array from_interface(py::handle value, const Place& place) {
 
 py::array from_dlpack(py::handle value, const Place& place) {
   const py::object give = value.attr("__dlpack__");
-  const py::int_ stream = number_of(place.stream);
+  const py::int_ stream = place.in_order ? py::int_(-1) : number_of(place.stream);  // -1: there is nothing to wait for
   try {
     return from_capsule(give(py::arg("stream") = stream, py::arg("max_version") = py::make_tuple(1, 1)));
   } catch (py::error_already_set& error) {
@@ -48,22 +50,60 @@ cudaStream_t stream_of(py::handle number) {
   return reinterpret_cast<cudaStream_t>(value == 1 ? 0 : value);
 }
 
-/// Memory that is given back on the stream that last used it; where another library had it, once the device is idle.
+namespace {
+
+/// Memory that cannot be given back before the device is idle, nor while a graph is recorded.
+struct PutOff {
+  Place last;
+  void* data;
+};
+
+std::vector<PutOff>& put_off() {
+  static auto* const all = new std::vector<PutOff>;  // the interpreter may end before the process
+  return *all;
+}
+
+}  // namespace
+
+void give_back(const Place& place) {
+  if (put_off().empty() || cuda::is_capturing(place.stream)) return;
+  const std::vector<PutOff> all = std::exchange(put_off(), {});
+  bool idle = true;
+  try {
+    without_gil(cuda::synchronize);
+  } catch (const cuda::Error&) {  // another thread records a graph
+    idle = false;
+  }
+  for (const PutOff& one : all) {
+    if (idle && one.last.device == place.device) {
+      cuda::release(one.data, place.stream);
+    } else {
+      put_off().push_back(one);
+    }
+  }
+}
+
+/// Memory that is given back on the stream that last used it; where another library had it, or that stream records a
+/// graph which the memory is no part of, later.
 struct DeviceArray::Storage {
   Place last;
   void* data;  // null where it is another library's
-  bool lent = false;
+  bool recorded = false, lent = false;
 
   explicit Storage(const Place& place) : last(place), data(nullptr) {}
-  Storage(int64_t bytes, const Place& place) : last(place), data(cuda::allocate(bytes, place.stream)) {}
+  Storage(int64_t bytes, const Place& place)
+      : last(place), data(cuda::allocate(bytes, place.stream)), recorded(cuda::is_capturing(place.stream)) {}
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
   ~Storage() {
     if (!data) return;
     try {
       const cuda::OnDevice here(last.device);
-      if (lent) end_without_gil(cuda::synchronize);
-      cuda::release(data, last.stream);
+      if (lent || (!recorded && cuda::is_capturing(last.stream))) {
+        put_off().push_back({last, data});
+      } else {
+        cuda::release(data, last.stream);
+      }
     } catch (const cuda::Error&) {  // the process ends, or is not the one that had a GPU
     }
   }
@@ -100,8 +140,7 @@ DeviceArray DeviceArray::reshape(const py::args& shape) const { return {storage_
 int DeviceArray::device() const { return storage_->last.device; }
 
 void DeviceArray::bring(const Place& place) const {
-  cuda::order(storage_->last.stream, place.stream);
-  storage_->last = place;
+  if (cuda::order(storage_->last.stream, place.stream)) storage_->last = place;
 }
 
 py::array DeviceArray::numpy() const {
@@ -216,13 +255,15 @@ void register_device_array(py::module_& m) {
   m.def("view", [](py::handle value, const std::string& function, const std::string& name) {
     if (py::isinstance<DeviceArray>(value)) return value.cast<DeviceArray>();
     const Place place{nullptr, std::max(0, device_of(value))};
+    cuda::require_device(place.device);
     const cuda::OnDevice here(place.device);
-    cuda::require_device();
     return DeviceArray::view(header_of(value, place, function.c_str(), name.c_str()), place);
   });
   m.def("from_numpy", [](const py::array& contiguous) {
     cuda::require_device();
-    return DeviceArray(contiguous, {nullptr, cuda::current_device()});
+    const Place place{nullptr, cuda::current_device()};
+    give_back(place);
+    return DeviceArray(contiguous, place);
   });
 }
 

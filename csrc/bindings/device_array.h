@@ -15,10 +15,14 @@ struct Place {
   cudaStream_t stream = nullptr;
   int device = 0;
   py::object owner = py::none();
+  bool in_order = false;  // arrays of other libraries come from this stream
 };
 
 /// The stream of a Python integer, None for the legacy default stream.
 cudaStream_t stream_of(py::handle number);
+
+/// Gives back what could not be at once, on a place's device, unless a graph is recorded there; waits for the device.
+void give_back(const Place& place);
 
 class DeviceArray {
  public:
@@ -31,7 +35,7 @@ class DeviceArray {
 
   const py::array& header() const { return header_; }
   int device() const;
-  /// What will be asked of `place` finds what was asked for before.
+  /// What will be asked of `place` finds what was asked for before, but for a graph that is recorded there.
   void bring(const Place& place) const;
   DeviceArray reshape(const py::args& shape) const;
   py::array numpy() const;

@@ -112,7 +112,8 @@ void Backend::backward_weights(int l, network::UpdateMode mode) {
                  .cols = n,
                  .dy = dy,
                  .db = store ? job_.parameter_gradient + spec_.bias_at(l) : nullptr,
-                 .update = store ? Update{} : update_at(spec_.bias_at(l))},
+                 .update = store ? Update{} : update_at(spec_.bias_at(l)),
+                 .scratch = arrays_.scratch},
                 job_.stream);
 }
 

@@ -20,7 +20,7 @@ struct Arrays {
   float* row_weight;
   std::int32_t* label;
   std::uint8_t* correct;
-  GemmScratch scratch;  // of any product
+  GemmScratch scratch;  // of any product, and of biases' gradients
 };
 
 class Backend {

@@ -18,6 +18,11 @@ bool is_child() {
   return pid != 0 && pid != getpid();
 }
 
+/// What a call that nobody waits for could not do is no error of the next one.
+void ignore(cudaError_t status) {
+  if (status != cudaSuccess) cudaGetLastError();
+}
+
 std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
@@ -25,10 +30,15 @@ std::string version_text(int version) {
 /// Exists in every build: whether the device can run it tells whether it can run the others.
 __global__ void probe() {}
 
+/// Of the current device; what a process has found fit once stays so.
 std::string why_no_kernel() {
+  static std::atomic<std::uint64_t> fit{0};  // a bit a device, of the first 64
+  const int device = current_device();
+  const std::uint64_t its = device < 64 ? std::uint64_t{1} << device : 0;
+  if (fit.load() & its) return "";
   cudaFuncAttributes attributes;
   const cudaError_t status = cudaFuncGetAttributes(&attributes, probe);
-  if (status == cudaSuccess) return "";
+  if (status == cudaSuccess) return fit.fetch_or(its), "";
   cudaGetLastError();  // forget it
   const int current = capability();
   const std::string version = std::to_string(current / 10) + "." + std::to_string(current % 10);
@@ -62,16 +72,16 @@ std::string why_unavailable(int device) {
   cudaGetLastError();
   if (status == cudaErrorNoDevice || (status == cudaSuccess && devices == 0))
     return "no NVIDIA GPU is visible; is CUDA_VISIBLE_DEVICES set?";
-  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
-    return "no NVIDIA driver is installed; install one, or use device='cpu'";
+  ignore(cudaDriverGetVersion(&driver));
+  if (driver == 0) return "no NVIDIA driver is installed; install one, or use device='cpu'";
   if (status == cudaErrorInsufficientDriver)
     return "the NVIDIA driver supports CUDA " + version_text(driver) + ", mlpfast was built with " +
            version_text(CUDART_VERSION) + "; update the driver";
   return std::string("CUDA does not start: ") + cudaGetErrorString(status);
 }
 
-void require_device() {
-  const std::string reason = why_unavailable();
+void require_device(int device) {
+  const std::string reason = why_unavailable(device);
   if (!reason.empty()) throw Error(reason);
 }
 
@@ -125,11 +135,14 @@ void* allocate(int64_t bytes, cudaStream_t stream) {
 
 int64_t free_bytes() { return free_and_total().first; }
 
-void trim() { check(cudaMemPoolTrimTo(pool(), 0), "giving memory back"); }
+void trim() {
+  constexpr std::size_t most = 1 << 28;
+  check(cudaMemPoolTrimTo(pool(), most), "giving memory back");
+}
 
 // A child that inherited an object leaves what it held to its parent.
 void release(void* memory, cudaStream_t stream) {
-  if (memory && !is_child()) cudaFreeAsync(memory, stream);
+  if (memory && !is_child()) ignore(cudaFreeAsync(memory, stream));
 }
 
 void clear(void* memory, int64_t bytes, cudaStream_t stream) {
@@ -137,9 +150,9 @@ void clear(void* memory, int64_t bytes, cudaStream_t stream) {
 }
 
 WhileCapturing::WhileCapturing() : before_(cudaStreamCaptureModeRelaxed) {
-  cudaThreadExchangeStreamCaptureMode(&before_);
+  ignore(cudaThreadExchangeStreamCaptureMode(&before_));
 }
-WhileCapturing::~WhileCapturing() { cudaThreadExchangeStreamCaptureMode(&before_); }
+WhileCapturing::~WhileCapturing() { ignore(cudaThreadExchangeStreamCaptureMode(&before_)); }
 
 bool is_capturing(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
@@ -157,14 +170,16 @@ void* allocate_pinned(int64_t bytes, cudaStream_t) {
 }
 
 void release_pinned(void* memory, cudaStream_t) {
-  if (memory && !is_child()) cudaFreeHost(memory);
+  if (memory && !is_child()) ignore(cudaFreeHost(memory));
 }
 
-void order(cudaStream_t earlier, cudaStream_t later) {
-  if (earlier == later) return;
-  const Event event;  // may go before it has happened
+bool order(cudaStream_t earlier, cudaStream_t later) {
+  if (earlier == later) return true;
+  if (is_capturing(later) && (!earlier || !is_capturing(earlier))) return false;  // the default stream never captures
+  const Event event;                                                              // may go before it has happened
   event.record(earlier);
   event.order(later);
+  return true;
 }
 
 int device_of(const void* memory) {
@@ -182,10 +197,9 @@ int current_device() {
 }
 
 int capability() {
-  int device = 0, major = 0, minor = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  int device = current_device(), major = 0, minor = 0;
+  ignore(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  ignore(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
   return 10 * major + minor;
 }
 
@@ -194,24 +208,24 @@ OnDevice::OnDevice(int device) : before_(current_device()), now_(device) {
 }
 
 OnDevice::~OnDevice() {
-  if (now_ != before_) cudaSetDevice(before_);
+  if (now_ != before_) ignore(cudaSetDevice(before_));
 }
 
 Event::Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event"); }
 Event::~Event() {
-  if (!is_child()) cudaEventDestroy(event_);
+  if (!is_child()) ignore(cudaEventDestroy(event_));
 }
 
 Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"); }
 Stream::~Stream() {
   if (is_child()) return;
-  cudaStreamSynchronize(stream_);  // what it still copies may be freed next
-  cudaStreamDestroy(stream_);
+  ignore(cudaStreamSynchronize(stream_));  // what it still copies may be freed next
+  ignore(cudaStreamDestroy(stream_));
 }
 void Stream::synchronize() const { check(cudaStreamSynchronize(stream_), "the last call"); }
 
 void Graph::clear() {
-  if (steps_ && !is_child()) cudaGraphExecDestroy(steps_);
+  if (steps_ && !is_child()) ignore(cudaGraphExecDestroy(steps_));
   steps_ = nullptr;
 }
 
@@ -219,13 +233,13 @@ void Graph::finish(cudaStream_t stream, bool keep) {
   cudaGraph_t graph = nullptr;
   const cudaError_t status = cudaStreamEndCapture(stream, &graph);
   if (!keep) {
-    cudaGetLastError();
-    if (graph) cudaGraphDestroy(graph);
+    ignore(status);
+    if (graph) ignore(cudaGraphDestroy(graph));
     return;
   }
   check(status, "recording");
   const cudaError_t made = cudaGraphInstantiate(&steps_, graph, 0);
-  cudaGraphDestroy(graph);
+  ignore(cudaGraphDestroy(graph));
   check(made, "recording");
 }
 

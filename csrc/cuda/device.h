@@ -23,14 +23,15 @@ void release(void* memory, cudaStream_t stream);
 /// Bytes of the current device that allocate() can find.
 int64_t free_bytes();
 
-/// Gives what is kept to whoever wants it.
+/// Gives what is kept to whoever wants it, but for 256 MB: small networks are trained without asking for memory again.
 void trim();
 
 /// Sets memory to 0, as work of a stream.
 void clear(void* memory, int64_t bytes, cudaStream_t stream);
 
-/// What will be asked of `later` waits for what was asked of `earlier`.
-void order(cudaStream_t earlier, cudaStream_t later);
+/// What will be asked of `later` waits for what was asked of `earlier`. False where that cannot be: the steps of a
+/// graph that `later` records wait for none outside it, which must be done before the graph is launched.
+bool order(cudaStream_t earlier, cudaStream_t later);
 
 /// The device whose memory this is; Error where it is none's.
 int device_of(const void* memory);
@@ -116,12 +117,16 @@ class Event {
   /// What will be asked of the stream waits for it.
   void order(cudaStream_t later) const { check(cudaStreamWaitEvent(later, event_, 0), "ordering two streams"); }
   bool happened() const {
+    const WhileCapturing allowed;
     if (cudaEventQuery(event_) == cudaSuccess) return true;
     cudaGetLastError();  // that it is not ready is no error of the next call
     return false;
   }
   /// The host waits for it.
-  void wait() const { check(cudaEventSynchronize(event_), "the last call"); }
+  void wait() const {
+    const WhileCapturing allowed;
+    check(cudaEventSynchronize(event_), "the last call");
+  }
 
  private:
   cudaEvent_t event_;

@@ -1,5 +1,7 @@
 #include "cuda/elementwise.h"
 
+#include <algorithm>
+
 #include "cuda/finish.h"
 #include "cuda/launch.h"
 #include "cuda/threads.h"
@@ -44,32 +46,56 @@ __global__ void __launch_bounds__(threads)
 }
 
 constexpr int block_rows = 128, lanes = 32, groups = threads / lanes;
-constexpr int at_once = 16;  // loads of a thread that do not wait for each other
 
-/// A warp a block of rows: so many blocks of 32 columns at a time.
-__global__ void bias_kernel(const __grid_constant__ BiasArgs t) {
+MLPFAST_INLINE int64_t row_blocks(int64_t rows) { return (rows + block_rows - 1) / block_rows; }
+int64_t column_blocks(int64_t cols) { return (cols + lanes - 1) / lanes; }
+
+/// Blocks of threads that share columns: two for each multiprocessor of a large GPU, as far as there are rows.
+int64_t blocks_sharing(int64_t rows, int64_t cols) {
+  const int64_t most = (row_blocks(rows) + groups - 1) / groups;
+  return std::max<int64_t>(1, std::min(most, 2 * most_tiles / std::max<int64_t>(1, column_blocks(cols))));
+}
+
+/// 0 + at(0) + .. + at(count - 1), in order.
+template <class Index, class At>
+__device__ __forceinline__ float add_in_order(Index count, const At& at) {
+  float sum = 0;
+  for (Index first = 0; first < count; first += at_once) {
+    float v[at_once];
+    MLPFAST_UNROLL
+    for (int i = 0; i < at_once; ++i) v[i] = first + i < count ? at(first + i) : 0;
+    MLPFAST_UNROLL
+    for (int i = 0; i < at_once; ++i) sum = first + i < count ? sum + v[i] : sum;
+  }
+  return sum;
+}
+
+/// A warp a block of rows: so many blocks of 32 columns at a time. Where blocks of threads share columns, the last of
+/// them to come finds the sums of all.
+__global__ void bias_kernel(const __grid_constant__ BiasArgs t, unsigned sharing) {
   __shared__ float sums[groups][lanes];
   const int lane = static_cast<int>(threadIdx.x) % lanes, group = static_cast<int>(threadIdx.x) / lanes;
-  const int64_t j = int64_t(blockIdx.x) * lanes + lane, blocks = (t.rows + block_rows - 1) / block_rows;
+  const unsigned place = blockIdx.x / sharing;
+  const int64_t j = int64_t(place) * lanes + lane, blocks = row_blocks(t.rows), apart = int64_t(sharing) * groups;
   float total = 0;
-  for (int64_t first = 0; first < blocks; first += groups) {
+  for (int64_t first = int64_t(blockIdx.x % sharing) * groups; first < blocks; first += apart) {
     const int64_t begin = (first + group) * block_rows, left = j < t.cols ? t.rows - begin : 0;
-    const int rows = static_cast<int>(left < block_rows ? left : block_rows);
     const float* const dy = t.dy.data + begin * t.dy.ld + j;
-    float sum = 0;
-    for (int row = 0; row < rows; row += at_once) {
-      float v[at_once];
-      MLPFAST_UNROLL
-      for (int i = 0; i < at_once; ++i) v[i] = row + i < rows ? dy[(row + i) * t.dy.ld] : 0;
-      MLPFAST_UNROLL
-      for (int i = 0; i < at_once; ++i) sum = row + i < rows ? sum + v[i] : sum;
+    const float sum = add_in_order(static_cast<int>(left < block_rows ? left : block_rows),
+                                   [&](int row) { return dy[row * t.dy.ld]; });
+    if (sharing > 1) {
+      if (left > 0) t.scratch.partial[(first + group) * t.cols + j] = sum;
+      continue;
     }
     sums[group][lane] = sum;
     __syncthreads();
     for (int64_t g = 0; g < groups && first + g < blocks; ++g) total += sums[g][lane];
     __syncthreads();
   }
+  if (sharing > 1 && !comes_last(t.scratch.arrived + place, sharing)) return;
   if (group > 0 || j >= t.cols) return;
+  if (sharing > 1)
+    total = add_in_order(blocks, [&](int64_t block) { return __ldcg(t.scratch.partial + block * t.cols + j); });
   if (t.db) {
     t.db[j] = total;
   } else {
@@ -115,7 +141,12 @@ void count_batch(const float* loss, const std::uint8_t* correct, int64_t rows, b
 }
 
 void bias_gradient(const BiasArgs& args, cudaStream_t stream) {
-  launch(bias_kernel, dim3(static_cast<unsigned>((args.cols + lanes - 1) / lanes)), threads, stream, args);
+  const int64_t sharing = blocks_sharing(args.rows, args.cols), blocks = column_blocks(args.cols) * sharing;
+  launch(bias_kernel, dim3(static_cast<unsigned>(blocks)), threads, stream, args, static_cast<unsigned>(sharing));
+}
+
+int64_t bias_partial(int64_t rows, int64_t cols) {
+  return blocks_sharing(rows, cols) > 1 ? row_blocks(rows) * cols : 0;
 }
 
 void update_all(const Update& rule, const float* gradient, int64_t size, cudaStream_t stream) {

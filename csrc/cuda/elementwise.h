@@ -57,10 +57,14 @@ void count_batch(const float* loss, const std::uint8_t* correct, int64_t rows, b
 struct BiasArgs {
   int64_t rows, cols;
   Matrix<const float> dy;
-  float* db;      // null: update
-  Update update;  // its w is the bias
+  float* db;            // null: update
+  Update update;        // its w is the bias
+  GemmScratch scratch;  // with bias_partial() numbers, and counters, where these are above 0
 };
 void bias_gradient(const BiasArgs& args, cudaStream_t stream);
+
+/// Sums that blocks of threads leave to each other.
+int64_t bias_partial(int64_t rows, int64_t cols);
 
 /// One step of so many parameters.
 void update_all(const Update& rule, const float* gradient, int64_t size, cudaStream_t stream);

@@ -13,8 +13,8 @@ struct Error : std::runtime_error {
 /// Why no GPU can be used, the current one or that of a number, and what to do; empty where one can.
 std::string why_unavailable(int device = -1);
 
-/// Throws Error where no GPU can be used, or where this process was forked from one that used it.
-void require_device();
+/// Throws Error where no GPU can be used, or not that one, or where this process was forked from one that used it.
+void require_device(int device = -1);
 
 /// Waits until the GPU has done everything asked of it.
 void synchronize();

@@ -21,8 +21,7 @@ struct Shape {
   static constexpr int row_group = tm < 4 ? tm : 4, col_group = tn < 4 ? tn : 4;
   static constexpr int passes = tm / row_group;  // of the epilogue
   static constexpr int row_pitch = rows + 4, col_pitch = cols + 4;
-  static constexpr bool sliced = rows == 32;           // several blocks may share a tile's k
-  static constexpr int resident = rows == 32 ? 2 : 0;  // blocks of a multiprocessor; for more, ptxas would spill
+  static constexpr bool sliced = rows == 32;  // several blocks may share a tile's k
 };
 using Large = Shape<128, 128, 16, 8, 8, 2>;  // more stages would take more than 48 KB
 using Medium = Shape<64, 64, 16, 4, 4, 3>;
@@ -115,8 +114,13 @@ __device__ __forceinline__ bool add_slices(const GemmArgs& t, unsigned tile, uns
   return true;
 }
 
+/// Blocks that a multiprocessor must have registers for, where ptxas would take more, and does not spill with fewer.
 template <class S, bool TransposeA, bool TransposeB>
-__global__ void __launch_bounds__(S::threads, S::resident) gemm_kernel(const __grid_constant__ GemmArgs t) {
+constexpr int resident = S::rows == 32 || (S::rows == 128 && TransposeA == TransposeB) ? 2 : 0;
+
+template <class S, bool TransposeA, bool TransposeB>
+__global__ void __launch_bounds__(S::threads, (resident<S, TransposeA, TransposeB>))
+    gemm_kernel(const __grid_constant__ GemmArgs t) {
   constexpr int a_tile = S::depth * S::row_pitch, b_tile = S::depth * S::col_pitch;
   __shared__ __align__(16) float shared[S::stages * (a_tile + b_tile)];
   static_assert(S::stages * (a_tile + b_tile) >= S::rows / S::passes * S::cols);

@@ -56,7 +56,7 @@ struct GemmPlan {
 struct GemmScratch {
   int* exponents = nullptr;     // [m + n], of tensor cores
   float* partial = nullptr;     // [slices][m][n] where k is sliced: at most most_partial numbers, 1 MB
-  unsigned* arrived = nullptr;  // [most_tiles] there: blocks that have summed their slice of a tile; 0 between products
+  unsigned* arrived = nullptr;  // [most_tiles] there: blocks that have summed their part; 0 between calls
 };
 constexpr int64_t most_tiles = 132, most_partial = 2 * most_tiles * 32 * 32;
 

@@ -8,8 +8,11 @@ namespace mlpfast::cuda {
 
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 blocks, unsigned threads, cudaStream_t stream, const A&... arguments) {
-  kernel<<<blocks, threads, 0, stream>>>(arguments...);
-  check(cudaGetLastError(), "launching a kernel");
+  cudaLaunchConfig_t how{};
+  how.gridDim = blocks;
+  how.blockDim = dim3(threads);
+  how.stream = stream;
+  check(cudaLaunchKernelEx(&how, kernel, arguments...), "launching a kernel");
 }
 
 }  // namespace mlpfast::cuda

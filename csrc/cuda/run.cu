@@ -25,7 +25,8 @@ int64_t carve(const Spec& spec, int64_t batch, bool training, float* block, Arra
     return piece;
   };
   for (int l = 0; l <= spec.layers(); ++l) {
-    const int64_t ld = pitch(spec.sizes[static_cast<std::size_t>(l)]);
+    const int64_t cols = spec.sizes[static_cast<std::size_t>(l)];
+    const int64_t ld = l < spec.layers() ? pitch(cols) : cols;  // outputs lie as the caller gets them
     const auto matrix = [&] { return Matrix<float>{take(batch * ld), ld}; };
     arrays.activation.push_back(matrix());
     arrays.saved.push_back(l > 0 && spec.saves_input(l - 1) ? matrix() : arrays.activation.back());
@@ -36,10 +37,12 @@ int64_t carve(const Spec& spec, int64_t batch, bool training, float* block, Arra
   arrays.label = reinterpret_cast<std::int32_t*>(take(batch));
   arrays.correct = reinterpret_cast<std::uint8_t*>(take(batch));
   const int64_t longest = std::max(batch, *std::max_element(spec.sizes.begin(), spec.sizes.end()));
-  const bool sliced = most_slices(longest, spec.precision) > 1;
+  int64_t partial = most_slices(longest, spec.precision) > 1 ? most_partial : 0;
+  if (training)
+    for (const int64_t size : spec.sizes) partial = std::max(partial, bias_partial(batch, size));
   arrays.scratch.exponents = reinterpret_cast<int*>(take(2 * longest));
-  arrays.scratch.partial = sliced ? take(most_partial) : nullptr;
-  arrays.scratch.arrived = sliced ? reinterpret_cast<unsigned*>(take(most_tiles)) : nullptr;
+  arrays.scratch.partial = partial > 0 ? take(partial) : nullptr;
+  arrays.scratch.arrived = partial > 0 ? reinterpret_cast<unsigned*>(take(most_tiles)) : nullptr;
   return used;
 }
 
@@ -87,7 +90,8 @@ struct Session::State {
   std::unique_ptr<Feed> feed;
   Buffer<Control> control;
   Control at;
-  Update rule;  // of the run at hand
+  Update rule;           // of the run at hand
+  double next_look = 0;  // at whether that goes on
   Arrays arrays;
   Backend::Job job;
   struct Recording {  // of several steps, and what they depend on besides the control
@@ -204,7 +208,17 @@ void Session::keep_pace(const TrainingRun& run, double seconds) {
   if (seconds > long_time) pace = std::max<int64_t>(1, pace / 2);
 }
 
-void Session::train_resident(const TrainingRun& run, int64_t end, double deadline) {
+bool Session::goes_on(const TrainingRun& run) {
+  State& s = *state_;
+  if (s.at.diverged) return false;
+  if (now() < s.next_look) return true;
+  const bool yes = run.goes_on();
+  s.next_look = now() + run.seconds;
+  check(cudaSetDevice(s.device), "changing the device");  // which it may have done
+  return yes;
+}
+
+void Session::train_resident(const TrainingRun& run, int64_t end) {
   State& s = *state_;
   int64_t next = run.first;
   do {
@@ -220,11 +234,11 @@ void Session::train_resident(const TrainingRun& run, int64_t end, double deadlin
     next = std::min(end, next + std::max<int64_t>(1, whole) * run.batch);
     s.get_control();
     if (whole == pace && typical) keep_pace(run, now() - start);
-  } while (!s.at.diverged && next < end && now() < deadline);
+  } while (next < end && goes_on(run));
 }
 
 /// The next chunk is gathered while the device works on this one.
-void Session::train_fed(const TrainingRun& run, int64_t end, double deadline) {
+void Session::train_fed(const TrainingRun& run, int64_t end) {
   State& s = *state_;
   const ops::Shuffle* const order = run.shuffled ? &run.shuffle : nullptr;
   const int64_t chunk = s.feed->rows() / run.batch * run.batch;
@@ -238,7 +252,7 @@ void Session::train_fed(const TrainingRun& run, int64_t end, double deadline) {
     rows = std::min(chunk, end - next);
     if (rows > 0) s.bring(next, rows, order);
     s.get_control();
-  } while (!s.at.diverged && next < end && now() < deadline);
+  } while (next < end && goes_on(run));
 }
 
 TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
@@ -266,8 +280,8 @@ TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
   s.set_control();
 
   const int64_t end = run.drop_last ? s.given.rows / run.batch * run.batch : s.given.rows;
-  const double deadline = now() + run.seconds;
-  s.resident ? train_resident(run, end, deadline) : train_fed(run, end, deadline);
+  s.next_look = now() + run.seconds;
+  s.resident ? train_resident(run, end) : train_fed(run, end);
   s.job.rule = nullptr;
   s.parameters.download(run.parameters, s.stream);
   for (int i = 0; i < ops::max_slots; ++i)
@@ -315,13 +329,11 @@ void Session::evaluate(const float* parameters, float* loss, std::uint8_t* corre
 
 void Session::predict(const float* parameters, float* outputs) {
   const State& s = *state_;
-  const auto width = static_cast<std::size_t>(s.spec.sizes.back()) * sizeof(float);
+  const int64_t cols = s.spec.sizes.back();
   in_chunks(parameters, [&](Backend& backend, Batch batch, int64_t row) {
     network::predict(backend, batch);
-    const Matrix<float> y = s.arrays.activation.back();
-    check(cudaMemcpy2DAsync(outputs + row * s.spec.sizes.back(), width, y.data,
-                            static_cast<std::size_t>(y.ld) * sizeof(float), width, static_cast<std::size_t>(batch.rows),
-                            cudaMemcpyDefault, s.stream),
+    const auto bytes = static_cast<std::size_t>(batch.rows * cols) * sizeof(float);
+    check(cudaMemcpyAsync(outputs + row * cols, s.arrays.activation.back().data, bytes, cudaMemcpyDefault, s.stream),
           "copying");
   });
 }

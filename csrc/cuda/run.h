@@ -2,6 +2,7 @@
 // the examples, and arrays for one batch. The parameters stay the caller's: each call brings and fetches them.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "network/metrics.h"
@@ -27,13 +28,14 @@ struct GivenExamples {
   int64_t bytes_of_a_feature() const { return bytes ? 1 : sizeof(float); }
 };
 
-/// Parameters and slots are read, and written with what training made of them.
+/// Parameters and slots are read, and written with what training made of them, at the end.
 struct TrainingRun {
   int64_t first, batch;  // continues at row `first`, in batches
   bool drop_last;
   network::UpdateMode mode;
-  double seconds;  // returns soon after this time
-  bool shuffled;   // else in the order of the rows
+  double seconds;                 // after each so many, or soon after,
+  std::function<bool()> goes_on;  // is asked; where it says no, the run returns
+  bool shuffled;                  // else in the order of the rows
   ops::Shuffle shuffle{1, 0, 0};
   ops::UpdateRule<float> rule;
   float* parameters;
@@ -65,8 +67,9 @@ class Session {
 
  private:
   struct State;
-  void train_resident(const TrainingRun& run, int64_t end, double deadline);
-  void train_fed(const TrainingRun& run, int64_t end, double deadline);
+  void train_resident(const TrainingRun& run, int64_t end);
+  void train_fed(const TrainingRun& run, int64_t end);
+  bool goes_on(const TrainingRun& run);
   bool train_steps(const TrainingRun& run, int64_t steps);
   void keep_pace(const TrainingRun& run, double seconds);
   template <class Pass>

@@ -92,7 +92,7 @@ __device__ __forceinline__ void visit(const CrossEntropyArgs& t, Group group, in
   const float share = t.label_smoothing / static_cast<float>(t.cols);
   Column first = cols;  // class of the first largest logit
   float weighted = 0;
-  const bool reads_again = !online || labelled;
+  const bool reads_again = !online || (labelled && (t.correct || share != 0));
   if (reads_again) {
     row.template each<false>([&](Column j, float& x) {
       if (x == top && first == cols) first = j;
@@ -212,12 +212,21 @@ __global__ void __launch_bounds__(many_threads, 1) reduce_kernel(const __grid_co
   constexpr int64_t never = INT64_MAX;
   double sum = 0;
   int64_t wrong = never;
-  for (int64_t i = threadIdx.x; i < t.rows; i += many_threads) {
-    const float loss = t.loss[i];
-    if (__builtin_bit_cast(std::uint32_t, loss) == outside) {
-      wrong = wrong < i ? wrong : i;
-    } else {
-      sum += static_cast<double>(loss);
+  constexpr int lot = at_once * many_threads;
+  for (int64_t first = threadIdx.x; first < t.rows; first += lot) {
+    const float* const at = t.loss + first;
+    const int left = t.rows - first < lot ? static_cast<int>(t.rows - first) : lot;
+    float loss[at_once];
+    MLPFAST_UNROLL
+    for (int q = 0; q < at_once; ++q) loss[q] = q * many_threads < left ? at[q * many_threads] : 0;
+    MLPFAST_UNROLL
+    for (int q = 0; q < at_once; ++q) {
+      if (q * many_threads >= left) break;
+      if (__builtin_bit_cast(std::uint32_t, loss[q]) != outside) {
+        sum += static_cast<double>(loss[q]);
+      } else if (wrong == never) {
+        wrong = first + q * many_threads;
+      }
     }
   }
   sum = block.fold(sum, Sum());

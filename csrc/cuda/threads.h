@@ -9,6 +9,9 @@ namespace mlpfast::cuda {
 
 constexpr unsigned whole_warp = 0xffffffff;
 
+/// Loads of a thread that do not wait for each other, where nothing else hides how long memory takes.
+constexpr int at_once = 16;
+
 struct Sum {
   template <class T>
   __device__ __forceinline__ T operator()(T a, T b) const {

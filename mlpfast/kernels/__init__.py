@@ -7,6 +7,7 @@ Arrays are of these two dtypes and of any stride, byte order and alignment; list
 
 Arrays on one GPU are computed on there, in float32; they must be contiguous. ``stream`` is PyTorch's, CuPy's
 or an address; None is their current one, else the legacy default stream. Calls do not wait for the GPU.
+Where the stream records a graph, arrays of `mlpfast.cuda` from before must be ready when it is launched.
 Results are of the caller's library. `mlpfast.kernels.reference` holds the same functions in NumPy.
 """
 

@@ -298,12 +298,13 @@ def test_streams_of_pytorch(cuda, rng):
     if not torch.cuda.is_available():
         pytest.skip("PyTorch has no GPU")
     x, other = torch.from_numpy(floats(rng, 300, 70)), torch.cuda.Stream()
-    want = kernels.relu(x.numpy())
+    want, there = kernels.relu(x.numpy()), x.cuda()
+    torch.cuda.synchronize()
 
     def delayed():
         y = torch.zeros(x.shape, device="cuda")
         torch.cuda._sleep(200_000_000)  # cycles, a tenth of a second
-        return y.copy_(x)
+        return y.copy_(there)  # from the host's memory it would be waited for
 
     with torch.cuda.stream(other):
         on_current = kernels.relu(delayed())

@@ -33,7 +33,7 @@ def shimmed(shim, monkeypatch):
 def test_the_reason_is_given(text, state, shimmed):
     assert mlpfast.cuda.is_available()
     mlpfast.cuda.synchronize()
-    shimmed(**state)
+    shimmed(**state, SHIM_DEVICE=7)  # another device: what was found fit once is not asked again
     assert not mlpfast.cuda.is_available()
     for use in (mlpfast.cuda.synchronize, lambda: MLP([3, 2], device="cuda")):
         with pytest.raises(DeviceError, match=text):

@@ -101,6 +101,16 @@ def test_predictions_and_gradients(cuda, rng):
         assert same_bits(a, b)
 
 
+def test_many_classes(cuda, rng):
+    """A row that does not fit registers is read again for its first largest logit."""
+    models = pair((3, 33000))
+    x, y = examples(rng, 5, models[0])
+    y[:3] = models[1].predict(x[:3])
+    got, want = (m.evaluate(x, y) for m in models)
+    assert got["accuracy"] == want["accuracy"] >= 0.6
+    assert got["loss"] == pytest.approx(want["loss"], rel=1e-5)
+
+
 def test_special_values(cuda):
     """-0, subnormal numbers, infinities and NaN."""
     models = pair((5, 6, 2), activation="leaky_relu")

@@ -166,16 +166,17 @@ inline float __ldcg(const float* at) { return *at; }
 using cudaError_t = int;
 constexpr int cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35,
               cudaErrorInvalidDeviceFunction = 98, cudaErrorNoDevice = 100, cudaErrorNoKernelImageForDevice = 209,
-              cudaErrorUnsupportedPtxVersion = 222;
+              cudaErrorUnsupportedPtxVersion = 222, cudaErrorStreamCaptureIsolation = 905;
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocPortable = 1;
 constexpr int cudaMemoryTypeDevice = 0, cudaMemoryTypeManaged = 1, cudaMemLocationTypeDevice = 1,
               cudaMemAllocationTypePinned = 1;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed };
-enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone };
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive };
 enum { cudaMemPoolAttrReleaseThreshold, cudaMemPoolAttrReservedMemCurrent, cudaMemPoolAttrUsedMemCurrent };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDefault };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
-typedef void *cudaStream_t, *cudaEvent_t, *cudaMemPool_t;
+typedef void *cudaStream_t, *cudaMemPool_t;
+typedef cudaStream_t* cudaEvent_t;  // of where it was recorded
 typedef shim::Steps *cudaGraph_t, *cudaGraphExec_t;
 struct cudaFuncAttributes {};
 struct cudaPointerAttributes {
@@ -186,12 +187,11 @@ struct cudaMemPoolProps {
   cudaPointerAttributes location;
 };
 constexpr auto succeed = [](const auto&...) { return cudaSuccess; };
-constexpr auto cudaGetLastError = succeed, cudaDeviceSynchronize = succeed, cudaMemPoolCreate = succeed,
-               cudaMemPoolSetAttribute = succeed, cudaMemPoolGetAttribute = succeed, cudaMemPoolTrimTo = succeed,
-               cudaStreamIsCapturing = succeed, cudaThreadExchangeStreamCaptureMode = succeed,
-               cudaStreamSynchronize = succeed, cudaStreamDestroy = succeed, cudaEventRecord = succeed,
-               cudaStreamWaitEvent = succeed, cudaEventSynchronize = succeed, cudaEventQuery = succeed,
-               cudaEventDestroy = succeed;
+constexpr auto cudaGetLastError = succeed, cudaMemPoolCreate = succeed, cudaMemPoolSetAttribute = succeed,
+               cudaMemPoolGetAttribute = succeed, cudaMemPoolTrimTo = succeed,
+               cudaThreadExchangeStreamCaptureMode = succeed, cudaStreamSynchronize = succeed,
+               cudaStreamDestroy = succeed, cudaEventSynchronize = succeed;
+inline cudaError_t cudaEventQuery(cudaEvent_t) { return shim::number("SHIM_BUSY", cudaSuccess); }
 inline const char* cudaGetErrorString(cudaError_t) { return "?"; }
 inline cudaError_t cudaGetDeviceCount(int* count) {
   *count = shim::number("SHIM_STATUS", cudaSuccess) == cudaSuccess;
@@ -213,17 +213,23 @@ inline cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t bytes, cud
 }
 inline cudaError_t cudaHostAlloc(void** at, std::size_t n, unsigned) { return *at = std::malloc(n), cudaSuccess; }
 inline cudaError_t cudaFreeHost(void* memory) { return std::free(memory), cudaSuccess; }
-inline cudaError_t cudaFreeAsync(void* memory, void*) { return cudaFreeHost(memory); }
 inline cudaError_t cudaMemsetAsync(void* p, int v, std::size_t n, void*) { return std::memset(p, v, n), cudaSuccess; }
 inline int cudaMemcpyAsync(void* a, const void* b, std::size_t n, int, void*) { return std::memcpy(a, b, n), 0; }
-inline cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t pitch,
-                                     std::size_t width, std::size_t height, cudaMemcpyKind, cudaStream_t) {
-  for (std::size_t i = 0; i < height; ++i)
-    std::memcpy(static_cast<char*>(to) + i * to_pitch, static_cast<const char*>(from) + i * pitch, width);
-  return cudaSuccess;
-}
 inline int cudaStreamCreateWithFlags(void** s, int) { return *s = shim::streams + shim::number("SHIM_DEVICE", 0), 0; }
-inline cudaError_t cudaEventCreateWithFlags(void** made, unsigned) { return *made = nullptr, cudaSuccess; }
+inline bool is_recorded(cudaStream_t stream) {  // into a graph of the caller's
+  return stream && stream == reinterpret_cast<cudaStream_t>(shim::number("SHIM_CAPTURING", 0));
+}
+inline cudaError_t cudaFreeAsync(void* p, cudaStream_t s) { return is_recorded(s) ? 1 : (std::free(p), cudaSuccess); }
+inline cudaError_t cudaDeviceSynchronize() { return shim::number("SHIM_CAPTURING", 0) ? 900 : cudaSuccess; }
+inline cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  return *status = static_cast<cudaStreamCaptureStatus>(is_recorded(stream)), cudaSuccess;
+}
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* made, int) { return *made = new cudaStream_t, cudaSuccess; }
+inline cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete event, cudaSuccess; }
+inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) { return *event = stream, cudaSuccess; }
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  return is_recorded(stream) == is_recorded(*event) ? cudaSuccess : cudaErrorStreamCaptureIsolation;
+}
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t, int) { return shim::recording = new shim::Steps, cudaSuccess; }
 inline int cudaStreamEndCapture(void*, auto* graph) { return *graph = std::exchange(shim::recording, nullptr), 0; }
 inline int cudaGraphInstantiate(auto* made, auto* graph, int) { return *made = new shim::Steps(*graph), cudaSuccess; }

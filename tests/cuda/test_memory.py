@@ -1,0 +1,111 @@
+"""How long memory of a GPU is kept."""
+
+import weakref
+
+import numpy as np
+import pytest
+
+import mlpfast
+from mlpfast import kernels
+
+
+class Lent:
+    """An array of a library that has DLPack."""
+
+    def __init__(self, *shape):
+        self.array = mlpfast.cuda.from_numpy(np.ones(shape, np.float32))
+
+    def __dlpack__(self, **how):
+        return self.array.__dlpack__(**how)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+class Stream:
+    """Of PyTorch."""
+
+
+@pytest.fixture
+def busy(cuda, monkeypatch):
+    """A GPU that is not done with anything before it is waited for."""
+    if cuda != "shim":
+        pytest.skip("for the GPU that the CPU plays")
+    monkeypatch.setenv("SHIM_BUSY", "600")
+    yield monkeypatch
+    mlpfast.cuda.synchronize()
+
+
+def alive(references):
+    return sum(reference() is not None for reference in references)
+
+
+def test_results_end_when_nobody_has_them(busy):
+    """Their memory is given back in the order of the calls."""
+    x = mlpfast.cuda.from_numpy(np.ones(3, np.float32))
+    assert alive([weakref.ref(kernels.relu(x)) for _ in range(9)]) == 0
+    assert (
+        alive([weakref.ref(kernels.softmax_cross_entropy(x.reshape(1, 3), mlpfast.cuda.from_numpy([0]))[0])])
+        == 0
+    )
+
+
+def test_arrays_of_others_are_kept_for_some_calls(busy):
+    """The host waits before it is far ahead."""
+    given = [Lent(3) for _ in range(40)]
+    references = [weakref.ref(array) for array in given]
+    for array in given:
+        kernels.relu(array, stream=5)
+    del given, array
+    assert [bool(r()) for r in references] == [False] * 24 + [True] * 16
+
+
+def test_arrays_of_others_are_waited_for_where_memory_ends(busy):
+    x = Lent(300)
+    kernels.relu(x)
+    reference = weakref.ref(x)
+    del x
+    assert reference()
+    y = mlpfast.cuda.from_numpy(np.ones(300, np.float32))
+    busy.setenv("SHIM_MEMORY", "1000")
+    with pytest.raises(mlpfast.DeviceError, match="no 1200 bytes of memory left"):
+        kernels.relu(y)
+    assert not reference()
+
+
+@pytest.fixture
+def recorded(cuda, monkeypatch):
+    """A stream that records a graph."""
+    if cuda != "shim":
+        pytest.skip("for the GPU that the CPU plays")
+    monkeypatch.setenv("SHIM_CAPTURING", "5")
+    return 5
+
+
+def test_a_graph_takes_arrays_of_before(recorded):
+    """Their owner has waited for them."""
+    x = np.float32([[-1, 2]])
+    given = mlpfast.cuda.from_numpy(x)
+    got = kernels.relu(given, stream=recorded)
+    assert np.array_equal(kernels.relu(got, stream=recorded).numpy(), kernels.relu(x))
+    assert np.array_equal(kernels.relu(given).numpy(), kernels.relu(x))
+
+
+@pytest.mark.parametrize("lent", [False, True])
+def test_memory_that_ends_while_a_graph_is_recorded(lent, recorded, monkeypatch):
+    """It is given back afterwards; the stream of its last use lives as long."""
+    stream = Stream()
+    stream.cuda_stream = 6 if lent else recorded
+    monkeypatch.setenv("SHIM_CAPTURING", "0")
+    given, other = (mlpfast.cuda.from_numpy(np.ones(3, np.float32)) for _ in range(2))
+    array = kernels.relu(other, stream=stream)
+    if lent:
+        array.__dlpack__(stream=7)
+    monkeypatch.setenv("SHIM_CAPTURING", str(recorded))
+    reference = weakref.ref(stream)
+    del array, other, stream
+    kernels.relu(given, out=given, stream=recorded)
+    assert reference()
+    monkeypatch.setenv("SHIM_CAPTURING", "0")
+    kernels.relu(given)
+    assert not reference()

@@ -1,0 +1,68 @@
+"""What a library is asked for on which stream: CuPy's part is played, a driver takes real streams only."""
+
+import contextlib
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import mlpfast
+from mlpfast import kernels
+
+
+class Other:
+    """An array that says on which streams it was asked."""
+
+    def __init__(self, array):
+        self.array, self.streams, self.device = array, [], contextlib.nullcontext()
+        self.device.id = 0
+
+    def __dlpack__(self, *, stream, max_version):
+        self.streams.append(stream)
+        return self.array.__dlpack__(max_version=max_version)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+class Array(Other):
+    __module__ = "cupy"
+
+
+def array(kind, *shape):
+    return kind(mlpfast.cuda.from_numpy(np.ones(shape, np.float32)))
+
+
+@pytest.fixture
+def current(cuda, monkeypatch):
+    """The stream on which CuPy works."""
+    if cuda != "shim":
+        pytest.skip("a driver takes real streams only")
+    stream = types.SimpleNamespace(ptr=3)
+    cupy = types.ModuleType("cupy")
+    cupy.cuda = types.SimpleNamespace(get_current_stream=lambda device: stream)
+    cupy.float32, cupy.from_dlpack = np.float32, Array
+    cupy.empty = lambda shape, dtype: array(Array, *shape)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    return stream
+
+
+def test_nothing_is_waited_for_on_the_librarys_own_stream(current):
+    x, dy = array(Array, 2, 3), array(Array, 2, 3)
+    for stream in (None, current, 3):
+        made = kernels.relu_backward(dy, x, stream=stream)
+        assert type(made) is Array and x.streams.pop() == dy.streams.pop() == -1 == made.streams[0]
+    kernels.relu(x, stream=4)
+    assert x.streams == [4]
+    current.ptr = 0
+    kernels.relu(x)
+    assert x.streams == [4, -1]
+
+
+@pytest.mark.parametrize("other", [array, lambda _, *shape: array(Other, *shape).array])
+def test_arrays_of_several_libraries(other, current):
+    """Each waits for its own; those of mlpfast say so themselves."""
+    x, dy = array(Array, 2, 3), other(Other, 2, 3)
+    kernels.relu_backward(dy=x, y=dy)
+    assert x.streams == [3] and getattr(dy, "streams", [3]) == [3]
