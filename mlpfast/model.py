@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Self, cast
 
@@ -41,7 +41,7 @@ class MLP:
 
     Attributes
     ----------
-    parameters : list of views w1 [in, out], b1 [out], w2, b2, ... into one array; write to them to
+    parameters : tuple of views w1 [in, out], b1 [out], w2, b2, ... into one array; write to them to
         set weights
 
     Examples
@@ -49,6 +49,7 @@ class MLP:
     >>> model = MLP([784, 256, 10])
     >>> [p.shape for p in model.parameters]
     [(784, 256), (256,), (256, 10), (10,)]
+    >>> model.parameters[1][:] = 0.5
     """
 
     def __init__(
@@ -83,13 +84,17 @@ class MLP:
             w[...] = fill(rng, w.shape[0], w.shape[1], DTYPES[self.dtype])
 
     def _allocate(self) -> None:
-        shapes = [s for i, o in pairwise(self.sizes) for s in ((i, o), (o,))]
-        self._flat = _aligned_zeros(sum(int(np.prod(s)) for s in shapes), DTYPES[self.dtype])
-        self.parameters = views(self._flat, shapes)
+        self._shapes = _shapes(self.sizes)
+        self._flat = _aligned_zeros(sum(map(math.prod, self._shapes.values())), DTYPES[self.dtype])
         self._native = cuda.extension() if self.device == "cuda" else _cpu
         alphas = [ACTIVATIONS[name][2] or 0.0 for name in self.activations]
         self._layers = list(self.sizes), list(self.activations), alphas
         self._busy = _cpu.Busy()
+
+    @property
+    def parameters(self) -> tuple[Floats, ...]:
+        """Views w1 [in, out], b1 [out], w2, b2, ... into the weights in use: write to them."""
+        return tuple(_views(self._flat, self._shapes.values()))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -180,7 +185,7 @@ class MLP:
         gradient = np.empty_like(self._flat)
         workspace = self._native.workspace(self._flat, self.spec, len(x), x, y, None, None)
         loss, weight, *_ = self._native.gradients(self._flat, self.spec, gradient, x, y, workspace)
-        return loss / weight, views(gradient, [p.shape for p in self.parameters])
+        return loss / weight, _views(gradient, self._shapes.values())
 
     def features(self, x: ArrayLike, function: str = "MLP") -> NDArray[Any]:
         """x as the extension reads it: [rows, inputs] of a native real dtype; copied only where needed.
@@ -277,7 +282,7 @@ class MLP:
         CheckpointError
             If it cannot be written.
         """
-        checkpoint.save(path, dict(zip(self._names(), self.parameters, strict=True)), self._facts())
+        checkpoint.save(path, dict(zip(self._shapes, self.parameters, strict=True)), self._facts())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str = "cpu") -> Self:
@@ -293,10 +298,7 @@ class MLP:
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         try:
             sizes = _checked_sizes(facts["sizes"])
-            expected: dict[str, tuple[int, ...]] = {}
-            for i, (rows, cols) in enumerate(pairwise(sizes), 1):
-                expected |= {f"w{i}": (rows, cols), f"b{i}": (cols,)}
-            if shapes != expected:
+            if shapes != _shapes(sizes):
                 raise ValueError(f"tensors {shapes} do not make a network of sizes {sizes}")
             dtype = tensors["w1"].dtype.name
             model = cls(**{**facts, "sizes": sizes, "init": "zeros"}, dtype=dtype, device=device)
@@ -305,12 +307,9 @@ class MLP:
             what = repr(error)[:500]
             raise CheckpointError(f"{path} does not describe a model of this version: {what}") from error
         model.init = facts["init"]
-        for name, parameter in zip(model._names(), model.parameters, strict=True):
+        for name, parameter in zip(model._shapes, model.parameters, strict=True):
             parameter[...] = tensors[name]
         return model
-
-    def _names(self) -> list[str]:
-        return [f"{kind}{i}" for i in range(1, len(self.sizes)) for kind in "wb"]
 
     def _facts(self) -> dict[str, Any]:
         """The arguments of the constructor but dtype, which the tensors have."""
@@ -329,7 +328,7 @@ class MLP:
         return f"MLP({list(self.sizes)}, activation={list(self.activations)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = ("_busy", "_layers", "_native", "parameters")
+        hidden = ("_busy", "_layers", "_native", "_shapes")
         return {name: value for name, value in self.__dict__.items() if name not in hidden}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -344,12 +343,19 @@ class MLP:
         return model
 
 
-def views(flat: Floats, shapes: Sequence[tuple[int, ...]]) -> list[Floats]:
+def _shapes(sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Of the parameters, by their names in files, in the order of the flat array."""
+    layers = enumerate(pairwise(sizes), 1)
+    return {name: shape for i, (m, n) in layers for name, shape in ((f"w{i}", (m, n)), (f"b{i}", (n,)))}
+
+
+def _views(flat: Floats, shapes: Iterable[tuple[int, ...]]) -> list[Floats]:
     """Cut a flat array into consecutive views."""
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-    return [
-        flat[end - int(np.prod(shape)) : end].reshape(shape) for end, shape in zip(ends, shapes, strict=True)
-    ]
+    cut, end = [], 0
+    for shape in shapes:
+        start, end = end, end + math.prod(shape)
+        cut.append(flat[start:end].reshape(shape))
+    return cut
 
 
 def _aligned_zeros(size: int, dtype: Dtype) -> Floats:

@@ -284,6 +284,8 @@ MODELS = [
         for name in ("input_scale", "input_shift")
         for value, error in (("'large'", TypeError), ("nan", ValueError), ("None", TypeError))
     ),
+    ("model.parameters[0] = np.zeros((3, 4))", TypeError, "assignment"),
+    ("model.parameters = [p + 1 for p in model.parameters]", AttributeError, "parameters"),
     ("Trainer(5, SGD(0.1))", TypeError, "Trainer model int MLP"),
     ("Trainer(model, None)", TypeError, "Trainer optimizer NoneType SGD"),
     ("Trainer(model, 0.1)", TypeError, "Trainer optimizer float SGD"),
