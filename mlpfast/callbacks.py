@@ -11,7 +11,7 @@ import sys
 from typing import TextIO
 
 from mlpfast.arguments import integer
-from mlpfast.model import Floats
+from mlpfast.model import MLP, Floats
 from mlpfast.trainer import Record, Trainer
 
 
@@ -82,7 +82,7 @@ class CSVLog:
 
 
 class EarlyStopping:
-    """End the training when a value has stopped improving.
+    """End the training when a value has stopped improving. With another model it begins anew.
 
     Parameters
     ----------
@@ -114,11 +114,17 @@ class EarlyStopping:
         self.monitor = monitor
         self.patience = integer("EarlyStopping", "patience", patience, 1)
         self.restore_best = restore_best
+        self._begin(None)
+
+    def _begin(self, model: MLP | None) -> None:
+        self._model = model
         self.best: Record | None = None
-        self._weights: list[Floats] = []  # of the best epoch
+        self._weights: list[Floats] | None = None  # of the best epoch
         self._waited = 0
 
     def __call__(self, trainer: Trainer, record: Record) -> bool:
+        if trainer.model is not self._model:
+            self._begin(trainer.model)
         if _better(self.monitor, record, self.best):
             self.best, self._waited = record, 0
             if self.restore_best:
@@ -128,13 +134,14 @@ class EarlyStopping:
         if self._waited < self.patience:
             return False
         self._waited = 0
-        for parameter, best in zip(trainer.model.parameters, self._weights, strict=False):
-            parameter[...] = best
+        if self._weights:
+            for parameter, best in zip(trainer.model.parameters, self._weights, strict=True):
+                parameter[...] = best
         return True
 
 
 class Checkpoint:
-    """Save the model after each epoch, or after each that is the best so far.
+    """Save the model after each epoch, or after each that is its best so far.
 
     Parameters
     ----------
@@ -162,8 +169,11 @@ class Checkpoint:
         self.path = path
         self.monitor = monitor
         self.best: Record | None = None
+        self._model: MLP | None = None
 
     def __call__(self, trainer: Trainer, record: Record) -> None:
+        if trainer.model is not self._model:
+            self._model, self.best = trainer.model, None
         if self.monitor is None or _better(self.monitor, record, self.best):
             trainer.model.save(self.path)
             self.best = record
