@@ -59,10 +59,9 @@ class SGD:
         if self.momentum == 0:
             return "sgd", [], numbers
         if self.velocity is None:
-            self.velocity = np.zeros_like(parameters)
-        owner = self._owner() if self._owner else parameters
-        alike = (self.velocity.size, self.velocity.dtype) == (parameters.size, parameters.dtype)
-        if not alike or (owner is not None and owner is not parameters):
+            self.velocity, self._owner = np.zeros_like(parameters), None
+        foreign = self._owner is not None and self._owner() is not parameters  # of a model that is gone, too
+        if foreign or (self.velocity.size, self.velocity.dtype) != (parameters.size, parameters.dtype):
             raise ValueError("SGD: this optimizer holds the velocity of another model; make a new optimizer")
         self._owner = weakref.ref(parameters)
         return "momentum", [self.velocity], numbers

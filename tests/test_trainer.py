@@ -1,5 +1,6 @@
 """Trainer.fit: what it records, how it goes on and stops."""
 
+import gc
 import pickle
 import threading
 
@@ -26,6 +27,21 @@ def test_an_optimizer_of_another_dtype(rng):
     for optimizer in (trainer.optimizer, unowned):
         with pytest.raises(ValueError, match="new optimizer"):
             Trainer(MLP(PROBLEM.sizes, dtype="float64"), optimizer).fit(*data, epochs=1, batch_size=8)
+
+
+def test_an_optimizer_of_a_model_that_is_gone(rng):
+    """The same as of one that lives; it starts anew where its velocity is taken away."""
+    data, first = PROBLEM.data(rng), PROBLEM.trainer()
+    first.fit(*data, epochs=1, batch_size=8)
+    second, optimizer = PROBLEM.trainer(), first.optimizer
+    second.optimizer = optimizer
+    del first
+    gc.collect()
+    with pytest.raises(ValueError, match="new optimizer"):
+        second.fit(*data, epochs=1, batch_size=8)
+    optimizer.velocity = None
+    second.fit(*data, epochs=1, batch_size=8)
+    assert_same(state(second), trained(PROBLEM, data)[:-1])
 
 
 def test_history(rng):
