@@ -1,7 +1,7 @@
 """What may happen after each epoch: a line of progress, a log, a saved model, an early end.
 
 A callback is any callable, called as ``callback(trainer, record)`` after each epoch with the new entry of
-`History`; a true result ends the training.
+`History`; True ends the training, None and False go on.
 """
 
 import csv

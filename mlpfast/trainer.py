@@ -14,7 +14,7 @@ from mlpfast.model import MLP, Floats
 from mlpfast.optim import SGD
 
 Record = dict[str, float]
-Callback = Callable[["Trainer", Record], Any]
+Callback = Callable[["Trainer", Record], bool | None]
 SECONDS_PER_CALL = 0.05  # Ctrl-C is looked at this often
 
 
@@ -98,7 +98,8 @@ class Trainer:
         sample_weight : [rows], not negative; a batch's loss is the weighted mean
         class_weight : [classes], or {class: weight} with 1 for the others
         shuffle : a new order each epoch, which depends on ``seed``, the epoch and the number of rows only
-        callbacks : called as ``callback(trainer, record)`` after each epoch; a true result ends training
+        callbacks : called as ``callback(trainer, record)`` after each epoch; True ends training, None and
+            False go on
 
         Returns
         -------
@@ -107,7 +108,7 @@ class Trainer:
         Raises
         ------
         ValueError, TypeError
-            If an argument does not fit; the model is unchanged.
+            If an argument does not fit; the model is unchanged. Or if a callback returns anything else.
         DivergenceError
             If a loss is not finite; the weights are those before that step.
         RuntimeError
@@ -142,7 +143,7 @@ class Trainer:
                     record |= {"val_loss": result["loss"], "val_accuracy": result["accuracy"]}
                 record["seconds"] = time.perf_counter() - start
                 history.epochs.append(record)
-                if any([callback(self, record) for callback in callbacks]):
+                if any([_ends(callback, callback(self, record)) for callback in callbacks]):
                     break
             return history
 
@@ -218,9 +219,18 @@ def _pair(validation_data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, Arra
 
 def _callables(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
     given = tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
-    if not all(map(callable, given)):
-        raise TypeError(unfit("fit", "callbacks", callbacks, "a list of functions of trainer and record"))
+    if any(isinstance(callback, type) or not callable(callback) for callback in given):
+        expected = "a list of functions of trainer and record, or of objects such as Progress()"
+        raise TypeError(unfit("fit", "callbacks", callbacks, expected))
     return given
+
+
+def _ends(callback: Callback, result: Any) -> bool:
+    """Whether what a callback returned ends training."""
+    if result is not None and not isinstance(result, bool | np.bool_):
+        expected = "True, which ends training, False or None"
+        raise TypeError(unfit("fit", f"the result of the callback {callback!r}", result, expected))
+    return bool(result)
 
 
 def _sample_weights(weights: ArrayLike | None, rows: int, dtype: str) -> Floats | None:

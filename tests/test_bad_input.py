@@ -228,7 +228,7 @@ NO_INIT = ["'random'", "'He'", "'he:1'", "''", "None", "5"]
 NO_INIT += ["'normal'", "'normal:'", "'normal:x'", "'normal:nan'", "'normal:1e39'", "'constant:inf'"]
 NO_WEIGHTS = ["nan", "inf", "-inf", "1e39", "-1"]
 NO_PAIRS = ["5", "X", "(X,)", "(X, Y, Y)", "'ab'", "{'x': X, 'y': Y}", "np.ones((2, 4, 3))"]
-NO_CALLBACKS = ["print", "5", "[None]", "'ab'", "[print, 5]", "None"]
+NO_CALLBACKS = ["print", "5", "[None]", "'ab'", "[print, 5]", "None", "[Progress]"]
 FIT = "trainer.fit"
 TRAIN = "fit(X, Y, epochs=1, batch_size=2)"
 MODELS = [

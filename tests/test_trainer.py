@@ -100,6 +100,19 @@ def test_callbacks_see_each_epoch_and_any_may_stop(rng):
     assert seen == [r for r in history.epochs for _ in range(2)]
 
 
+@pytest.mark.parametrize("result", [1, 0.0, "stop", [], np.zeros(2)], ids=str)
+def test_a_callback_returns_true_false_or_nothing(result, rng):
+    data, trainer = PROBLEM.data(rng), PROBLEM.trainer()
+
+    def wrong(*_):
+        return result
+
+    with pytest.raises(TypeError, match=r"fit: the result of the callback <function .*wrong.*True"):
+        trainer.fit(*data, epochs=2, batch_size=8, callbacks=[wrong])
+    history = trainer.fit(*data, epochs=2, batch_size=8, callbacks=[lambda *_: np.True_])
+    assert len(history.epochs) == 1 and trainer.epoch == 2
+
+
 def test_an_exception_in_a_callback_leaves_the_model_free(rng):
     data, trainer = PROBLEM.data(rng), PROBLEM.trainer()
     with pytest.raises(KeyError):
