@@ -39,6 +39,10 @@ class Trainer:
     model : MLP
     optimizer : SGD
 
+    Attributes
+    ----------
+    history : History of the last call of `fit`, as it grows: also of one that was broken off
+
     Examples
     --------
     >>> import mlpfast
@@ -55,6 +59,7 @@ class Trainer:
                 raise TypeError(f"Trainer: {name} is a {type(value).__name__}, expected {kind.__name__}")
         self.model = model
         self.optimizer = optimizer
+        self.history = History()
         # Epochs done, rows of the current one done, its sums of loss, weight, correct answers and rows: one
         # array that native calls advance, so that Ctrl-C cannot fall between the weights and their place.
         self._progress = np.zeros(6)
@@ -111,6 +116,8 @@ class Trainer:
             If an argument does not fit; the model is unchanged. Or if a callback returns anything else.
         DivergenceError
             If a loss is not finite; the weights are those before that step.
+        KeyboardInterrupt
+            On Ctrl-C; all steps until then are done, and a next call goes on from there.
         RuntimeError
             If the model is being trained already.
         """
@@ -131,7 +138,7 @@ class Trainer:
             )
         batch_size = min(batch_size, len(x))
         with self.model._busy:
-            history = History()
+            history = self.history = History()
             epoch = _Epoch(self, x, y, weights, batch_size, shuffle, drop_last, seed)
             if held_out is not None:
                 held_out = self.model.on_device(held_out[0]), held_out[1]

@@ -113,10 +113,11 @@ def test_a_callback_returns_true_false_or_nothing(result, rng):
     assert len(history.epochs) == 1 and trainer.epoch == 2
 
 
-def test_an_exception_in_a_callback_leaves_the_model_free(rng):
+def test_an_exception_in_a_callback_leaves_model_and_history(rng):
     data, trainer = PROBLEM.data(rng), PROBLEM.trainer()
     with pytest.raises(KeyError):
         trainer.fit(*data, epochs=2, batch_size=8, callbacks=[lambda _, record: record["nothing"]])
+    assert [r["epoch"] for r in trainer.history.epochs] == [1]
     trainer.fit(*data, epochs=1, batch_size=8)
     assert_same(state(trainer), trained(PROBLEM, data, epochs=2)[:-1])
 
