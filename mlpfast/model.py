@@ -28,7 +28,7 @@ class MLP:
 
     Parameters
     ----------
-    sizes : numbers of inputs, of units in each hidden layer, and of classes
+    sizes : numbers of inputs, of units in each hidden layer, and of classes, which are at least two
     activation : a name of `mlpfast.kernels.ACTIVATIONS`, or one for each hidden layer
     loss : "softmax_cross_entropy"
     init : "he", "xavier", "lecun", "zeros", "normal:DEVIATION" or "constant:VALUE"; biases start as zeros
@@ -371,6 +371,8 @@ def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     checked = tuple(integer("MLP", f"sizes[{i}]", n, 1) for i, n in enumerate(given))
     if len(checked) < 2:
         raise ValueError(unfit("MLP", "sizes", sizes, expected))
+    if checked[-1] < 2:
+        raise ValueError(unfit("MLP", "sizes[-1]", checked[-1], "the number of classes, at least 2"))
     if sum((i + 1) * o for i, o in pairwise(checked)) >= 2**40:
         raise ValueError(unfit("MLP", "sizes", sizes, "below 2^40 parameters in all"))
     return checked

@@ -234,6 +234,7 @@ TRAIN = "fit(X, Y, epochs=1, batch_size=2)"
 MODELS = [
     *values("MLP", "sizes", ["[3]", "[]", "()", "np.ones((2, 2), int)"], ValueError, "at least two"),
     *values("MLP", "sizes", ["[3, 0, 2]", "[3, -1]", "[3, -(2**70)]"], ValueError, "[1] at least 1"),
+    *values("MLP", "sizes", ["[3, 1]", "[3, 4, 1]"], ValueError, "[-1] number of classes at least 2"),
     *values("MLP", "sizes", [f"[3, {size}]" for size in NO_SIZE], TypeError, "sizes[1] integer"),
     *values("MLP", "sizes", [*NO_SIZES, "np.ones(2)"], TypeError, "integer"),
     *values("MLP", "sizes", TOO_MANY, ValueError, "2^40"),
