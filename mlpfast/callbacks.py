@@ -11,7 +11,8 @@ import sys
 from typing import TextIO
 
 from mlpfast.arguments import integer
-from mlpfast.model import MLP, Floats
+from mlpfast.model import MLP
+from mlpfast.parameters import Floats
 from mlpfast.trainer import Record, Trainer
 
 

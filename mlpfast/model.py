@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Self, cast
 
@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from mlpfast import _cpu, arrays, checkpoint, cuda
 from mlpfast.arguments import choice, integer, listed, numbers, real, unfit
 from mlpfast.errors import CheckpointError, DeviceError
-from mlpfast.init import Dtype, initializer
+from mlpfast.init import initializer
 from mlpfast.kernels import ACTIVATIONS, softmax
+from mlpfast.parameters import DTYPES, Floats, shapes_of, views, zeros
 
-Floats = NDArray[np.floating[Any]]
-DTYPES: dict[str, Dtype] = {"float32": np.float32, "float64": np.float64}
 DEVICES = ("cpu", "cuda")
 LOSSES = ("softmax_cross_entropy",)
+OPTIONS = ("loss", "init", "input_scale", "input_shift", "seed", "precision")  # users may set them
 READ_AS_IS = frozenset(map(np.dtype, "?bBhHiIlLqQfd"))
 READ_ON_GPU = frozenset(map(np.dtype, "?Bf"))
 
@@ -68,24 +68,20 @@ class MLP:
     ) -> None:
         self._sizes = _checked_sizes(sizes)
         self._activations = _checked_activations(activation, len(self.sizes) - 2)
-        self.loss = choice("MLP", "loss", loss, LOSSES)
-        self.init = init
-        self.input_scale = real("MLP", "input_scale", input_scale)
-        self.input_shift = real("MLP", "input_shift", input_shift)
-        self.seed = integer("MLP", "seed", seed, 0)
+        options = _checked_options(loss, init, input_scale, input_shift, seed, precision)
+        self.loss, self.init, self.input_scale, self.input_shift, self.seed, self.precision = options
         self._dtype = choice("MLP", "dtype", dtype, list(DTYPES))
         self._device = choice("MLP", "device", device, DEVICES)
         if self._device == "cuda" and self._dtype != "float32":
             raise DeviceError("MLP: device 'cuda' computes in float32, dtype is 'float64'; use device='cpu'")
-        self.precision = choice("MLP", "precision", precision, _cpu.precisions())
         self._allocate()
-        fill, rng = initializer(init), np.random.default_rng(self.seed)
+        fill, rng = initializer(self.init), np.random.default_rng(self.seed)
         for w in self.parameters[::2]:
             w[...] = fill(rng, w.shape[0], w.shape[1], DTYPES[self.dtype])
 
     def _allocate(self) -> None:
-        self._shapes = _shapes(self.sizes)
-        self._flat = _aligned_zeros(sum(map(math.prod, self._shapes.values())), DTYPES[self.dtype])
+        self._shapes = shapes_of(self.sizes)
+        self._flat = zeros(self._shapes, DTYPES[self.dtype])
         self._native = cuda.extension() if self.device == "cuda" else _cpu
         alphas = [ACTIVATIONS[name][2] or 0.0 for name in self.activations]
         self._layers = list(self.sizes), list(self.activations), alphas
@@ -94,7 +90,7 @@ class MLP:
     @property
     def parameters(self) -> tuple[Floats, ...]:
         """Views w1 [in, out], b1 [out], w2, b2, ... into the weights in use: write to them."""
-        return tuple(_views(self._flat, self._shapes.values()))
+        return tuple(views(self._flat, self._shapes))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -185,7 +181,7 @@ class MLP:
         gradient = np.empty_like(self._flat)
         workspace = self._native.workspace(self._flat, self.spec, len(x), x, y, None, None)
         loss, weight, *_ = self._native.gradients(self._flat, self.spec, gradient, x, y, workspace)
-        return loss / weight, _views(gradient, self._shapes.values())
+        return loss / weight, views(gradient, self._shapes)
 
     def features(self, x: ArrayLike, function: str = "MLP") -> NDArray[Any]:
         """x as the extension reads it: [rows, inputs] of a native real dtype; copied only where needed.
@@ -281,6 +277,8 @@ class MLP:
         ------
         CheckpointError
             If it cannot be written.
+        ValueError, TypeError
+            If an attribute was set to a value that the constructor refuses.
         """
         checkpoint.save(path, dict(zip(self._shapes, self.parameters, strict=True)), self._facts())
 
@@ -298,7 +296,7 @@ class MLP:
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         try:
             sizes = _checked_sizes(facts["sizes"])
-            if shapes != _shapes(sizes):
+            if shapes != shapes_of(sizes):
                 raise ValueError(f"tensors {shapes} do not make a network of sizes {sizes}")
             dtype = tensors["w1"].dtype.name
             model = cls(**{**facts, "sizes": sizes, "init": "zeros"}, dtype=dtype, device=device)
@@ -312,17 +310,10 @@ class MLP:
         return model
 
     def _facts(self) -> dict[str, Any]:
-        """The arguments of the constructor but dtype, which the tensors have."""
-        return {
-            "sizes": list(self.sizes),
-            "activation": list(self.activations),
-            "loss": self.loss,
-            "init": self.init,
-            "input_scale": self.input_scale,
-            "input_shift": self.input_shift,
-            "seed": self.seed,
-            "precision": self.precision,
-        }
+        """The arguments of the constructor but device and dtype, which the tensors have; checked again."""
+        options = _checked_options(*(getattr(self, name) for name in OPTIONS))
+        facts = {"sizes": list(self.sizes), "activation": list(self.activations)}
+        return facts | dict(zip(OPTIONS, options, strict=True))
 
     def __repr__(self) -> str:
         return f"MLP({list(self.sizes)}, activation={list(self.activations)})"
@@ -343,28 +334,6 @@ class MLP:
         return model
 
 
-def _shapes(sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """Of the parameters, by their names in files, in the order of the flat array."""
-    layers = enumerate(pairwise(sizes), 1)
-    return {name: shape for i, (m, n) in layers for name, shape in ((f"w{i}", (m, n)), (f"b{i}", (n,)))}
-
-
-def _views(flat: Floats, shapes: Iterable[tuple[int, ...]]) -> list[Floats]:
-    """Cut a flat array into consecutive views."""
-    cut, end = [], 0
-    for shape in shapes:
-        start, end = end, end + math.prod(shape)
-        cut.append(flat[start:end].reshape(shape))
-    return cut
-
-
-def _aligned_zeros(size: int, dtype: Dtype) -> Floats:
-    """Zeros that start on a cache line."""
-    block = np.zeros(size + 16, dtype)
-    start = -block.ctypes.data % 64 // block.itemsize
-    return block[start : start + size]
-
-
 def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     expected = "positive integers, at least two: [784, 256, 10]"
     given = listed("MLP", "sizes", sizes, expected)
@@ -376,6 +345,20 @@ def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     if sum((i + 1) * o for i, o in pairwise(checked)) >= 2**40:
         raise ValueError(unfit("MLP", "sizes", sizes, "below 2^40 parameters in all"))
     return checked
+
+
+def _checked_options(
+    loss: str, init: str, input_scale: float, input_shift: float, seed: int, precision: str
+) -> tuple[str, str, float, float, int, str]:
+    initializer(init)
+    return (
+        choice("MLP", "loss", loss, LOSSES),
+        init,
+        real("MLP", "input_scale", input_scale),
+        real("MLP", "input_shift", input_shift),
+        integer("MLP", "seed", seed, 0),
+        choice("MLP", "precision", precision, _cpu.precisions()),
+    )
 
 
 def _checked_activations(activation: str | Sequence[str], hidden: int) -> tuple[str, ...]:

@@ -1,14 +1,12 @@
 """Optimizers: hyper-parameters, and the state of each parameter between steps. The updates are kernels."""
 
 import weakref
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlpfast.arguments import flag, real
+from mlpfast.parameters import Floats
 
-Floats = NDArray[np.floating[Any]]
 Numbers = tuple[float, float, bool, float]  # lr, momentum, nesterov, weight_decay
 Rule = tuple[str, list[Floats], Numbers]
 

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlpfast.arguments import flag, integer, numbers, unfit
 from mlpfast.errors import DivergenceError
-from mlpfast.model import MLP, Floats
+from mlpfast.model import MLP
 from mlpfast.optim import SGD
+from mlpfast.parameters import Floats
 
 Record = dict[str, float]
 Callback = Callable[["Trainer", Record], bool | None]
