@@ -6,11 +6,10 @@ A callback is any callable, called as ``callback(trainer, record)`` after each e
 
 import csv
 import math
-import os
 import sys
 from typing import TextIO
 
-from mlpfast.arguments import integer
+from mlpfast.arguments import PathLike, file_path, flag, integer, unfit
 from mlpfast.model import MLP
 from mlpfast.parameters import Floats
 from mlpfast.trainer import Record, Trainer
@@ -53,6 +52,8 @@ class CSVLog:
     ------
     OSError
         If the file cannot be written.
+    TypeError
+        If path is none.
     ValueError
         If a later record has a key that the first one lacks.
 
@@ -67,8 +68,8 @@ class CSVLog:
     1,0.5
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = path
+    def __init__(self, path: PathLike) -> None:
+        self.path = file_path("CSVLog", "path", path)
         self._columns: list[str] = []
 
     def __call__(self, trainer: Trainer | None, record: Record) -> None:
@@ -98,7 +99,7 @@ class EarlyStopping:
     Raises
     ------
     ValueError, TypeError
-        If patience is not a positive integer, or a record has no such key.
+        If an argument does not fit, or a record has no such key.
 
     Examples
     --------
@@ -112,9 +113,9 @@ class EarlyStopping:
     """
 
     def __init__(self, monitor: str = "val_loss", *, patience: int = 5, restore_best: bool = True) -> None:
-        self.monitor = monitor
+        self.monitor = _key("EarlyStopping", monitor)
         self.patience = integer("EarlyStopping", "patience", patience, 1)
-        self.restore_best = restore_best
+        self.restore_best = flag("EarlyStopping", "restore_best", restore_best)
         self._begin(None)
 
     def _begin(self, model: MLP | None) -> None:
@@ -153,8 +154,8 @@ class Checkpoint:
     ------
     CheckpointError
         If the file cannot be written.
-    ValueError
-        If a record has no such key.
+    ValueError, TypeError
+        If an argument does not fit, or a record has no such key.
 
     Examples
     --------
@@ -166,9 +167,9 @@ class Checkpoint:
     MLP([2, 3], activation=[])
     """
 
-    def __init__(self, path: str | os.PathLike[str], monitor: str | None = None) -> None:
-        self.path = path
-        self.monitor = monitor
+    def __init__(self, path: PathLike, monitor: str | None = None) -> None:
+        self.path = file_path("Checkpoint", "path", path)
+        self.monitor = None if monitor is None else _key("Checkpoint", monitor)
         self.best: Record | None = None
         self._model: MLP | None = None
 
@@ -180,10 +181,17 @@ class Checkpoint:
             self.best = record
 
 
+def _key(callback: str, monitor: str) -> str:
+    if not isinstance(monitor, str):
+        raise TypeError(unfit(callback, "monitor", monitor, "a key of the record, such as 'val_loss'"))
+    return monitor
+
+
 def _better(monitor: str, record: Record, best: Record | None) -> bool:
     """Whether the record's value beats the best one; NaN beats nothing."""
     if monitor not in record:
-        needs = "; give fit validation_data" if monitor.startswith("val_") else ""
+        lacking = monitor.startswith("val_") and "val_loss" not in record
+        needs = "; give fit validation_data" if lacking else ""
         raise ValueError(f"monitor: the record has no {monitor!r}, it has {', '.join(record)}{needs}")
     if best is None:
         return not math.isnan(record[monitor])

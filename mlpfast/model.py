@@ -1,7 +1,6 @@
 """MLP: a network's shape, its parameters, and what can be asked of it."""
 
 import math
-import os
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Self, cast
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlpfast import _cpu, arrays, checkpoint, cuda
-from mlpfast.arguments import choice, integer, listed, numbers, real, unfit
+from mlpfast.arguments import PathLike, choice, integer, listed, numbers, real, unfit
 from mlpfast.errors import CheckpointError, DeviceError
 from mlpfast.init import initializer
 from mlpfast.kernels import ACTIVATIONS, softmax
@@ -129,24 +128,24 @@ class MLP:
         ValueError, TypeError
             If the shape does not fit or the numbers are not real.
         """
-        return cast(Floats, self._as_given(x, self._outputs(x)))
+        return cast(Floats, self._as_given(x, self._outputs(x, "forward")))
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
         """The class of each row: int64 [rows]; the first of equal ones."""
-        outputs = self._outputs(x)
+        outputs = self._outputs(x, "predict")
         on_host = isinstance(outputs, np.ndarray)
         classes = outputs.argmax(axis=1) if on_host else self._native.classify(outputs)
         return cast("NDArray[np.int64]", self._as_given(x, classes))
 
     def predict_proba(self, x: ArrayLike) -> Floats:
         """Probabilities of the classes: floats [rows, classes]."""
-        outputs = self._outputs(x)
+        outputs = self._outputs(x, "predict_proba")
         softmax(outputs, out=outputs)
         return cast(Floats, self._as_given(x, outputs))
 
-    def _outputs(self, x: ArrayLike) -> Any:
+    def _outputs(self, x: ArrayLike, function: str) -> Any:
         """Of NumPy, or a DeviceArray where x lies on a GPU."""
-        return self._native.predict(self._flat, self.spec, self.features(x))
+        return self._native.predict(self._flat, self.spec, self.features(x, function))
 
     @staticmethod
     def _as_given(x: ArrayLike, results: Any) -> Any:
@@ -164,7 +163,7 @@ class MLP:
         -------
         {"loss": float, "accuracy": float}
         """
-        x, y = self.examples(x, y)
+        x, y = self.examples(x, y, "evaluate")
         loss, weight, correct, rows = self._native.evaluate(self._flat, self.spec, x, y)
         return {"loss": loss / weight, "accuracy": correct / rows}
 
@@ -177,13 +176,13 @@ class MLP:
         >>> round(loss, 4), [g.shape for g in gradients]
         (1.0986, [(2, 3), (3,)])
         """
-        x, y = self.examples(x, y)
+        x, y = self.examples(x, y, "loss_and_gradients")
         gradient = np.empty_like(self._flat)
         workspace = self._native.workspace(self._flat, self.spec, len(x), x, y, None, None)
         loss, weight, *_ = self._native.gradients(self._flat, self.spec, gradient, x, y, workspace)
         return loss / weight, views(gradient, self._shapes)
 
-    def features(self, x: ArrayLike, function: str = "MLP") -> NDArray[Any]:
+    def features(self, x: ArrayLike, function: str) -> NDArray[Any]:
         """x as the extension reads it: [rows, inputs] of a native real dtype; copied only where needed.
 
         Errors name the function.
@@ -236,9 +235,7 @@ class MLP:
         except DeviceError:
             return features
 
-    def examples(
-        self, x: ArrayLike, y: ArrayLike, function: str = "MLP"
-    ) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    def examples(self, x: ArrayLike, y: ArrayLike, function: str) -> tuple[NDArray[Any], NDArray[np.int32]]:
         """Features and labels as the extension reads them; at least one row."""
         features = self.features(x, function)
         if len(features) == 0:
@@ -270,7 +267,7 @@ class MLP:
         """An independent model with the same weights."""
         return self._restored(self.__getstate__())
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Write a safetensors file, whole or not at all.
 
         Raises
@@ -283,7 +280,7 @@ class MLP:
         checkpoint.save(path, dict(zip(self._shapes, self.parameters, strict=True)), self._facts())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, device: str = "cpu") -> Self:
+    def load(cls, path: PathLike, *, device: str = "cpu") -> Self:
         """Read a file of `save`, which knows no device.
 
         Raises

@@ -176,7 +176,9 @@ class _Epoch:
         self.examples = (x, y, *weights)
         self.end = len(x) // batch_size * batch_size if drop_last else len(x)
         self.workspace = model._native.workspace(model._flat, model.spec, batch_size, *self.examples)
-        stored = not trainer.fused or model._native.needs_gradient(batch_size)
+        stored = not flag("fit", "the trainer's fused", trainer.fused) or model._native.needs_gradient(
+            batch_size
+        )
         self.gradient = np.empty_like(model._flat) if stored else None
         course = (len(x), batch_size, drop_last, shuffle, self.seed)
         if trainer._course != course:  # what was left of an interrupted epoch is of another order

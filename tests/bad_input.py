@@ -130,7 +130,7 @@ NO_REALS = {
 }
 FLAGS = [
     *(("gemm", "transpose_a"), ("gemm", "transpose_b"), ("sgd_step", "nesterov"), ("SGD", "nesterov")),
-    *(("trainer.fit", "shuffle"), ("trainer.fit", "drop_last")),
+    *(("trainer.fit", "shuffle"), ("trainer.fit", "drop_last"), ("EarlyStopping", "restore_best")),
 ]
 NO_FLAGS = dict.fromkeys(["'no'", "1", "None", "[]"], (TypeError, "True or False"))
 NAMES = [
@@ -192,10 +192,10 @@ FEATURES = {
     "{1: 2}": (TypeError, "dtype object"),
     "wide(2**50, 3)": (MemoryError, ""),
 }
-PREDICTING = ["model.forward({x})", "model.predict({x})", "model.predict_proba({x})"]
+PREDICTING = ["forward", "predict", "predict_proba"]
 LEARNING = {
-    "model.evaluate({x}, {y})": "MLP",
-    "model.loss_and_gradients({x}, {y})": "MLP",
+    "model.evaluate({x}, {y})": "evaluate",
+    "model.loss_and_gradients({x}, {y})": "loss_and_gradients",
     "trainer.fit({x}, {y}, epochs=1, batch_size=2)": "fit",
     "trainer.fit(X, Y, epochs=1, batch_size=2, validation_data=({x}, {y}))": "fit validation_data",
 }
@@ -227,8 +227,8 @@ LABELS = {  # of the 3 examples below 5 for softmax_cross_entropy, of 4 below 2 
 }
 EXAMPLES = [
     *(
-        (call.format(x=x), error, words and f"MLP x {words}")
-        for call, (x, (error, words)) in product(PREDICTING, FEATURES.items())
+        (f"model.{function}({x})", error, words and f"{function} x {words}")
+        for function, (x, (error, words)) in product(PREDICTING, FEATURES.items())
     ),
     *(
         (call.format(x=x, y="Y"), error, words and f"{function} x {words}")

@@ -204,7 +204,7 @@ MODELS = [
         (dict(batch_size="5", drop_last="True"), ValueError, "batch_size 4 rows drop_last"),
         (dict(y="Y + 1"), ValueError, "y[1] 2 outside"),
     ),
-    ("MLP([5, 2]).predict(X)", ValueError, "MLP x 3 features 5"),
+    ("MLP([5, 2]).predict(X)", ValueError, "predict x 3 features 5"),
     ("model.predict(np.broadcast_to(np.zeros(3, 'u1'), (2**61, 3)))", ValueError, "MLP shape too large"),
     ("model.predict(np.broadcast_to(X[0], (2**40, 3)))", MemoryError, ""),
     ("model.evaluate(np.broadcast_to(X[0], (2**40, 3)), wide(2**40, dtype=int))", MemoryError, ""),
@@ -221,6 +221,7 @@ MODELS = [
     ("Trainer(model, 0.1)", TypeError, "Trainer optimizer float SGD"),
     (f"Trainer(MLP([3, 5, 2]), trainer.optimizer).{TRAIN}", ValueError, "SGD another model new optimizer"),
     (f"trainer.optimizer.velocity = np.zeros(3, 'f4'); trainer.{TRAIN}", ValueError, "SGD velocity"),
+    (f"trainer.fused = 1; trainer.{TRAIN}", TypeError, "fit fused True or False"),
     *values("SGD", "lr", ["-0.1", "-(10**400)", "-1e-9"], ValueError, "negative"),
     *values("SGD", "momentum", ["-0.1"], ValueError, "negative"),
     *values("SGD", "weight_decay", ["-0.1"], ValueError, "negative"),
@@ -239,6 +240,13 @@ MODELS = [
     *values("set_num_threads", "n", ["1025", "2**31", "2**32 + 1", "10**30"], ValueError, "at most"),
     ("with threads(0): pass", ValueError, "set_num_threads n"),
     ("with threads(1.5): pass", TypeError, "set_num_threads n integer"),
+    ("CSVLog(1)", TypeError, "CSVLog path 1"),
+    ("Checkpoint(1)", TypeError, "Checkpoint path 1"),
+    ("Checkpoint('model', 5)", TypeError, "Checkpoint monitor 5 'val_loss'"),
+    ("EarlyStopping(5)", TypeError, "EarlyStopping monitor 5 'val_loss'"),
+    ("datasets.fashion_mnist(5)", TypeError, "fashion-mnist data_dir 5 path"),
+    ("datasets.verify('mnist', 5)", TypeError, "mnist data_dir 5 path"),
+    ("datasets.verify(['mnist'])", TypeError, "verify name one of fashion-mnist, mnist"),
     *(
         (f"{call}({path})", TypeError, "path")
         for call, path in product(("model.save", "MLP.load"), ("5", "None", "['a']", "b'a'"))

@@ -156,6 +156,8 @@ class TestEarlyStopping:
     def test_missing_value(self, trainer):
         with pytest.raises(ValueError, match=r"no 'val_loss'.*validation_data"):
             trainer.fit(XOR.x_train, XOR.y_train, epochs=2, batch_size=4, callbacks=[EarlyStopping()])
+        with pytest.raises(ValueError, match=r"no 'val_acc', it has .*val_accuracy, seconds$"):
+            fit(trainer, 2, EarlyStopping("val_acc"))
 
 
 class TestCheckpoint:
