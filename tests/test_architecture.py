@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -234,6 +235,16 @@ def test_public_names():
     public = {name: value for name, value in vars(mlpfast).items() if not name.startswith("_")}
     own = {name for name, value in public.items() if getattr(value, "__module__", "").startswith("mlpfast.")}
     assert own | {"cuda", "datasets", "kernels"} == set(PUBLIC)
+
+
+def test_some_modules_load_when_they_are_asked_for():
+    code = """if True:
+        import sys, mlpfast
+        lazy = {"mlpfast.callbacks", "mlpfast.plots"}
+        assert not lazy & set(sys.modules)
+        assert mlpfast.callbacks.EarlyStopping and mlpfast.plots.curves and lazy < set(sys.modules)
+        assert not hasattr(mlpfast, "nothing")"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
 
 
 def test_the_stub_names_what_the_extension_has():
