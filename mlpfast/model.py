@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlpfast import _cpu, arrays, checkpoint, cuda
-from mlpfast.arguments import PathLike, choice, integer, listed, numbers, real, unfit
+from mlpfast.arguments import PathLike, choice, numbers
 from mlpfast.errors import CheckpointError, DeviceError
 from mlpfast.init import initializer
 from mlpfast.kernels import ACTIVATIONS, softmax
 from mlpfast.parameters import DTYPES, Floats, shapes_of, views, zeros
+from mlpfast.spec import OPTIONS, checked_activations, checked_options, checked_sizes
 
 DEVICES = ("cpu", "cuda")
-LOSSES = ("softmax_cross_entropy",)
-OPTIONS = ("loss", "init", "input_scale", "input_shift", "seed", "precision")  # users may set them
 READ_AS_IS = frozenset(map(np.dtype, "?bBhHiIlLqQfd"))
 READ_ON_GPU = frozenset(map(np.dtype, "?Bf"))
 
@@ -43,6 +42,13 @@ class MLP:
     parameters : tuple of views w1 [in, out], b1 [out], w2, b2, ... into one array; write to them to
         set weights
 
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument does not fit.
+    DeviceError
+        If device "cuda" cannot be used.
+
     Examples
     --------
     >>> model = MLP([784, 256, 10])
@@ -65,9 +71,9 @@ class MLP:
         device: str = "cpu",
         precision: str = "highest",
     ) -> None:
-        self._sizes = _checked_sizes(sizes)
-        self._activations = _checked_activations(activation, len(self.sizes) - 2)
-        options = _checked_options(loss, init, input_scale, input_shift, seed, precision)
+        self._sizes = checked_sizes(sizes)
+        self._activations = checked_activations(activation, len(self.sizes) - 2)
+        options = checked_options(loss, init, input_scale, input_shift, seed, precision)
         self.loss, self.init, self.input_scale, self.input_shift, self.seed, self.precision = options
         self._dtype = choice("MLP", "dtype", dtype, list(DTYPES))
         self._device = choice("MLP", "device", device, DEVICES)
@@ -127,18 +133,55 @@ class MLP:
         ------
         ValueError, TypeError
             If the shape does not fit or the numbers are not real.
+
+        Examples
+        --------
+        >>> MLP([2, 3], init="zeros").forward(np.ones((1, 2)))
+        array([[0., 0., 0.]], dtype=float32)
         """
         return cast(Floats, self._as_given(x, self._outputs(x, "forward")))
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
-        """The class of each row: int64 [rows]; the first of equal ones."""
+        """The class of each row, whose output is the largest: int64 [rows]; the first of equal ones.
+
+        A NaN counts as the largest: of outputs that are all NaN the class is 0. `forward` shows them.
+
+        Parameters
+        ----------
+        x : as in `forward`
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `forward`.
+
+        Examples
+        --------
+        >>> MLP([2, 3], init="zeros").predict(np.ones((4, 2)))
+        array([0, 0, 0, 0])
+        """
         outputs = self._outputs(x, "predict")
         on_host = isinstance(outputs, np.ndarray)
         classes = outputs.argmax(axis=1) if on_host else self._native.classify(outputs)
         return cast("NDArray[np.int64]", self._as_given(x, classes))
 
     def predict_proba(self, x: ArrayLike) -> Floats:
-        """Probabilities of the classes: floats [rows, classes]."""
+        """Probabilities of the classes, the softmax of `forward`: floats [rows, classes].
+
+        Parameters
+        ----------
+        x : as in `forward`
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `forward`.
+
+        Examples
+        --------
+        >>> MLP([2, 4], init="zeros").predict_proba(np.ones((1, 2)))
+        array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
+        """
         outputs = self._outputs(x, "predict_proba")
         softmax(outputs, out=outputs)
         return cast(Floats, self._as_given(x, outputs))
@@ -161,7 +204,17 @@ class MLP:
 
         Returns
         -------
-        {"loss": float, "accuracy": float}
+        {"loss": float, "accuracy": float}; the loss is that of `mlpfast.kernels.softmax_cross_entropy`
+
+        Raises
+        ------
+        ValueError, TypeError
+            If x or y does not fit, or there is no row.
+
+        Examples
+        --------
+        >>> MLP([2, 4], init="zeros").evaluate(np.ones((2, 2)), [0, 1])["accuracy"]
+        0.5
         """
         x, y = self.examples(x, y, "evaluate")
         loss, weight, correct, rows = self._native.evaluate(self._flat, self.spec, x, y)
@@ -169,6 +222,15 @@ class MLP:
 
     def loss_and_gradients(self, x: ArrayLike, y: ArrayLike) -> tuple[float, list[Floats]]:
         """Mean loss of one batch and its gradient with respect to each of `parameters`.
+
+        Parameters
+        ----------
+        x, y : as in `evaluate`
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `evaluate`.
 
         Examples
         --------
@@ -292,7 +354,7 @@ class MLP:
         tensors, facts = checkpoint.load(path)
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         try:
-            sizes = _checked_sizes(facts["sizes"])
+            sizes = checked_sizes(facts["sizes"])
             if shapes != shapes_of(sizes):
                 raise ValueError(f"tensors {shapes} do not make a network of sizes {sizes}")
             dtype = tensors["w1"].dtype.name
@@ -308,7 +370,7 @@ class MLP:
 
     def _facts(self) -> dict[str, Any]:
         """The arguments of the constructor but device and dtype, which the tensors have; checked again."""
-        options = _checked_options(*(getattr(self, name) for name in OPTIONS))
+        options = checked_options(*(getattr(self, name) for name in OPTIONS))
         facts = {"sizes": list(self.sizes), "activation": list(self.activations)}
         return facts | dict(zip(OPTIONS, options, strict=True))
 
@@ -329,39 +391,3 @@ class MLP:
         model = cls.__new__(cls)
         model.__setstate__(state)
         return model
-
-
-def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    expected = "positive integers, at least two: [784, 256, 10]"
-    given = listed("MLP", "sizes", sizes, expected)
-    checked = tuple(integer("MLP", f"sizes[{i}]", n, 1) for i, n in enumerate(given))
-    if len(checked) < 2:
-        raise ValueError(unfit("MLP", "sizes", sizes, expected))
-    if checked[-1] < 2:
-        raise ValueError(unfit("MLP", "sizes[-1]", checked[-1], "the number of classes, at least 2"))
-    if sum((i + 1) * o for i, o in pairwise(checked)) >= 2**40:
-        raise ValueError(unfit("MLP", "sizes", sizes, "below 2^40 parameters in all"))
-    return checked
-
-
-def _checked_options(
-    loss: str, init: str, input_scale: float, input_shift: float, seed: int, precision: str
-) -> tuple[str, str, float, float, int, str]:
-    initializer(init)
-    return (
-        choice("MLP", "loss", loss, LOSSES),
-        init,
-        real("MLP", "input_scale", input_scale),
-        real("MLP", "input_shift", input_shift),
-        integer("MLP", "seed", seed, 0),
-        choice("MLP", "precision", precision, _cpu.precisions()),
-    )
-
-
-def _checked_activations(activation: str | Sequence[str], hidden: int) -> tuple[str, ...]:
-    if isinstance(activation, str):
-        return (choice("MLP", "activation", activation, list(ACTIVATIONS)),) * hidden
-    names = listed("MLP", "activation", activation, "a name, or a list of names")
-    if len(names) != hidden:
-        raise ValueError(f"MLP: activation has {len(names)} names, the network has {hidden} hidden layers")
-    return tuple(choice("MLP", "activation", name, list(ACTIVATIONS)) for name in names)
