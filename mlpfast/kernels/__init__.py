@@ -35,7 +35,7 @@ def gemm(
     precision: str = "highest",
     stream: Any = None,
 ) -> Array:
-    """Matrix product ``alpha * op(a) @ op(b) + beta * out``, where op transposes if asked.
+    """Matrix product ``alpha * op(a) @ op(b) + beta * out``, GEMM of BLAS; op transposes if asked.
 
     Parameters
     ----------
@@ -44,10 +44,12 @@ def gemm(
     beta : needs ``out`` when it is not 0; when it is 0, ``out`` is not read
     out : floats [m, n], must not overlap ``a`` or ``b``
     precision : "ieee", "highest", "high" or "medium", a floor of accuracy
+    stream : of PyTorch or CuPy, or an address, on which arrays of a GPU are computed
 
-    Returns
-    -------
-    floats [m, n]
+    Raises
+    ------
+    ValueError, TypeError
+        If a shape or value, or a dtype, does not fit.
 
     Examples
     --------
@@ -105,7 +107,7 @@ def linear(
     precision: str = "highest",
     stream: Any = None,
 ) -> Array:
-    """A layer: ``act(x @ w * scale + b)``.
+    """A layer: ``act(x @ w * scale + b)``, floats [rows, out].
 
     Parameters
     ----------
@@ -114,10 +116,7 @@ def linear(
     b : floats [out], optional
     activation, alpha : a name of `ACTIVATIONS` and its parameter
     out : floats [rows, out]
-
-    Returns
-    -------
-    floats [rows, out]
+    precision, stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -148,6 +147,7 @@ def linear_backward_input(
     saved : floats [rows, in], input or output of the activation before this layer, as `ACTIVATIONS` says
     activation, alpha : that activation and its parameter
     out : floats [rows, in]
+    precision, stream : as in `gemm`, and so is what is raised
 
     Returns
     -------
@@ -172,6 +172,7 @@ def linear_backward_weights(
     x : floats [rows, in]
     dy : floats [rows, out]
     out : floats [in, out]
+    precision, stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -189,6 +190,7 @@ def bias_add(x: ArrayLike, b: ArrayLike, *, out: Array | None = None, stream: An
     x : floats [rows, cols]
     b : floats [cols]
     out : floats [rows, cols], may be ``x``
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -207,6 +209,7 @@ def bias_add_backward(dy: ArrayLike, *, out: Array | None = None, stream: Any = 
     ----------
     dy : floats [rows, cols]
     out : floats [cols]
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -223,6 +226,7 @@ def relu(x: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Array
     ----------
     x : floats, any shape
     out : floats of the same shape, may be ``x``
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -239,6 +243,7 @@ def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None, stre
     ----------
     dy, y : floats, equal shapes
     out : floats of that shape, may be ``dy`` or ``y``
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -259,6 +264,7 @@ def activation(
     x : floats, any shape
     alpha : slope of leaky_relu for negative ``x``
     out : floats of the same shape, may be ``x``
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -284,6 +290,7 @@ def activation_backward(
     dy : floats, any shape
     saved : floats of that shape, the activation's input or output as `ACTIVATIONS` says
     out : floats of that shape, may be ``dy`` or ``saved``
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -300,6 +307,7 @@ def softmax(x: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Ar
     ----------
     x : floats [..., classes]
     out : floats of the same shape, may be ``x``
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -336,6 +344,7 @@ def softmax_cross_entropy(
     sample_weight : floats [rows], likewise
     reduction : "mean", "sum" or "none"
     out : floats [rows, classes] for the gradient, may be ``logits``
+    stream : as in `gemm`, and so is what is raised
 
     Returns
     -------
@@ -348,18 +357,8 @@ def softmax_cross_entropy(
     >>> round(loss, 4), d_logits
     (0.6931, array([[-0.5,  0.5]], dtype=float32))
     """
-    loss, d_logits = arrays.call(
-        "softmax_cross_entropy",
-        stream,
-        logits,
-        labels,
-        label_smoothing,
-        ignore_index,
-        class_weight,
-        sample_weight,
-        reduction,
-        out,
-    )
+    options = label_smoothing, ignore_index, class_weight, sample_weight, reduction
+    loss, d_logits = arrays.call("softmax_cross_entropy", stream, logits, labels, *options, out)
     return loss, d_logits
 
 
@@ -385,6 +384,7 @@ def sgd_step(
         starts as zeros, momentum needs it
     dw : floats of that shape, cast to that dtype
     lr : learning rate
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
