@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 PathLike = str | os.PathLike[str]
+Dtype = type[np.float32] | type[np.float64]
+DTYPES: dict[str, Dtype] = {"float32": np.float32, "float64": np.float64}
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 

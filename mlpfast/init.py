@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mlpfast.arguments import FLOAT32_MAX
-from mlpfast.parameters import Dtype, Floats
+from mlpfast.arguments import FLOAT32_MAX, Dtype
+from mlpfast.parameters import Floats
 
 Initializer = Callable[["np.random.Generator", int, int, Dtype], Floats]
 

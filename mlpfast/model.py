@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlpfast import _cpu, arrays, checkpoint, cuda
-from mlpfast.arguments import PathLike, choice, numbers
+from mlpfast.arguments import DTYPES, PathLike, choice, numbers
 from mlpfast.errors import CheckpointError, DeviceError
 from mlpfast.init import initializer
 from mlpfast.kernels import ACTIVATIONS, softmax
-from mlpfast.parameters import DTYPES, Floats, shapes_of, views, zeros
+from mlpfast.parameters import Floats, shapes_of, views, zeros
 from mlpfast.spec import OPTIONS, checked_activations, checked_options, checked_sizes
 
 DEVICES = ("cpu", "cuda")

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpfast.arguments import Dtype
+
 Floats = NDArray[np.floating[Any]]
-Dtype = type[np.float32] | type[np.float64]
-DTYPES: dict[str, Dtype] = {"float32": np.float32, "float64": np.float64}
 Shapes = dict[str, tuple[int, ...]]  # by name, in order
 
 

@@ -37,8 +37,7 @@ FLOORS = {
     **dict.fromkeys(["kernels", "arrays", "config", "cuda"], 1),
     **dict.fromkeys(["model", "optim", "init", "parameters", "spec"], 2),
     **dict.fromkeys(["trainer", "callbacks"], 3),
-    **dict.fromkeys(["sklearn", "interop"], 4),
-    **dict.fromkeys(["cli", "__main__", "__init__"], 5),
+    **dict.fromkeys(["cli", "__main__", "__init__"], 4),
 }
 REQUIRED = {"numpy", "safetensors"}  # other packages are imported by the function that needs them
 FORBIDDEN_NAMES = {"util", "utils", "common", "misc", "helper", "helpers", "manager"}
@@ -229,6 +228,12 @@ def test_every_kind_of_file_is_looked_at():
         "mlpfast/_cpu.pyi",
         "tests/conftest.py",
     } <= seen
+
+
+def test_every_floor_is_of_a_module_that_exists():
+    modules = {module_of(name) for name, _ in sources() if re.match(CHECKS[imports], name)}
+    modules = {"__init__" if module == "mlpfast/__init__" else module for module in modules}
+    assert modules | {"_cpu", "_cuda"} == {*FLOORS, *LEAVES}
 
 
 def test_public_names():

@@ -7,17 +7,12 @@ import threading
 import numpy as np
 import pytest
 from problems import Problem, state, trained
-from tolerances import same_bits
+from tolerances import assert_same
 
 from mlpfast import MLP, SGD, DivergenceError, History, Trainer
 
 MOMENTUM = dict(momentum=0.9, weight_decay=0.01)
 PROBLEM = Problem((9, 16, 4), 53, 8, sgd=MOMENTUM)
-
-
-def assert_same(got, want):
-    for i, (a, b) in enumerate(zip(got, want, strict=True)):
-        assert same_bits(a, b), f"array {i}"
 
 
 def test_an_optimizer_of_another_dtype(rng):

@@ -87,7 +87,7 @@ def explain(
     m, n, k = (arguments.integer("explain", name, value, 0) for name, value in given.items())
     if max(m, n, k) >= 2**63:
         raise ValueError(f"explain: m, n, k are {m}, {n}, {k}; they must be below 2^63")
-    single = arguments.choice("explain", "dtype", dtype, ["float32", "float64"]) == "float32"
+    single = arguments.choice("explain", "dtype", dtype, list(arguments.DTYPES)) == "float32"
     parts, rows, cols, threads = _cpu.explain(m, n, k, precision, single)
     if parts == 0:
         return f"{_cpu.vectors()}: {dtype} multiply-adds", (rows, cols), threads
