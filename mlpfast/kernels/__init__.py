@@ -357,8 +357,8 @@ def softmax_cross_entropy(
     >>> round(loss, 4), d_logits
     (0.6931, array([[-0.5,  0.5]], dtype=float32))
     """
-    options = label_smoothing, ignore_index, class_weight, sample_weight, reduction
-    loss, d_logits = arrays.call("softmax_cross_entropy", stream, logits, labels, *options, out)
+    loss, d_logits = arrays.call("softmax_cross_entropy", stream, logits, labels,
+        label_smoothing, ignore_index, class_weight, sample_weight, reduction, out)  # fmt: skip
     return loss, d_logits
 
 
