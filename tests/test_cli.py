@@ -288,7 +288,11 @@ def test_as_a_program(environment):
 def test_an_interrupted_training_keeps_what_it_learnt(number, environment, folder):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (pip install 'mlpfast[cli]')")
     options = ["--epochs", "100000000", "--out", "m.safetensors", "--plot", "curves.png", "--csv", "log.csv"]
-    with subprocess_of("train", "xor", *options, env=environment) as process:
+
+    def heard():  # a shell's background processes, of which these tests may be one, ignore SIGINT
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess_of("train", "xor", *options, env=environment, preexec_fn=heard) as process:
         for line in process.stdout:
             if line.startswith("epoch 100 "):
                 process.send_signal(number)
