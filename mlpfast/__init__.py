@@ -1,6 +1,7 @@
 """Fast multilayer perceptrons: hand-written CPU kernels under a thin trainer."""
 
 import pkgutil as _pkgutil
+from typing import Any as _Any
 
 # In a clone, the sources beside the caller find the installed extension.
 __path__ = _pkgutil.extend_path(__path__, __name__)
@@ -30,3 +31,12 @@ from mlpfast.model import MLP as MLP
 from mlpfast.optim import SGD as SGD
 from mlpfast.trainer import History as History
 from mlpfast.trainer import Trainer as Trainer
+
+
+def __getattr__(name: str) -> _Any:
+    """The modules that load when they are first asked for."""
+    if name in ("callbacks", "plots"):
+        from importlib import import_module
+
+        return import_module(f"mlpfast.{name}")
+    raise AttributeError(f"module 'mlpfast' has no attribute {name!r}")

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+PathLike = str | os.PathLike[str]
+Dtype = type[np.float32] | type[np.float64]
+DTYPES: dict[str, Dtype] = {"float32": np.float32, "float64": np.float64}
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -61,8 +64,8 @@ def listed(function: str, name: str, value: Any, expected: str) -> list[Any]:
     return list(value)
 
 
-def file_path(function: str, name: str, value: Any) -> str | os.PathLike[str]:
-    """The path of a file; a number is none, though Python opens those."""
+def file_path(function: str, name: str, value: Any) -> PathLike:
+    """The path of a file or folder; a number is none, though Python opens those."""
     if not isinstance(value, str | os.PathLike):
         raise TypeError(unfit(function, name, value, "a path"))
     return value

@@ -1,17 +1,17 @@
 """What may happen after each epoch: a line of progress, a log, a saved model, an early end.
 
 A callback is any callable, called as ``callback(trainer, record)`` after each epoch with the new entry of
-`History`; a true result ends the training.
+`History`; True ends the training, None and False go on.
 """
 
 import csv
 import math
-import os
 import sys
 from typing import TextIO
 
-from mlpfast.arguments import integer
-from mlpfast.model import Floats
+from mlpfast.arguments import PathLike, file_path, flag, integer, unfit
+from mlpfast.model import MLP
+from mlpfast.parameters import Floats
 from mlpfast.trainer import Record, Trainer
 
 
@@ -52,6 +52,8 @@ class CSVLog:
     ------
     OSError
         If the file cannot be written.
+    TypeError
+        If path is none.
     ValueError
         If a later record has a key that the first one lacks.
 
@@ -66,8 +68,8 @@ class CSVLog:
     1,0.5
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = path
+    def __init__(self, path: PathLike) -> None:
+        self.path = file_path("CSVLog", "path", path)
         self._columns: list[str] = []
 
     def __call__(self, trainer: Trainer | None, record: Record) -> None:
@@ -82,7 +84,7 @@ class CSVLog:
 
 
 class EarlyStopping:
-    """End the training when a value has stopped improving.
+    """End the training when a value has stopped improving. With another model it begins anew.
 
     Parameters
     ----------
@@ -97,7 +99,7 @@ class EarlyStopping:
     Raises
     ------
     ValueError, TypeError
-        If patience is not a positive integer, or a record has no such key.
+        If an argument does not fit, or a record has no such key.
 
     Examples
     --------
@@ -111,14 +113,20 @@ class EarlyStopping:
     """
 
     def __init__(self, monitor: str = "val_loss", *, patience: int = 5, restore_best: bool = True) -> None:
-        self.monitor = monitor
+        self.monitor = _key("EarlyStopping", monitor)
         self.patience = integer("EarlyStopping", "patience", patience, 1)
-        self.restore_best = restore_best
+        self.restore_best = flag("EarlyStopping", "restore_best", restore_best)
+        self._begin(None)
+
+    def _begin(self, model: MLP | None) -> None:
+        self._model = model
         self.best: Record | None = None
-        self._weights: list[Floats] = []  # of the best epoch
+        self._weights: list[Floats] | None = None  # of the best epoch
         self._waited = 0
 
     def __call__(self, trainer: Trainer, record: Record) -> bool:
+        if trainer.model is not self._model:
+            self._begin(trainer.model)
         if _better(self.monitor, record, self.best):
             self.best, self._waited = record, 0
             if self.restore_best:
@@ -128,13 +136,14 @@ class EarlyStopping:
         if self._waited < self.patience:
             return False
         self._waited = 0
-        for parameter, best in zip(trainer.model.parameters, self._weights, strict=False):
-            parameter[...] = best
+        if self._weights:
+            for parameter, best in zip(trainer.model.parameters, self._weights, strict=True):
+                parameter[...] = best
         return True
 
 
 class Checkpoint:
-    """Save the model after each epoch, or after each that is the best so far.
+    """Save the model after each epoch, or after each that is its best so far.
 
     Parameters
     ----------
@@ -145,8 +154,8 @@ class Checkpoint:
     ------
     CheckpointError
         If the file cannot be written.
-    ValueError
-        If a record has no such key.
+    ValueError, TypeError
+        If an argument does not fit, or a record has no such key.
 
     Examples
     --------
@@ -158,21 +167,31 @@ class Checkpoint:
     MLP([2, 3], activation=[])
     """
 
-    def __init__(self, path: str | os.PathLike[str], monitor: str | None = None) -> None:
-        self.path = path
-        self.monitor = monitor
+    def __init__(self, path: PathLike, monitor: str | None = None) -> None:
+        self.path = file_path("Checkpoint", "path", path)
+        self.monitor = None if monitor is None else _key("Checkpoint", monitor)
         self.best: Record | None = None
+        self._model: MLP | None = None
 
     def __call__(self, trainer: Trainer, record: Record) -> None:
+        if trainer.model is not self._model:
+            self._model, self.best = trainer.model, None
         if self.monitor is None or _better(self.monitor, record, self.best):
             trainer.model.save(self.path)
             self.best = record
 
 
+def _key(callback: str, monitor: str) -> str:
+    if not isinstance(monitor, str):
+        raise TypeError(unfit(callback, "monitor", monitor, "a key of the record, such as 'val_loss'"))
+    return monitor
+
+
 def _better(monitor: str, record: Record, best: Record | None) -> bool:
     """Whether the record's value beats the best one; NaN beats nothing."""
     if monitor not in record:
-        needs = "; give fit validation_data" if monitor.startswith("val_") else ""
+        lacking = monitor.startswith("val_") and "val_loss" not in record
+        needs = "; give fit validation_data" if lacking else ""
         raise ValueError(f"monitor: the record has no {monitor!r}, it has {', '.join(record)}{needs}")
     if best is None:
         return not math.isnan(record[monitor])

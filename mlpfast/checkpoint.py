@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpfast.arguments import file_path
+from mlpfast.arguments import PathLike, file_path
 from mlpfast.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FORMAT = "1"
 
 
-def save(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+def save(path: PathLike, tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
     """Write tensors and JSON facts to one file, which appears whole or not at all.
 
     Raises
@@ -57,7 +57,7 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], fact
         raise CheckpointError(f"cannot write {path}: {error}; choose a path that can be written") from error
 
 
-def load(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def load(path: PathLike) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Read what `save` wrote.
 
     Raises

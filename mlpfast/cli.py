@@ -3,10 +3,12 @@
 import argparse
 import inspect
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import nullcontext
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -77,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train a network, show each epoch, write what was asked for."""
+    """Train a network, show each epoch, write what was asked for, on Ctrl-C and SIGTERM too."""
     for name, value in SETTINGS[args.dataset].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -93,24 +95,16 @@ def train(args: argparse.Namespace) -> None:
     optimizer = mlpfast.SGD(args.lr, args.momentum, args.nesterov, args.weight_decay)
     print(f"{args.dataset}: {len(data.x_train)} rows to train on, {len(data.x_test)} to test on")
     print(f"{model!r}, {optimizer!r}, batches of {args.batch_size}", flush=True)
-    history = mlpfast.Trainer(model, optimizer).fit(
-        data.x_train,
-        data.y_train,
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        validation_data=(data.x_test, data.y_test),
-        seed=args.seed,
-        callbacks=[callbacks.Progress(held_out="test"), *([callbacks.CSVLog(args.csv)] if args.csv else [])],
-    )
-    print(f"test accuracy {history.epochs[-1]['val_accuracy']:.4f}")
-    if args.out:
-        model.save(args.out)
-    if args.plot:
-        plots.curves(history, args.plot)
-    if args.grid:
-        _draw_grid(model, data, args.grid)
-    for path in outputs:
-        print(f"wrote {path}")
+    trainer = mlpfast.Trainer(model, optimizer)
+    with _terminated_as_interrupted():
+        try:
+            _fit(args, trainer, data)
+        except KeyboardInterrupt:
+            if trainer.epoch or trainer.position:
+                _write(args, trainer, data)
+            raise
+        print(f"test accuracy {trainer.history.epochs[-1]['val_accuracy']:.4f}")
+        _write(args, trainer, data)
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -152,6 +146,46 @@ def _network(args: argparse.Namespace, data: Dataset) -> mlpfast.MLP:
         device=args.device,
         precision=args.precision,
     )
+
+
+def _fit(args: argparse.Namespace, trainer: mlpfast.Trainer, data: Dataset) -> None:
+    trainer.fit(
+        data.x_train,
+        data.y_train,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        validation_data=(data.x_test, data.y_test),
+        seed=args.seed,
+        callbacks=[callbacks.Progress(held_out="test"), *([callbacks.CSVLog(args.csv)] if args.csv else [])],
+    )
+
+
+def _write(args: argparse.Namespace, trainer: mlpfast.Trainer, data: Dataset) -> None:
+    """Keep what was learnt, in part of the first epoch too, and the curves of whole epochs."""
+    drawn = args.plot if trainer.history.epochs else None
+    if args.out:
+        trainer.model.save(args.out)
+    if drawn:
+        plots.curves(trainer.history, drawn)
+    if args.grid:
+        _draw_grid(trainer.model, data, args.grid)
+    for path in (args.out, drawn, args.grid, args.csv if trainer.history.epochs else None):
+        if path is not None:
+            print(f"wrote {path}")
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, with which schedulers announce the end of a job, ends a training as Ctrl-C does."""
+    ours = threading.current_thread() is threading.main_thread()
+    ours = ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _draw_grid(model: mlpfast.MLP, data: Dataset, path: str) -> None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpfast.arguments import PathLike, choice, file_path
 from mlpfast.errors import DataError
-from mlpfast.idx import PathLike, read_idx, reading
+from mlpfast.idx import read_idx, reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,6 +126,8 @@ def fashion_mnist(data_dir: PathLike | None = None) -> Dataset:
     ------
     DataError
         Files are missing (the text says where to get them and where to put them) or damaged.
+    TypeError
+        `data_dir` is not a path.
 
     Examples
     --------
@@ -206,15 +209,14 @@ def verify(name: str, data_dir: PathLike | None = None) -> None:
     ------
     DataError
         A file is missing, or differs: the text names the expected and the found sha256 of the first one.
-    ValueError
-        `name` is not a dataset that is read from files.
+    ValueError, TypeError
+        `name` is not a dataset that is read from files, or `data_dir` not a path.
 
     Examples
     --------
     >>> verify("mnist", "data")  # doctest: +SKIP
     """
-    if name not in _IDX_SETS:
-        raise ValueError(f"name must be one of {', '.join(_IDX_SETS)}, got {name!r}")
+    choice("verify", "name", name, list(_IDX_SETS))
     for path, (size, sha256) in zip(_locate(name, data_dir), _IDX_SETS[name].published, strict=True):
         if path.name not in _FILES:
             raise DataError(f"{path}: only the published {path.name}.gz has a known sha256")
@@ -265,7 +267,7 @@ def _folders(name: str, data_dir: PathLike | None) -> list[Path]:
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         roots = [Path(root) for root in (os.environ.get("MLPFAST_DATA"), f"{cache}/mlpfast") if root]
     else:
-        roots = [Path(data_dir)]
+        roots = [Path(file_path(name, "data_dir", data_dir))]
     others = _IDX_SETS.keys() - {name}
     return [folder for root in roots for folder in (root / name, root) if folder.name not in others]
 

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpfast.arguments import PathLike, file_path
 from mlpfast.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-PathLike = str | os.PathLike[str]
 
 # IDX: 00 00, element type, number of dimensions, big-endian uint32 dimensions, elements in row-major order.
 _UINT8 = 0x08
@@ -63,7 +62,7 @@ def read_idx(path: PathLike) -> NDArray[np.uint8]:
     """
     from pathlib import Path  # loads much that who only trains does not need
 
-    path = Path(path)
+    path = Path(file_path("read_idx", "path", path))
     with reading(path) as file:
         contents = _Contents(path, file)
         shape = _read_shape(contents)

@@ -4,16 +4,13 @@ The generator's type is in quotes, because NumPy loads numpy.random, a third of 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mlpfast.arguments import FLOAT32_MAX
+from mlpfast.arguments import FLOAT32_MAX, Dtype
+from mlpfast.parameters import Floats
 
-Weights = NDArray[np.floating[Any]]
-Dtype = type[np.float32] | type[np.float64]
-Initializer = Callable[["np.random.Generator", int, int, Dtype], Weights]
+Initializer = Callable[["np.random.Generator", int, int, Dtype], Floats]
 
 
 def _normal(deviation: float) -> Initializer:
@@ -24,18 +21,18 @@ def _constant(value: float) -> Initializer:
     return lambda rng, rows, cols, dtype: np.full((rows, cols), value, dtype)
 
 
-def he(rng: "np.random.Generator", rows: int, cols: int, dtype: Dtype) -> Weights:
+def he(rng: "np.random.Generator", rows: int, cols: int, dtype: Dtype) -> Floats:
     """Normal with deviation sqrt(2 / in) (He et al. 2015)."""
     return _normal((2 / rows) ** 0.5)(rng, rows, cols, dtype)
 
 
-def xavier(rng: "np.random.Generator", rows: int, cols: int, dtype: Dtype) -> Weights:
+def xavier(rng: "np.random.Generator", rows: int, cols: int, dtype: Dtype) -> Floats:
     """Uniform within +-sqrt(6 / (in + out)) (Glorot and Bengio 2010)."""
     limit = (6 / (rows + cols)) ** 0.5
     return (rng.random((rows, cols), dtype) * 2 - 1) * dtype(limit)
 
 
-def lecun(rng: "np.random.Generator", rows: int, cols: int, dtype: Dtype) -> Weights:
+def lecun(rng: "np.random.Generator", rows: int, cols: int, dtype: Dtype) -> Floats:
     """Normal with deviation sqrt(1 / in) (LeCun et al. 1998)."""
     return _normal((1 / rows) ** 0.5)(rng, rows, cols, dtype)
 

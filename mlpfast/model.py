@@ -1,7 +1,6 @@
 """MLP: a network's shape, its parameters, and what can be asked of it."""
 
 import math
-import os
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Self, cast
@@ -10,15 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlpfast import _cpu, arrays, checkpoint, cuda
-from mlpfast.arguments import choice, integer, listed, numbers, real, unfit
+from mlpfast.arguments import DTYPES, PathLike, choice, numbers
 from mlpfast.errors import CheckpointError, DeviceError
-from mlpfast.init import Dtype, initializer
+from mlpfast.init import initializer
 from mlpfast.kernels import ACTIVATIONS, softmax
+from mlpfast.parameters import Floats, shapes_of, views, zeros
+from mlpfast.spec import OPTIONS, checked_activations, checked_options, checked_sizes
 
-Floats = NDArray[np.floating[Any]]
-DTYPES: dict[str, Dtype] = {"float32": np.float32, "float64": np.float64}
 DEVICES = ("cpu", "cuda")
-LOSSES = ("softmax_cross_entropy",)
 READ_AS_IS = frozenset(map(np.dtype, "?bBhHiIlLqQfd"))
 READ_ON_GPU = frozenset(map(np.dtype, "?Bf"))
 
@@ -28,7 +26,7 @@ class MLP:
 
     Parameters
     ----------
-    sizes : numbers of inputs, of units in each hidden layer, and of classes
+    sizes : numbers of inputs, of units in each hidden layer, and of classes, which are at least two
     activation : a name of `mlpfast.kernels.ACTIVATIONS`, or one for each hidden layer
     loss : "softmax_cross_entropy"
     init : "he", "xavier", "lecun", "zeros", "normal:DEVIATION" or "constant:VALUE"; biases start as zeros
@@ -41,14 +39,22 @@ class MLP:
 
     Attributes
     ----------
-    parameters : list of views w1 [in, out], b1 [out], w2, b2, ... into one array; write to them to
+    parameters : tuple of views w1 [in, out], b1 [out], w2, b2, ... into one array; write to them to
         set weights
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument does not fit.
+    DeviceError
+        If device "cuda" cannot be used.
 
     Examples
     --------
     >>> model = MLP([784, 256, 10])
     >>> [p.shape for p in model.parameters]
     [(784, 256), (256,), (256, 10), (10,)]
+    >>> model.parameters[1][:] = 0.5
     """
 
     def __init__(
@@ -65,31 +71,31 @@ class MLP:
         device: str = "cpu",
         precision: str = "highest",
     ) -> None:
-        self._sizes = _checked_sizes(sizes)
-        self._activations = _checked_activations(activation, len(self.sizes) - 2)
-        self.loss = choice("MLP", "loss", loss, LOSSES)
-        self.init = init
-        self.input_scale = real("MLP", "input_scale", input_scale)
-        self.input_shift = real("MLP", "input_shift", input_shift)
-        self.seed = integer("MLP", "seed", seed, 0)
+        self._sizes = checked_sizes(sizes)
+        self._activations = checked_activations(activation, len(self.sizes) - 2)
+        options = checked_options(loss, init, input_scale, input_shift, seed, precision)
+        self.loss, self.init, self.input_scale, self.input_shift, self.seed, self.precision = options
         self._dtype = choice("MLP", "dtype", dtype, list(DTYPES))
         self._device = choice("MLP", "device", device, DEVICES)
         if self._device == "cuda" and self._dtype != "float32":
             raise DeviceError("MLP: device 'cuda' computes in float32, dtype is 'float64'; use device='cpu'")
-        self.precision = choice("MLP", "precision", precision, _cpu.precisions())
         self._allocate()
-        fill, rng = initializer(init), np.random.default_rng(self.seed)
+        fill, rng = initializer(self.init), np.random.default_rng(self.seed)
         for w in self.parameters[::2]:
             w[...] = fill(rng, w.shape[0], w.shape[1], DTYPES[self.dtype])
 
     def _allocate(self) -> None:
-        shapes = [s for i, o in pairwise(self.sizes) for s in ((i, o), (o,))]
-        self._flat = _aligned_zeros(sum(int(np.prod(s)) for s in shapes), DTYPES[self.dtype])
-        self.parameters = views(self._flat, shapes)
+        self._shapes = shapes_of(self.sizes)
+        self._flat = zeros(self._shapes, DTYPES[self.dtype])
         self._native = cuda.extension() if self.device == "cuda" else _cpu
         alphas = [ACTIVATIONS[name][2] or 0.0 for name in self.activations]
         self._layers = list(self.sizes), list(self.activations), alphas
         self._busy = _cpu.Busy()
+
+    @property
+    def parameters(self) -> tuple[Floats, ...]:
+        """Views w1 [in, out], b1 [out], w2, b2, ... into the weights in use: write to them."""
+        return tuple(views(self._flat, self._shapes))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -127,25 +133,62 @@ class MLP:
         ------
         ValueError, TypeError
             If the shape does not fit or the numbers are not real.
+
+        Examples
+        --------
+        >>> MLP([2, 3], init="zeros").forward(np.ones((1, 2)))
+        array([[0., 0., 0.]], dtype=float32)
         """
-        return cast(Floats, self._as_given(x, self._outputs(x)))
+        return cast(Floats, self._as_given(x, self._outputs(x, "forward")))
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
-        """The class of each row: int64 [rows]; the first of equal ones."""
-        outputs = self._outputs(x)
+        """The class of each row, whose output is the largest: int64 [rows]; the first of equal ones.
+
+        A NaN counts as the largest: of outputs that are all NaN the class is 0. `forward` shows them.
+
+        Parameters
+        ----------
+        x : as in `forward`
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `forward`.
+
+        Examples
+        --------
+        >>> MLP([2, 3], init="zeros").predict(np.ones((4, 2)))
+        array([0, 0, 0, 0])
+        """
+        outputs = self._outputs(x, "predict")
         on_host = isinstance(outputs, np.ndarray)
         classes = outputs.argmax(axis=1) if on_host else self._native.classify(outputs)
         return cast("NDArray[np.int64]", self._as_given(x, classes))
 
     def predict_proba(self, x: ArrayLike) -> Floats:
-        """Probabilities of the classes: floats [rows, classes]."""
-        outputs = self._outputs(x)
+        """Probabilities of the classes, the softmax of `forward`: floats [rows, classes].
+
+        Parameters
+        ----------
+        x : as in `forward`
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `forward`.
+
+        Examples
+        --------
+        >>> MLP([2, 4], init="zeros").predict_proba(np.ones((1, 2)))
+        array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
+        """
+        outputs = self._outputs(x, "predict_proba")
         softmax(outputs, out=outputs)
         return cast(Floats, self._as_given(x, outputs))
 
-    def _outputs(self, x: ArrayLike) -> Any:
+    def _outputs(self, x: ArrayLike, function: str) -> Any:
         """Of NumPy, or a DeviceArray where x lies on a GPU."""
-        return self._native.predict(self._flat, self.spec, self.features(x))
+        return self._native.predict(self._flat, self.spec, self.features(x, function))
 
     @staticmethod
     def _as_given(x: ArrayLike, results: Any) -> Any:
@@ -161,14 +204,33 @@ class MLP:
 
         Returns
         -------
-        {"loss": float, "accuracy": float}
+        {"loss": float, "accuracy": float}; the loss is that of `mlpfast.kernels.softmax_cross_entropy`
+
+        Raises
+        ------
+        ValueError, TypeError
+            If x or y does not fit, or there is no row.
+
+        Examples
+        --------
+        >>> MLP([2, 4], init="zeros").evaluate(np.ones((2, 2)), [0, 1])["accuracy"]
+        0.5
         """
-        x, y = self.examples(x, y)
+        x, y = self.examples(x, y, "evaluate")
         loss, weight, correct, rows = self._native.evaluate(self._flat, self.spec, x, y)
         return {"loss": loss / weight, "accuracy": correct / rows}
 
     def loss_and_gradients(self, x: ArrayLike, y: ArrayLike) -> tuple[float, list[Floats]]:
         """Mean loss of one batch and its gradient with respect to each of `parameters`.
+
+        Parameters
+        ----------
+        x, y : as in `evaluate`
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `evaluate`.
 
         Examples
         --------
@@ -176,13 +238,13 @@ class MLP:
         >>> round(loss, 4), [g.shape for g in gradients]
         (1.0986, [(2, 3), (3,)])
         """
-        x, y = self.examples(x, y)
+        x, y = self.examples(x, y, "loss_and_gradients")
         gradient = np.empty_like(self._flat)
         workspace = self._native.workspace(self._flat, self.spec, len(x), x, y, None, None)
         loss, weight, *_ = self._native.gradients(self._flat, self.spec, gradient, x, y, workspace)
-        return loss / weight, views(gradient, [p.shape for p in self.parameters])
+        return loss / weight, views(gradient, self._shapes)
 
-    def features(self, x: ArrayLike, function: str = "MLP") -> NDArray[Any]:
+    def features(self, x: ArrayLike, function: str) -> NDArray[Any]:
         """x as the extension reads it: [rows, inputs] of a native real dtype; copied only where needed.
 
         Errors name the function.
@@ -235,9 +297,7 @@ class MLP:
         except DeviceError:
             return features
 
-    def examples(
-        self, x: ArrayLike, y: ArrayLike, function: str = "MLP"
-    ) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    def examples(self, x: ArrayLike, y: ArrayLike, function: str) -> tuple[NDArray[Any], NDArray[np.int32]]:
         """Features and labels as the extension reads them; at least one row."""
         features = self.features(x, function)
         if len(features) == 0:
@@ -269,18 +329,20 @@ class MLP:
         """An independent model with the same weights."""
         return self._restored(self.__getstate__())
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Write a safetensors file, whole or not at all.
 
         Raises
         ------
         CheckpointError
             If it cannot be written.
+        ValueError, TypeError
+            If an attribute was set to a value that the constructor refuses.
         """
-        checkpoint.save(path, dict(zip(self._names(), self.parameters, strict=True)), self._facts())
+        checkpoint.save(path, dict(zip(self._shapes, self.parameters, strict=True)), self._facts())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, device: str = "cpu") -> Self:
+    def load(cls, path: PathLike, *, device: str = "cpu") -> Self:
         """Read a file of `save`, which knows no device.
 
         Raises
@@ -292,11 +354,8 @@ class MLP:
         tensors, facts = checkpoint.load(path)
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         try:
-            sizes = _checked_sizes(facts["sizes"])
-            expected: dict[str, tuple[int, ...]] = {}
-            for i, (rows, cols) in enumerate(pairwise(sizes), 1):
-                expected |= {f"w{i}": (rows, cols), f"b{i}": (cols,)}
-            if shapes != expected:
+            sizes = checked_sizes(facts["sizes"])
+            if shapes != shapes_of(sizes):
                 raise ValueError(f"tensors {shapes} do not make a network of sizes {sizes}")
             dtype = tensors["w1"].dtype.name
             model = cls(**{**facts, "sizes": sizes, "init": "zeros"}, dtype=dtype, device=device)
@@ -305,31 +364,21 @@ class MLP:
             what = repr(error)[:500]
             raise CheckpointError(f"{path} does not describe a model of this version: {what}") from error
         model.init = facts["init"]
-        for name, parameter in zip(model._names(), model.parameters, strict=True):
+        for name, parameter in zip(model._shapes, model.parameters, strict=True):
             parameter[...] = tensors[name]
         return model
 
-    def _names(self) -> list[str]:
-        return [f"{kind}{i}" for i in range(1, len(self.sizes)) for kind in "wb"]
-
     def _facts(self) -> dict[str, Any]:
-        """The arguments of the constructor but dtype, which the tensors have."""
-        return {
-            "sizes": list(self.sizes),
-            "activation": list(self.activations),
-            "loss": self.loss,
-            "init": self.init,
-            "input_scale": self.input_scale,
-            "input_shift": self.input_shift,
-            "seed": self.seed,
-            "precision": self.precision,
-        }
+        """The arguments of the constructor but device and dtype, which the tensors have; checked again."""
+        options = checked_options(*(getattr(self, name) for name in OPTIONS))
+        facts = {"sizes": list(self.sizes), "activation": list(self.activations)}
+        return facts | dict(zip(OPTIONS, options, strict=True))
 
     def __repr__(self) -> str:
         return f"MLP({list(self.sizes)}, activation={list(self.activations)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = ("_busy", "_layers", "_native", "parameters")
+        hidden = ("_busy", "_layers", "_native", "_shapes")
         return {name: value for name, value in self.__dict__.items() if name not in hidden}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -342,38 +391,3 @@ class MLP:
         model = cls.__new__(cls)
         model.__setstate__(state)
         return model
-
-
-def views(flat: Floats, shapes: Sequence[tuple[int, ...]]) -> list[Floats]:
-    """Cut a flat array into consecutive views."""
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-    return [
-        flat[end - int(np.prod(shape)) : end].reshape(shape) for end, shape in zip(ends, shapes, strict=True)
-    ]
-
-
-def _aligned_zeros(size: int, dtype: Dtype) -> Floats:
-    """Zeros that start on a cache line."""
-    block = np.zeros(size + 16, dtype)
-    start = -block.ctypes.data % 64 // block.itemsize
-    return block[start : start + size]
-
-
-def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    expected = "positive integers, at least two: [784, 256, 10]"
-    given = listed("MLP", "sizes", sizes, expected)
-    checked = tuple(integer("MLP", f"sizes[{i}]", n, 1) for i, n in enumerate(given))
-    if len(checked) < 2:
-        raise ValueError(unfit("MLP", "sizes", sizes, expected))
-    if sum((i + 1) * o for i, o in pairwise(checked)) >= 2**40:
-        raise ValueError(unfit("MLP", "sizes", sizes, "below 2^40 parameters in all"))
-    return checked
-
-
-def _checked_activations(activation: str | Sequence[str], hidden: int) -> tuple[str, ...]:
-    if isinstance(activation, str):
-        return (choice("MLP", "activation", activation, list(ACTIVATIONS)),) * hidden
-    names = listed("MLP", "activation", activation, "a name, or a list of names")
-    if len(names) != hidden:
-        raise ValueError(f"MLP: activation has {len(names)} names, the network has {hidden} hidden layers")
-    return tuple(choice("MLP", "activation", name, list(ACTIVATIONS)) for name in names)

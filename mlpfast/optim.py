@@ -1,14 +1,12 @@
 """Optimizers: hyper-parameters, and the state of each parameter between steps. The updates are kernels."""
 
 import weakref
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlpfast.arguments import flag, real
+from mlpfast.parameters import Floats
 
-Floats = NDArray[np.floating[Any]]
 Numbers = tuple[float, float, bool, float]  # lr, momentum, nesterov, weight_decay
 Rule = tuple[str, list[Floats], Numbers]
 
@@ -59,10 +57,9 @@ class SGD:
         if self.momentum == 0:
             return "sgd", [], numbers
         if self.velocity is None:
-            self.velocity = np.zeros_like(parameters)
-        owner = self._owner() if self._owner else parameters
-        alike = (self.velocity.size, self.velocity.dtype) == (parameters.size, parameters.dtype)
-        if not alike or (owner is not None and owner is not parameters):
+            self.velocity, self._owner = np.zeros_like(parameters), None
+        foreign = self._owner is not None and self._owner() is not parameters  # of a model that is gone, too
+        if foreign or (self.velocity.size, self.velocity.dtype) != (parameters.size, parameters.dtype):
             raise ValueError("SGD: this optimizer holds the velocity of another model; make a new optimizer")
         self._owner = weakref.ref(parameters)
         return "momentum", [self.velocity], numbers

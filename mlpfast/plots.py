@@ -1,17 +1,17 @@
 """Pictures of a training: its curves, and test images with the names given to them. Drawn by matplotlib."""
 
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
+
+from mlpfast.arguments import PathLike, integer, numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PathLike = str | os.PathLike[str]
 FORMATS = (".png", ".svg", ".pdf", ".jpg")
 WRONG = "#c81e1e"
 
@@ -39,7 +39,7 @@ def curves(history: HasEpochs, path: PathLike, *, held_out: str = "test") -> Non
     ImportError
         If matplotlib is not installed.
     ValueError
-        If there is no epoch, or the suffix is not one of `FORMATS`.
+        If there is no epoch with a train_loss, or the suffix is not one of `FORMATS`.
     OSError
         If the file cannot be written.
 
@@ -48,8 +48,8 @@ def curves(history: HasEpochs, path: PathLike, *, held_out: str = "test") -> Non
     >>> from mlpfast import History
     >>> curves(History([{"epoch": 1, "train_loss": 0.5, "train_accuracy": 0.8}]), "c.png")  # doctest: +SKIP
     """
-    if not history.epochs:
-        raise ValueError("history has no epochs; train first")
+    if not any("train_loss" in record for record in history.epochs):
+        raise ValueError("curves: history has no epochs with a train_loss; train first")
     figure = _figure((6.0, 4.2))
     from matplotlib.ticker import MaxNLocator
 
@@ -61,7 +61,7 @@ def curves(history: HasEpochs, path: PathLike, *, held_out: str = "test") -> Non
         points = [(record["epoch"], record[key]) for record in history.epochs if key in record]
         if points:
             axes.plot(*zip(*points, strict=True), style, label=label, marker="o" if few else "", markersize=3)
-    highest = max(record["train_loss"] for record in history.epochs)
+    highest = max(record.get("train_loss", 0.0) for record in history.epochs)
     axes.set(xlabel="epoch", ylabel="loss, accuracy", ylim=(0, 1.03 * max(1.0, highest)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.4)
@@ -70,7 +70,7 @@ def curves(history: HasEpochs, path: PathLike, *, held_out: str = "test") -> Non
 
 
 def image_grid(
-    images: NDArray[Any],
+    images: ArrayLike,
     names: Sequence[str],
     predicted: Sequence[str],
     path: PathLike,
@@ -90,8 +90,9 @@ def image_grid(
     ------
     ImportError
         If matplotlib is not installed.
-    ValueError
-        If the numbers of images and names differ or are 0, or the suffix is not one of `FORMATS`.
+    ValueError, TypeError
+        If the numbers of images and names differ or are 0, the suffix is not one of `FORMATS`, columns is not
+        a positive integer, or images are no numbers.
     OSError
         If the file cannot be written.
 
@@ -101,10 +102,11 @@ def image_grid(
     >>> d = mlpfast.datasets.digits()  # doctest: +SKIP
     >>> image_grid(d.x_test[:2].reshape(2, 8, 8), ["2", "8"], ["2", "3"], "grid.png")  # doctest: +SKIP
     """
-    if not len(images) == len(names) == len(predicted) or images.ndim != 3 or not len(images):
+    images, columns = numbers("image_grid", "images", images), integer("image_grid", "columns", columns, 1)
+    if images.ndim != 3 or not images.size or not len(images) == len(names) == len(predicted):
         raise ValueError(
-            f"images has shape {images.shape}, with {len(names)} names and {len(predicted)} predicted; "
-            "it must be [n, height, width] with n of each, n at least 1"
+            f"image_grid: images has shape {images.shape}, with {len(names)} names and {len(predicted)} "
+            "predicted; it must be [n, height, width] with n of each, n at least 1"
         )
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)

@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlpfast.arguments import flag, integer, numbers, unfit
 from mlpfast.errors import DivergenceError
-from mlpfast.model import MLP, Floats
+from mlpfast.model import MLP
 from mlpfast.optim import SGD
+from mlpfast.parameters import Floats
 
 Record = dict[str, float]
-Callback = Callable[["Trainer", Record], Any]
+Callback = Callable[["Trainer", Record], bool | None]
 SECONDS_PER_CALL = 0.05  # Ctrl-C is looked at this often
 
 
@@ -39,6 +40,10 @@ class Trainer:
     model : MLP
     optimizer : SGD
 
+    Attributes
+    ----------
+    history : History of the last call of `fit`, as it grows: also of one that was broken off
+
     Examples
     --------
     >>> import mlpfast
@@ -55,6 +60,7 @@ class Trainer:
                 raise TypeError(f"Trainer: {name} is a {type(value).__name__}, expected {kind.__name__}")
         self.model = model
         self.optimizer = optimizer
+        self.history = History()
         # Epochs done, rows of the current one done, its sums of loss, weight, correct answers and rows: one
         # array that native calls advance, so that Ctrl-C cannot fall between the weights and their place.
         self._progress = np.zeros(6)
@@ -98,7 +104,8 @@ class Trainer:
         sample_weight : [rows], not negative; a batch's loss is the weighted mean
         class_weight : [classes], or {class: weight} with 1 for the others
         shuffle : a new order each epoch, which depends on ``seed``, the epoch and the number of rows only
-        callbacks : called as ``callback(trainer, record)`` after each epoch; a true result ends training
+        callbacks : called as ``callback(trainer, record)`` after each epoch; True ends training, None and
+            False go on
 
         Returns
         -------
@@ -107,9 +114,11 @@ class Trainer:
         Raises
         ------
         ValueError, TypeError
-            If an argument does not fit; the model is unchanged.
+            If an argument does not fit; the model is unchanged. Or if a callback returns anything else.
         DivergenceError
             If a loss is not finite; the weights are those before that step.
+        KeyboardInterrupt
+            On Ctrl-C; all steps until then are done, and a next call goes on from there.
         RuntimeError
             If the model is being trained already.
         """
@@ -130,7 +139,7 @@ class Trainer:
             )
         batch_size = min(batch_size, len(x))
         with self.model._busy:
-            history = History()
+            history = self.history = History()
             epoch = _Epoch(self, x, y, weights, batch_size, shuffle, drop_last, seed)
             if held_out is not None:
                 held_out = self.model.on_device(held_out[0]), held_out[1]
@@ -142,7 +151,7 @@ class Trainer:
                     record |= {"val_loss": result["loss"], "val_accuracy": result["accuracy"]}
                 record["seconds"] = time.perf_counter() - start
                 history.epochs.append(record)
-                if any([callback(self, record) for callback in callbacks]):
+                if any([_ends(callback, callback(self, record)) for callback in callbacks]):
                     break
             return history
 
@@ -167,7 +176,9 @@ class _Epoch:
         self.examples = (x, y, *weights)
         self.end = len(x) // batch_size * batch_size if drop_last else len(x)
         self.workspace = model._native.workspace(model._flat, model.spec, batch_size, *self.examples)
-        stored = not trainer.fused or model._native.needs_gradient(batch_size)
+        stored = not flag("fit", "the trainer's fused", trainer.fused) or model._native.needs_gradient(
+            batch_size
+        )
         self.gradient = np.empty_like(model._flat) if stored else None
         course = (len(x), batch_size, drop_last, shuffle, self.seed)
         if trainer._course != course:  # what was left of an interrupted epoch is of another order
@@ -218,9 +229,18 @@ def _pair(validation_data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, Arra
 
 def _callables(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
     given = tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
-    if not all(map(callable, given)):
-        raise TypeError(unfit("fit", "callbacks", callbacks, "a list of functions of trainer and record"))
+    if any(isinstance(callback, type) or not callable(callback) for callback in given):
+        expected = "a list of functions of trainer and record, or of objects such as Progress()"
+        raise TypeError(unfit("fit", "callbacks", callbacks, expected))
     return given
+
+
+def _ends(callback: Callback, result: Any) -> bool:
+    """Whether what a callback returned ends training."""
+    if result is not None and not isinstance(result, bool | np.bool_):
+        expected = "True, which ends training, False or None"
+        raise TypeError(unfit("fit", f"the result of the callback {callback!r}", result, expected))
+    return bool(result)
 
 
 def _sample_weights(weights: ArrayLike | None, rows: int, dtype: str) -> Floats | None:

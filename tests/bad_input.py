@@ -130,7 +130,7 @@ NO_REALS = {
 }
 FLAGS = [
     *(("gemm", "transpose_a"), ("gemm", "transpose_b"), ("sgd_step", "nesterov"), ("SGD", "nesterov")),
-    *(("trainer.fit", "shuffle"), ("trainer.fit", "drop_last")),
+    *(("trainer.fit", "shuffle"), ("trainer.fit", "drop_last"), ("EarlyStopping", "restore_best")),
 ]
 NO_FLAGS = dict.fromkeys(["'no'", "1", "None", "[]"], (TypeError, "True or False"))
 NAMES = [
@@ -172,4 +172,78 @@ PRODUCTS = [
     *every(NAMES, NO_NAMES),
     *every(INTEGERS, NO_INTEGERS),
     *every(COUNTS, NO_COUNTS),
+]
+FEATURES = {
+    "np.zeros((4, 4))": (ValueError, "4 features 3"),
+    "np.zeros((4, 2))": (ValueError, "2 features 3"),
+    "np.zeros((4, 0))": (ValueError, "0 features 3"),
+    "np.zeros((4, 2, 2))": (ValueError, "4 features 3"),
+    "np.zeros(3)": (ValueError, "shape (3,) x[None]"),
+    "1.0": (ValueError, "shape ()"),
+    "[[1, 2, 3], [1, 2]]": (ValueError, "no array"),
+    "[]": (ValueError, "shape (0,)"),
+    "np.zeros((4, 3), complex)": (TypeError, "dtype complex128"),
+    "np.full((4, 3), '1')": (TypeError, "dtype <U1"),
+    "np.full((4, 3), None)": (TypeError, "dtype object"),
+    "np.zeros((4, 3), 'M8[s]')": (TypeError, "dtype datetime64[s]"),
+    "np.zeros((4, 3), 'f4,f4')": (TypeError, "dtype f0"),
+    "None": (TypeError, "dtype object"),
+    "'text'": (TypeError, "dtype <U4"),
+    "{1: 2}": (TypeError, "dtype object"),
+    "wide(2**50, 3)": (MemoryError, ""),
+}
+PREDICTING = ["forward", "predict", "predict_proba"]
+LEARNING = {
+    "model.evaluate({x}, {y})": "evaluate",
+    "model.loss_and_gradients({x}, {y})": "loss_and_gradients",
+    "trainer.fit({x}, {y}, epochs=1, batch_size=2)": "fit",
+    "trainer.fit(X, Y, epochs=1, batch_size=2, validation_data=({x}, {y}))": "fit validation_data",
+}
+LABELS = {  # of the 3 examples below 5 for softmax_cross_entropy, of 4 below 2 for a model
+    "np.zeros({n} + 1, int)": (ValueError, "shape row"),
+    "np.zeros({n} - 1, int)": (ValueError, "shape row"),
+    "np.zeros(({n}, 1), int)": (ValueError, "shape row pass .ravel()"),
+    "np.zeros(({n}, 2), int)": (ValueError, "shape row one-hot .argmax(axis=1)"),
+    "np.eye({n})": (TypeError, "integers float64 one-hot .argmax(axis=1)"),
+    "np.zeros(({n}, 2, 2), int)": (ValueError, "shape row"),
+    "0": (ValueError, "shape () row"),
+    "[0] * ({n} - 1) + [5]": (ValueError, "5 outside 0"),
+    "[-1] + [0] * ({n} - 1)": (ValueError, "[0] -1 outside 0"),
+    "[0, 2**32] + [0] * ({n} - 2)": (ValueError, "[1] 4294967296 outside"),
+    "[0, 2**40] + [0] * ({n} - 2)": (ValueError, "[1] 1099511627776 outside"),
+    "np.full({n}, -(2**63))": (ValueError, "-9223372036854775808 outside"),
+    "np.full({n}, 2**64 - 1, np.uint64)": (ValueError, "18446744073709551615 outside"),
+    "np.full({n}, 2**63, '>u8')": (ValueError, "9223372036854775808 outside"),
+    "[10**30] * {n}": (TypeError, "integers object"),
+    "[0.0] * {n}": (TypeError, "integers float64 .astype(numpy.int64)"),
+    "[nan] * {n}": (TypeError, "integers float64"),
+    "[False] * {n}": (TypeError, "integers bool .astype(numpy.int64)"),
+    "['0'] * {n}": (TypeError, "integers <U1 numpy.unique( return_inverse=True)[1]"),
+    "[0j] * {n}": (TypeError, "integers complex128"),
+    "np.zeros({n}, 'M8[s]')": (TypeError, "integers datetime64[s]"),
+    "np.zeros({n}, object)": (TypeError, "integers object numpy.unique("),
+    "None": (TypeError, "integers object"),
+    "[[0], [0, 1], 0]": (ValueError, "no array"),
+}
+EXAMPLES = [
+    *(
+        (f"model.{function}({x})", error, words and f"{function} x {words}")
+        for function, (x, (error, words)) in product(PREDICTING, FEATURES.items())
+    ),
+    *(
+        (call.format(x=x, y="Y"), error, words and f"{function} x {words}")
+        for (call, function), (x, (error, words)) in product(LEARNING.items(), FEATURES.items())
+    ),
+    *(
+        (call.format(x="X", y=y.format(n=4)), error, f"{function} y {words}")
+        for (call, function), (y, (error, words)) in product(LEARNING.items(), LABELS.items())
+    ),
+    *(
+        (call.format(x="X[:0]", y="Y[:0]"), ValueError, f"{function} x (0, 3) no row")
+        for call, function in LEARNING.items()
+    ),
+    *(
+        (wrong("softmax_cross_entropy", labels=y.format(n=3)), error, f"softmax_cross_entropy labels {words}")
+        for y, (error, words) in LABELS.items()
+    ),
 ]

@@ -86,7 +86,7 @@ def rng():
 
 @pytest.fixture(scope="session")
 def torch():
-    return pytest.importorskip("torch", reason="PyTorch is not installed (pip install '.[test]' has it)")
+    return pytest.importorskip("torch", reason="PyTorch is not installed (pip install torch)")
 
 
 @pytest.fixture(scope="session")

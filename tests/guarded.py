@@ -17,7 +17,6 @@ import numpy as np
 
 import mlpfast
 from mlpfast import _cpu, kernels
-from mlpfast.model import views
 
 sys.path.append(str(Path(__file__).parent / "kernels"))
 from test_every_op import OPS, inputs, run, shape
@@ -38,7 +37,7 @@ LARGE = [
     dict(m=1, n=1025, k=700),
     dict(m=2111, n=10, k=7),
 ]
-NETWORKS = [(1, 1), (5, 3), (33, 17, 3), (16, 65, 15), (31, 1, 5, 33), (17, 33, 31, 10)]
+NETWORKS = [(1, 2), (5, 3), (33, 17, 3), (16, 65, 15), (31, 1, 5, 33), (17, 33, 31, 10)]
 
 
 class Guarded:
@@ -129,7 +128,6 @@ def trained(sizes, activation, x, y, w, place, fused):
     """Parameters, velocity, loss, accuracy and outputs; `place` says where each array lies."""
     model = mlpfast.MLP(sizes, activation=activation, input_scale=0.01, dtype=w.dtype.name)
     model._flat = place("parameters", model._flat)
-    model.parameters = views(model._flat, [p.shape for p in model.parameters])
     trainer = mlpfast.Trainer(model, mlpfast.SGD(0.01, momentum=0.9, weight_decay=0.1))
     trainer.optimizer.velocity = place("velocity", np.zeros_like(model._flat))
     trainer.fused = fused

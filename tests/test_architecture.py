@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -34,10 +35,9 @@ LEAVES = {"arguments", "errors", "idx", "checkpoint", "datasets", "plots", "kern
 FLOORS = {
     **dict.fromkeys(["_cpu", "_cuda"], 0),
     **dict.fromkeys(["kernels", "arrays", "config", "cuda"], 1),
-    **dict.fromkeys(["model", "optim", "init"], 2),
+    **dict.fromkeys(["model", "optim", "init", "parameters", "spec"], 2),
     **dict.fromkeys(["trainer", "callbacks"], 3),
-    **dict.fromkeys(["sklearn", "interop"], 4),
-    **dict.fromkeys(["cli", "__main__", "__init__"], 5),
+    **dict.fromkeys(["cli", "__main__", "__init__"], 4),
 }
 REQUIRED = {"numpy", "safetensors"}  # other packages are imported by the function that needs them
 FORBIDDEN_NAMES = {"util", "utils", "common", "misc", "helper", "helpers", "manager"}
@@ -230,10 +230,26 @@ def test_every_kind_of_file_is_looked_at():
     } <= seen
 
 
+def test_every_floor_is_of_a_module_that_exists():
+    modules = {module_of(name) for name, _ in sources() if re.match(CHECKS[imports], name)}
+    modules = {"__init__" if module == "mlpfast/__init__" else module for module in modules}
+    assert modules | {"_cpu", "_cuda"} == {*FLOORS, *LEAVES}
+
+
 def test_public_names():
     public = {name: value for name, value in vars(mlpfast).items() if not name.startswith("_")}
     own = {name for name, value in public.items() if getattr(value, "__module__", "").startswith("mlpfast.")}
     assert own | {"cuda", "datasets", "kernels"} == set(PUBLIC)
+
+
+def test_some_modules_load_when_they_are_asked_for():
+    code = """if True:
+        import sys, mlpfast
+        lazy = {"mlpfast.callbacks", "mlpfast.plots"}
+        assert not lazy & set(sys.modules)
+        assert mlpfast.callbacks.EarlyStopping and mlpfast.plots.curves and lazy < set(sys.modules)
+        assert not hasattr(mlpfast, "nothing")"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
 
 
 def test_the_stub_names_what_the_extension_has():

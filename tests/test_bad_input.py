@@ -11,7 +11,7 @@ from itertools import product
 
 import isolated
 import pytest
-from bad_input import PRODUCTS, RIGHT, refusals, values, wrong
+from bad_input import EXAMPLES, PRODUCTS, RIGHT, refusals, values, wrong
 
 from mlpfast import kernels
 
@@ -150,77 +150,6 @@ KERNELS = [
         (dict(dw="wide(2**50)"), MemoryError, ""),
     ),
 ]
-FEATURES = {
-    "np.zeros((4, 4))": (ValueError, "4 features 3"),
-    "np.zeros((4, 2))": (ValueError, "2 features 3"),
-    "np.zeros((4, 0))": (ValueError, "0 features 3"),
-    "np.zeros((4, 2, 2))": (ValueError, "4 features 3"),
-    "np.zeros(3)": (ValueError, "shape (3,) x[None]"),
-    "1.0": (ValueError, "shape ()"),
-    "[[1, 2, 3], [1, 2]]": (ValueError, "no array"),
-    "[]": (ValueError, "shape (0,)"),
-    "np.zeros((4, 3), complex)": (TypeError, "dtype complex128"),
-    "np.full((4, 3), '1')": (TypeError, "dtype <U1"),
-    "np.full((4, 3), None)": (TypeError, "dtype object"),
-    "np.zeros((4, 3), 'M8[s]')": (TypeError, "dtype datetime64[s]"),
-    "np.zeros((4, 3), 'f4,f4')": (TypeError, "dtype f0"),
-    "None": (TypeError, "dtype object"),
-    "'text'": (TypeError, "dtype <U4"),
-    "{1: 2}": (TypeError, "dtype object"),
-    "wide(2**50, 3)": (MemoryError, ""),
-}
-PREDICTING = ["model.forward({x})", "model.predict({x})", "model.predict_proba({x})"]
-LEARNING = {
-    "model.evaluate({x}, {y})": "MLP",
-    "model.loss_and_gradients({x}, {y})": "MLP",
-    "trainer.fit({x}, {y}, epochs=1, batch_size=2)": "fit",
-    "trainer.fit(X, Y, epochs=1, batch_size=2, validation_data=({x}, {y}))": "fit validation_data",
-}
-LABELS = {  # of the 3 examples below 5 for softmax_cross_entropy, of 4 below 2 for a model
-    "np.zeros({n} + 1, int)": (ValueError, "shape row"),
-    "np.zeros({n} - 1, int)": (ValueError, "shape row"),
-    "np.zeros(({n}, 1), int)": (ValueError, "shape row"),
-    "0": (ValueError, "shape () row"),
-    "[0] * ({n} - 1) + [5]": (ValueError, "5 outside 0"),
-    "[-1] + [0] * ({n} - 1)": (ValueError, "[0] -1 outside 0"),
-    "[0, 2**32] + [0] * ({n} - 2)": (ValueError, "[1] 4294967296 outside"),
-    "[0, 2**40] + [0] * ({n} - 2)": (ValueError, "[1] 1099511627776 outside"),
-    "np.full({n}, -(2**63))": (ValueError, "-9223372036854775808 outside"),
-    "np.full({n}, 2**64 - 1, np.uint64)": (ValueError, "18446744073709551615 outside"),
-    "np.full({n}, 2**63, '>u8')": (ValueError, "9223372036854775808 outside"),
-    "[10**30] * {n}": (TypeError, "integers object"),
-    "[0.0] * {n}": (TypeError, "integers float64"),
-    "[nan] * {n}": (TypeError, "integers float64"),
-    "[False] * {n}": (TypeError, "integers bool"),
-    "['0'] * {n}": (TypeError, "integers <U1"),
-    "[0j] * {n}": (TypeError, "integers complex128"),
-    "np.zeros({n}, 'M8[s]')": (TypeError, "integers datetime64[s]"),
-    "np.zeros({n}, object)": (TypeError, "integers object"),
-    "None": (TypeError, "integers object"),
-    "[[0], [0, 1], 0]": (ValueError, "no array"),
-}
-EXAMPLES = [
-    *(
-        (call.format(x=x), error, words and f"MLP x {words}")
-        for call, (x, (error, words)) in product(PREDICTING, FEATURES.items())
-    ),
-    *(
-        (call.format(x=x, y="Y"), error, words and f"{function} x {words}")
-        for (call, function), (x, (error, words)) in product(LEARNING.items(), FEATURES.items())
-    ),
-    *(
-        (call.format(x="X", y=y.format(n=4)), error, f"{function} y {words}")
-        for (call, function), (y, (error, words)) in product(LEARNING.items(), LABELS.items())
-    ),
-    *(
-        (call.format(x="X[:0]", y="Y[:0]"), ValueError, f"{function} x (0, 3) no row")
-        for call, function in LEARNING.items()
-    ),
-    *(
-        (wrong("softmax_cross_entropy", labels=y.format(n=3)), error, f"softmax_cross_entropy labels {words}")
-        for y, (error, words) in LABELS.items()
-    ),
-]
 NO_SIZES = ["3", "'34'", "b'34'", "None", "{3: 4, 2: 1}", "{3, 4}", "iter([3, 2])", "3.0"]
 NO_SIZE = ["1.5", "4.0", "True", "'4'", "None", "[4]", "inf", "nan"]
 TOO_MANY = ["[2**40, 2**40, 10]", "[2**31, 2**31]", "[2**62, 4]", "[10**30, 2]", "np.array([2**62, 4])"]
@@ -228,12 +157,13 @@ NO_INIT = ["'random'", "'He'", "'he:1'", "''", "None", "5"]
 NO_INIT += ["'normal'", "'normal:'", "'normal:x'", "'normal:nan'", "'normal:1e39'", "'constant:inf'"]
 NO_WEIGHTS = ["nan", "inf", "-inf", "1e39", "-1"]
 NO_PAIRS = ["5", "X", "(X,)", "(X, Y, Y)", "'ab'", "{'x': X, 'y': Y}", "np.ones((2, 4, 3))"]
-NO_CALLBACKS = ["print", "5", "[None]", "'ab'", "[print, 5]", "None"]
+NO_CALLBACKS = ["print", "5", "[None]", "'ab'", "[print, 5]", "None", "[Progress]"]
 FIT = "trainer.fit"
 TRAIN = "fit(X, Y, epochs=1, batch_size=2)"
 MODELS = [
     *values("MLP", "sizes", ["[3]", "[]", "()", "np.ones((2, 2), int)"], ValueError, "at least two"),
     *values("MLP", "sizes", ["[3, 0, 2]", "[3, -1]", "[3, -(2**70)]"], ValueError, "[1] at least 1"),
+    *values("MLP", "sizes", ["[3, 1]", "[3, 4, 1]"], ValueError, "[-1] number of classes at least 2"),
     *values("MLP", "sizes", [f"[3, {size}]" for size in NO_SIZE], TypeError, "sizes[1] integer"),
     *values("MLP", "sizes", [*NO_SIZES, "np.ones(2)"], TypeError, "integer"),
     *values("MLP", "sizes", TOO_MANY, ValueError, "2^40"),
@@ -274,7 +204,7 @@ MODELS = [
         (dict(batch_size="5", drop_last="True"), ValueError, "batch_size 4 rows drop_last"),
         (dict(y="Y + 1"), ValueError, "y[1] 2 outside"),
     ),
-    ("MLP([5, 2]).predict(X)", ValueError, "MLP x 3 features 5"),
+    ("MLP([5, 2]).predict(X)", ValueError, "predict x 3 features 5"),
     ("model.predict(np.broadcast_to(np.zeros(3, 'u1'), (2**61, 3)))", ValueError, "MLP shape too large"),
     ("model.predict(np.broadcast_to(X[0], (2**40, 3)))", MemoryError, ""),
     ("model.evaluate(np.broadcast_to(X[0], (2**40, 3)), wide(2**40, dtype=int))", MemoryError, ""),
@@ -284,11 +214,14 @@ MODELS = [
         for name in ("input_scale", "input_shift")
         for value, error in (("'large'", TypeError), ("nan", ValueError), ("None", TypeError))
     ),
+    ("model.parameters[0] = np.zeros((3, 4))", TypeError, "assignment"),
+    ("model.parameters = [p + 1 for p in model.parameters]", AttributeError, "parameters"),
     ("Trainer(5, SGD(0.1))", TypeError, "Trainer model int MLP"),
     ("Trainer(model, None)", TypeError, "Trainer optimizer NoneType SGD"),
     ("Trainer(model, 0.1)", TypeError, "Trainer optimizer float SGD"),
     (f"Trainer(MLP([3, 5, 2]), trainer.optimizer).{TRAIN}", ValueError, "SGD another model new optimizer"),
     (f"trainer.optimizer.velocity = np.zeros(3, 'f4'); trainer.{TRAIN}", ValueError, "SGD velocity"),
+    (f"trainer.fused = 1; trainer.{TRAIN}", TypeError, "fit fused True or False"),
     *values("SGD", "lr", ["-0.1", "-(10**400)", "-1e-9"], ValueError, "negative"),
     *values("SGD", "momentum", ["-0.1"], ValueError, "negative"),
     *values("SGD", "weight_decay", ["-0.1"], ValueError, "negative"),
@@ -307,6 +240,13 @@ MODELS = [
     *values("set_num_threads", "n", ["1025", "2**31", "2**32 + 1", "10**30"], ValueError, "at most"),
     ("with threads(0): pass", ValueError, "set_num_threads n"),
     ("with threads(1.5): pass", TypeError, "set_num_threads n integer"),
+    ("CSVLog(1)", TypeError, "CSVLog path 1"),
+    ("Checkpoint(1)", TypeError, "Checkpoint path 1"),
+    ("Checkpoint('model', 5)", TypeError, "Checkpoint monitor 5 'val_loss'"),
+    ("EarlyStopping(5)", TypeError, "EarlyStopping monitor 5 'val_loss'"),
+    ("datasets.fashion_mnist(5)", TypeError, "fashion-mnist data_dir 5 path"),
+    ("datasets.verify('mnist', 5)", TypeError, "mnist data_dir 5 path"),
+    ("datasets.verify(['mnist'])", TypeError, "verify name one of fashion-mnist, mnist"),
     *(
         (f"{call}({path})", TypeError, "path")
         for call, path in product(("model.save", "MLP.load"), ("5", "None", "['a']", "b'a'"))

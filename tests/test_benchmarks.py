@@ -131,3 +131,22 @@ def test_a_form_that_fails_takes_no_part(monkeypatch):
     assert fastest([form(None), form(0.2)]).result() == 0.2
     with pytest.raises(RuntimeError, match="no compiler"):
         fastest([form(None), form(None)])
+
+
+def test_what_we_ask_is_compared_as_it_is_printed(monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+    from benchmarks.cases import CASES, Case
+    from benchmarks.report import missed
+
+    def entries(**seconds):
+        return {name: {"seconds": [s], "check": "", "flops": 0} for name, s in seconds.items()}
+
+    case = Case("softmax", (8, 2), floor=0.95, eager=3.0, share=0.5, limit=2e-6)
+    within = dict(mlpfast=2.004e-6, jax=1.9e-6, torch_eager=6.01e-6, peak_copy=0.999e-6)
+    assert not missed(case, entries(**within))
+    beyond = dict(mlpfast=2.03e-6, jax=1.9e-6, torch_eager=6.01e-6, peak_copy=0.9e-6)
+    assert missed(case, entries(**beyond)) == [
+        *("0.94x jax, we ask 0.95x", "2.96x torch_eager, we ask 3x"),
+        *("44% of a copy, we ask 50%", "2.03 us, we ask 2 us"),
+    ]
+    assert {isa for case in CASES for isa in case.remark} == {"avx2", "avx512", "amx"}

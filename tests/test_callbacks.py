@@ -14,9 +14,13 @@ RECORD = {"epoch": 12, "train_loss": 0.25, "train_accuracy": 0.5, "seconds": 1.5
 HELD_OUT = {"val_loss": 2.0, "val_accuracy": 0.125}
 
 
+def new_trainer():
+    return mlpfast.Trainer(mlpfast.MLP([2, 8, 2]), mlpfast.SGD(0.5))
+
+
 @pytest.fixture
 def trainer():
-    return mlpfast.Trainer(mlpfast.MLP([2, 8, 2]), mlpfast.SGD(0.5))
+    return new_trainer()
 
 
 def fit(trainer, epochs, *callbacks, **more):
@@ -131,6 +135,18 @@ class TestEarlyStopping:
         assert scripted(trainer, stop, "val_loss", [1, 2, 3]) == 3
         assert scripted(trainer, stop, "val_loss", [1, 2]) == 2
 
+    def test_another_model_begins_anew(self, trainer):
+        stop, other = EarlyStopping(patience=2), new_trainer()
+        assert scripted(trainer, stop, "val_loss", [0, 1]) is None
+        assert scripted(other, stop, "val_loss", [9, 5, 6, 7]) == 4
+        assert (weight(other), stop.best["epoch"]) == (2, 2)
+
+    def test_another_model_that_is_never_a_number(self, trainer):
+        stop, other = EarlyStopping(patience=2), new_trainer()
+        scripted(trainer, stop, "val_loss", [0])
+        assert scripted(other, stop, "val_loss", [np.nan, np.nan]) == 2
+        assert weight(other) == 2 and stop.best is None
+
     def test_in_fit(self, trainer):
         stop = EarlyStopping("val_accuracy", patience=100)
         history = fit(trainer, 1000, stop)
@@ -140,6 +156,8 @@ class TestEarlyStopping:
     def test_missing_value(self, trainer):
         with pytest.raises(ValueError, match=r"no 'val_loss'.*validation_data"):
             trainer.fit(XOR.x_train, XOR.y_train, epochs=2, batch_size=4, callbacks=[EarlyStopping()])
+        with pytest.raises(ValueError, match=r"no 'val_acc', it has .*val_accuracy, seconds$"):
+            fit(trainer, 2, EarlyStopping("val_acc"))
 
 
 class TestCheckpoint:
@@ -152,6 +170,12 @@ class TestCheckpoint:
         path = tmp_path / "model.safetensors"
         assert scripted(trainer, Checkpoint(path, "val_accuracy"), "val_accuracy", [0.1, 0.5, 0.4]) is None
         assert mlpfast.MLP.load(path).parameters[0][0, 0] == 2
+
+    def test_another_model_begins_anew(self, trainer, tmp_path):
+        best = Checkpoint(tmp_path / "model.safetensors", "val_loss")
+        scripted(trainer, best, "val_loss", [1])
+        scripted(new_trainer(), best, "val_loss", [5, 4, 6])
+        assert mlpfast.MLP.load(best.path).parameters[0][0, 0] == 2
 
     def test_unwritable(self, trainer, tmp_path):
         with pytest.raises(mlpfast.CheckpointError, match="nowhere"):

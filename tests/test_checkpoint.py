@@ -120,6 +120,22 @@ def test_round_trip(options, tmp_path, rng):
         assert same_bits(a, b)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("loss", "hinge"), ("init", "random"), ("input_scale", np.nan), ("input_shift", "1")),
+        *(("seed", -1), ("precision", "exact")),
+    ],
+)
+def test_what_load_would_refuse_is_not_saved(name, value, tmp_path):
+    path = tmp_path / "model"
+    content, model = right_file(path), MLP([3, 2])
+    setattr(model, name, value)
+    with pytest.raises((ValueError, TypeError), match=name):
+        model.save(path)
+    assert path.read_bytes() == content and os.listdir(tmp_path) == ["model"]
+
+
 def test_others_can_read_the_file(tmp_path):
     path = tmp_path / ("n" * 250)
     MLP([3, 4, 2]).save(path)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -281,6 +282,39 @@ def test_as_a_program(environment):
     assert (process.returncode, errors) == (0, "")
     assert len(re.findall(r"^epoch +\d+ ", out, re.M)) == 3
     assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_keeps_what_it_learnt(number, environment, folder):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (pip install 'mlpfast[cli]')")
+    options = ["--epochs", "100000000", "--out", "m.safetensors", "--plot", "curves.png", "--csv", "log.csv"]
+
+    def heard():  # a shell's background processes, of which these tests may be one, ignore SIGINT
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess_of("train", "xor", *options, env=environment, preexec_fn=heard) as process:
+        for line in process.stdout:
+            if line.startswith("epoch 100 "):
+                process.send_signal(number)
+                break
+        out, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "mlpfast: interrupted\n")
+    assert out.splitlines()[-3:] == ["wrote m.safetensors", "wrote curves.png", "wrote log.csv"]
+    written, xor = files(folder), mlpfast.datasets.xor()
+    assert sorted(written) == ["curves.png", "log.csv", "m.safetensors"]
+    assert written["curves.png"].startswith(PNG) and written["log.csv"].count(b"\n") >= 100
+    assert mlpfast.MLP.load("m.safetensors").evaluate(xor.x_test, xor.y_test)["accuracy"] == 1
+
+
+def test_an_interruption_before_the_first_step_leaves_old_outputs(run, folder, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mlpfast.Trainer, "fit", interrupted)
+    (folder / "m.safetensors").write_text("precious")
+    assert run("train xor --out m.safetensors")[0] == 130
+    assert files(folder) == {"m.safetensors": b"precious"}
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_reader_who_leaves(environment):

@@ -87,18 +87,28 @@ def test_a_wrong_environment_variable_is_named(text):
     assert done.returncode == 1 and "MLPFAST_NUM_THREADS" in done.stderr
 
 
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="sanitizers take address space")
 def test_more_threads_than_the_system_can_make():
-    """Either refused, or a product that is worth 200,000 threads is computed."""
-    code = """
-import numpy as np
-try:
-    mlpfast.set_num_threads(200_000)
-except ValueError:
-    raise SystemExit
-a = np.ones((4000, 4000), np.float32)
-mlpfast.kernels.gemm(a, a)"""
-    done = in_a_new_process(code)
+    """1024 stacks of 1 GB do not fit the 9 GB that the process may use: those that do compute."""
+    code = """if True:
+        import os, resource
+        import mlpfast, numpy as np
+        a = np.ones((2000, 2000), np.float32)
+        with mlpfast.threads(1):
+            want = mlpfast.kernels.gemm(a, a)
+        mlpfast.set_num_threads(1024)
+        assert mlpfast.kernels.explain(2000, 2000, 2000)[2] == 1024
+        alone = len(os.listdir("/proc/self/task"))
+        with open("/proc/self/statm") as file:
+            size = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + (9 << 30), -1))
+        assert (mlpfast.kernels.gemm(a, a) == want).all()
+        print(len(os.listdir("/proc/self/task")) - alone)"""
+    command = ["sh", "-c", 'ulimit -s 1048576 && exec "$0" -c "$1"', sys.executable, code]
+    limits = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    done = subprocess.run(command, env=os.environ | limits, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+    assert 1 <= int(done.stdout) <= 8
 
 
 def test_show_config(capsys):

@@ -168,7 +168,7 @@ def test_verify_needs_the_published_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["digits", "xor", "kmnist"])
 def test_verify_of_something_without_files(name: str) -> None:
     """A wrong argument, not damaged data."""
-    with pytest.raises(ValueError, match=f"name must be one of fashion-mnist, mnist, got '{name}'"):
+    with pytest.raises(ValueError, match=f"unknown name '{name}'; known are fashion-mnist, mnist"):
         datasets.verify(name)
 
 

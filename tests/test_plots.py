@@ -36,7 +36,7 @@ def test_formats_are_those_signed():
 @pytest.mark.parametrize("suffix", SIGNATURES)
 def test_files(tmp_path, suffix):
     plots.curves(HISTORY, tmp_path / f"curves{suffix}")
-    plots.image_grid(IMAGES, "abc", "abd", str(tmp_path / f"grid{suffix}"))
+    plots.image_grid([*IMAGES], "abc", "abd", str(tmp_path / f"grid{suffix}"))
     for path in tmp_path.iterdir():
         assert path.read_bytes().startswith(SIGNATURES[suffix])
 
@@ -88,6 +88,8 @@ def test_no_global_state(tmp_path):
         (lambda path: plots.image_grid(IMAGES, "ab", "abc", path), "2 names and 3 predicted"),
         (lambda path: plots.image_grid(IMAGES[:0], "", "", path), "at least 1"),
         (lambda path: plots.image_grid(IMAGES[0], "abcd", "abcd", path), "height, width"),
+        (lambda path: plots.image_grid(IMAGES, "abc", "abc", path, columns=0), "columns is 0"),
+        (lambda path: plots.curves(mlpfast.History([{"epoch": 1, "val_loss": 1}]), path), "train_loss"),
     ],
 )
 def test_refused(tmp_path, draw, message):

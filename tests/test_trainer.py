@@ -1,22 +1,18 @@
 """Trainer.fit: what it records, how it goes on and stops."""
 
+import gc
 import pickle
 import threading
 
 import numpy as np
 import pytest
 from problems import Problem, state, trained
-from tolerances import same_bits
+from tolerances import assert_same
 
 from mlpfast import MLP, SGD, DivergenceError, History, Trainer
 
 MOMENTUM = dict(momentum=0.9, weight_decay=0.01)
 PROBLEM = Problem((9, 16, 4), 53, 8, sgd=MOMENTUM)
-
-
-def assert_same(got, want):
-    for i, (a, b) in enumerate(zip(got, want, strict=True)):
-        assert same_bits(a, b), f"array {i}"
 
 
 def test_an_optimizer_of_another_dtype(rng):
@@ -26,6 +22,21 @@ def test_an_optimizer_of_another_dtype(rng):
     for optimizer in (trainer.optimizer, unowned):
         with pytest.raises(ValueError, match="new optimizer"):
             Trainer(MLP(PROBLEM.sizes, dtype="float64"), optimizer).fit(*data, epochs=1, batch_size=8)
+
+
+def test_an_optimizer_of_a_model_that_is_gone(rng):
+    """The same as of one that lives; it starts anew where its velocity is taken away."""
+    data, first = PROBLEM.data(rng), PROBLEM.trainer()
+    first.fit(*data, epochs=1, batch_size=8)
+    second, optimizer = PROBLEM.trainer(), first.optimizer
+    second.optimizer = optimizer
+    del first
+    gc.collect()
+    with pytest.raises(ValueError, match="new optimizer"):
+        second.fit(*data, epochs=1, batch_size=8)
+    optimizer.velocity = None
+    second.fit(*data, epochs=1, batch_size=8)
+    assert_same(state(second), trained(PROBLEM, data)[:-1])
 
 
 def test_history(rng):
@@ -84,10 +95,24 @@ def test_callbacks_see_each_epoch_and_any_may_stop(rng):
     assert seen == [r for r in history.epochs for _ in range(2)]
 
 
-def test_an_exception_in_a_callback_leaves_the_model_free(rng):
+@pytest.mark.parametrize("result", [1, 0.0, "stop", [], np.zeros(2)], ids=str)
+def test_a_callback_returns_true_false_or_nothing(result, rng):
+    data, trainer = PROBLEM.data(rng), PROBLEM.trainer()
+
+    def wrong(*_):
+        return result
+
+    with pytest.raises(TypeError, match=r"fit: the result of the callback <function .*wrong.*True"):
+        trainer.fit(*data, epochs=2, batch_size=8, callbacks=[wrong])
+    history = trainer.fit(*data, epochs=2, batch_size=8, callbacks=[lambda *_: np.True_])
+    assert len(history.epochs) == 1 and trainer.epoch == 2
+
+
+def test_an_exception_in_a_callback_leaves_model_and_history(rng):
     data, trainer = PROBLEM.data(rng), PROBLEM.trainer()
     with pytest.raises(KeyError):
         trainer.fit(*data, epochs=2, batch_size=8, callbacks=[lambda _, record: record["nothing"]])
+    assert [r["epoch"] for r in trainer.history.epochs] == [1]
     trainer.fit(*data, epochs=1, batch_size=8)
     assert_same(state(trainer), trained(PROBLEM, data, epochs=2)[:-1])
 

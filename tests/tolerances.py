@@ -98,3 +98,9 @@ def same_bits(a, b):
     return np.array_equal(a, b, equal_nan=True) and np.array_equal(
         np.signbit(a) & sign_matters, np.signbit(b) & sign_matters
     )
+
+
+def assert_same(got, want):
+    """Two lists of arrays hold the same bits."""
+    for i, (a, b) in enumerate(zip(got, want, strict=True)):
+        assert same_bits(a, b), f"array {i}"

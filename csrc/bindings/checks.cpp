@@ -1,5 +1,7 @@
 #include "bindings/checks.h"
 
+#include <cstring>
+
 #include "bindings/scalars.h"
 
 namespace mlpfast::bindings {
@@ -68,6 +70,16 @@ void require_ndim(const py::array& array, int ndim, const char* function, const 
   if (ndim >= 0 && array.ndim() != ndim)
     throw value_error(function, std::string(name) + " must have " + dimensions_text(ndim) + ", got shape " +
                                     shape_text(shape_of(array)));
+}
+
+/// How labels are made of an array that is of another dtype or has two dimensions.
+std::string label_advice(const py::array& array, const char* name) {
+  if (array.ndim() == 2)
+    return (array.shape(1) == 1 ? "pass " : "of one-hot rows pass ") + std::string(name) +
+           (array.shape(1) == 1 ? ".ravel()" : ".argmax(axis=1)");
+  if (std::strchr("USO", array.dtype().kind()))
+    return "number the classes with numpy.unique(" + std::string(name) + ", return_inverse=True)[1]";
+  return "convert whole numbers with .astype(numpy.int64)";
 }
 
 template <class T>
@@ -186,8 +198,10 @@ std::vector<std::int32_t> label_input(py::handle value, int64_t rows, int64_t cl
                                       const char* function, const char* name) {
   const py::array array = as_array(value, function, name);
   if (array.dtype().kind() != 'i' && array.dtype().kind() != 'u')
-    throw type_error(function, std::string(name) + " must be integers, got dtype " + dtype_text(array) +
-                                   "; convert them with .astype(numpy.int64)");
+    throw type_error(function, std::string(name) + " must be integers, got dtype " + dtype_text(array) + "; " +
+                                   label_advice(array, name));
+  if (array.ndim() == 2)
+    require_shape(array, {rows}, function, name, ("(one label for each row); " + label_advice(array, name)).c_str());
   require_shape(array, {rows}, function, name, "(one label for each row)");
   const bool ignoring = !ignore_index.is_none();
   const int64_t ignored = ignoring ? integer_argument(ignore_index, function, "ignore_index") : 0;

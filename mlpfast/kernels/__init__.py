@@ -36,7 +36,7 @@ def gemm(
     precision: str = "highest",
     stream: Any = None,
 ) -> Array:
-    """Matrix product ``alpha * op(a) @ op(b) + beta * out``, where op transposes if asked.
+    """Matrix product ``alpha * op(a) @ op(b) + beta * out``, GEMM of BLAS; op transposes if asked.
 
     Parameters
     ----------
@@ -45,10 +45,12 @@ def gemm(
     beta : needs ``out`` when it is not 0; when it is 0, ``out`` is not read
     out : floats [m, n], must not overlap ``a`` or ``b``
     precision : "ieee", "highest", "high" or "medium", a floor of accuracy
+    stream : of PyTorch or CuPy, or an address, on which arrays of a GPU are computed
 
-    Returns
-    -------
-    floats [m, n]
+    Raises
+    ------
+    ValueError, TypeError
+        If a shape or value, or a dtype, does not fit.
 
     Examples
     --------
@@ -86,7 +88,7 @@ def explain(
     m, n, k = (arguments.integer("explain", name, value, 0) for name, value in given.items())
     if max(m, n, k) >= 2**63:
         raise ValueError(f"explain: m, n, k are {m}, {n}, {k}; they must be below 2^63")
-    single = arguments.choice("explain", "dtype", dtype, ["float32", "float64"]) == "float32"
+    single = arguments.choice("explain", "dtype", dtype, list(arguments.DTYPES)) == "float32"
     parts, rows, cols, threads = _cpu.explain(m, n, k, precision, single)
     if parts == 0:
         return f"{_cpu.vectors()}: {dtype} multiply-adds", (rows, cols), threads
@@ -106,7 +108,7 @@ def linear(
     precision: str = "highest",
     stream: Any = None,
 ) -> Array:
-    """A layer: ``act(x @ w * scale + b)``.
+    """A layer: ``act(x @ w * scale + b)``, floats [rows, out].
 
     Parameters
     ----------
@@ -115,10 +117,7 @@ def linear(
     b : floats [out], optional
     activation, alpha : a name of `ACTIVATIONS` and its parameter
     out : floats [rows, out]
-
-    Returns
-    -------
-    floats [rows, out]
+    precision, stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -149,6 +148,7 @@ def linear_backward_input(
     saved : floats [rows, in], input or output of the activation before this layer, as `ACTIVATIONS` says
     activation, alpha : that activation and its parameter
     out : floats [rows, in]
+    precision, stream : as in `gemm`, and so is what is raised
 
     Returns
     -------
@@ -173,6 +173,7 @@ def linear_backward_weights(
     x : floats [rows, in]
     dy : floats [rows, out]
     out : floats [in, out]
+    precision, stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -190,6 +191,7 @@ def bias_add(x: ArrayLike, b: ArrayLike, *, out: Array | None = None, stream: An
     x : floats [rows, cols]
     b : floats [cols]
     out : floats [rows, cols], may be ``x``
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -208,6 +210,7 @@ def bias_add_backward(dy: ArrayLike, *, out: Array | None = None, stream: Any = 
     ----------
     dy : floats [rows, cols]
     out : floats [cols]
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -224,6 +227,7 @@ def relu(x: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Array
     ----------
     x : floats, any shape
     out : floats of the same shape, may be ``x``
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -240,6 +244,7 @@ def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None, stre
     ----------
     dy, y : floats, equal shapes
     out : floats of that shape, may be ``dy`` or ``y``
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -260,6 +265,7 @@ def activation(
     x : floats, any shape
     alpha : slope of leaky_relu for negative ``x``
     out : floats of the same shape, may be ``x``
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -285,6 +291,7 @@ def activation_backward(
     dy : floats, any shape
     saved : floats of that shape, the activation's input or output as `ACTIVATIONS` says
     out : floats of that shape, may be ``dy`` or ``saved``
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -301,6 +308,7 @@ def softmax(x: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Ar
     ----------
     x : floats [..., classes]
     out : floats of the same shape, may be ``x``
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------
@@ -337,6 +345,7 @@ def softmax_cross_entropy(
     sample_weight : floats [rows], likewise
     reduction : "mean", "sum" or "none"
     out : floats [rows, classes] for the gradient, may be ``logits``
+    stream : as in `gemm`, and so is what is raised
 
     Returns
     -------
@@ -349,18 +358,8 @@ def softmax_cross_entropy(
     >>> round(loss, 4), d_logits
     (0.6931, array([[-0.5,  0.5]], dtype=float32))
     """
-    loss, d_logits = arrays.call(
-        "softmax_cross_entropy",
-        stream,
-        logits,
-        labels,
-        label_smoothing,
-        ignore_index,
-        class_weight,
-        sample_weight,
-        reduction,
-        out,
-    )
+    loss, d_logits = arrays.call("softmax_cross_entropy", stream, logits, labels,
+        label_smoothing, ignore_index, class_weight, sample_weight, reduction, out)  # fmt: skip
     return loss, d_logits
 
 
@@ -386,6 +385,7 @@ def sgd_step(
         starts as zeros, momentum needs it
     dw : floats of that shape, cast to that dtype
     lr : learning rate
+    stream : as in `gemm`, and so is what is raised
 
     Examples
     --------

@@ -141,9 +141,9 @@ def activation_backward(
 
 @_ieee
 def softmax(x: npt.ArrayLike) -> Array:
-    """exp(x) / sum(exp(x)) of every row."""
-    e = np.exp(_f64(x) - np.max(_f64(x), axis=1, keepdims=True))
-    return np.asarray(e / e.sum(axis=1, keepdims=True))
+    """exp(x) / sum(exp(x)) over the last axis."""
+    e = np.exp(_f64(x) - np.max(_f64(x), axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True))
 
 
 @_ieee

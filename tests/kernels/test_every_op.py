@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 from layouts import backwards, misaligned, read_only, strided, swapped
-from tolerances import VECTOR_ISAS, WITHOUT_FMA, same_bits
+from tolerances import VECTOR_ISAS, WITHOUT_FMA, assert_same, same_bits
 
 from mlpfast import kernels
 from mlpfast.kernels import reference
@@ -112,11 +112,6 @@ def run(op, arrays, named, api=kernels, **more):
         return [w, velocity]
     result = getattr(api, op.function)(*op.name, *arrays, **named, **op.options, **more)
     return list(result) if isinstance(result, tuple) else [result]
-
-
-def assert_same(got, want):
-    for i, (x, y) in enumerate(zip(got, want, strict=True)):
-        assert same_bits(x, y), f"result {i}"
 
 
 @EVERY_OP

@@ -59,8 +59,8 @@ def assert_cross_entropy(x, y, reduction, **options):
 def assert_softmax(x):
     want = reference.softmax(x)
     with np.errstate(invalid="ignore"):
-        spread = np.max(x, axis=1, keepdims=True).astype(np.float64) - x
-    terms = dict(c=x.shape[1], spread=np.where(np.isfinite(spread), spread, 0.0))
+        spread = np.max(x, axis=-1, keepdims=True).astype(np.float64) - x
+    terms = dict(c=x.shape[-1], spread=np.where(np.isfinite(spread), spread, 0.0))
     assert_within(kernels.softmax(x), want, "softmax", **terms)
 
 
@@ -87,6 +87,11 @@ def test_softmax(c, isa, rng, dtype):
     assert np.abs(kernels.softmax(x).astype(np.float64).sum(axis=1) - 1).max() <= (c / 8 + 8) * unit(dtype)
     logits_of_zero_sum, _ = kernels.softmax_cross_entropy(x, np.zeros(13, np.int64), reduction="none")
     assert (logits_of_zero_sum >= 0).all()
+
+
+@pytest.mark.parametrize("shape", [(7,), (2, 3, 7)], ids=str)
+def test_softmax_is_over_the_last_axis(shape, isa, rng, dtype):
+    assert_softmax(rng.normal(0, 3, shape).astype(dtype))
 
 
 @EVERY_WIDTH
