@@ -13,7 +13,7 @@ from mlpfast.arguments import DTYPES, PathLike, choice, numbers
 from mlpfast.errors import CheckpointError, DeviceError
 from mlpfast.init import initializer
 from mlpfast.kernels import ACTIVATIONS, softmax
-from mlpfast.parameters import Floats, shapes_of, views, zeros
+from mlpfast.parameters import Floats, Parameters, shapes_of, zeros
 from mlpfast.spec import OPTIONS, checked_activations, checked_options, checked_sizes
 
 DEVICES = ("cpu", "cuda")
@@ -39,7 +39,7 @@ class MLP:
 
     Attributes
     ----------
-    parameters : tuple of views w1 [in, out], b1 [out], w2, b2, ... into one array; write to them to
+    parameters : list of views w1 [in, out], b1 [out], w2, b2, ... into one array; write to them to
         set weights
 
     Raises
@@ -93,9 +93,9 @@ class MLP:
         self._busy = _cpu.Busy()
 
     @property
-    def parameters(self) -> tuple[Floats, ...]:
+    def parameters(self) -> Parameters:
         """Views w1 [in, out], b1 [out], w2, b2, ... into the weights in use: write to them."""
-        return tuple(views(self._flat, self._shapes))
+        return Parameters(self._flat, self._shapes)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -242,7 +242,7 @@ class MLP:
         gradient = np.empty_like(self._flat)
         workspace = self._native.workspace(self._flat, self.spec, len(x), x, y, None, None)
         loss, weight, *_ = self._native.gradients(self._flat, self.spec, gradient, x, y, workspace)
-        return loss / weight, views(gradient, self._shapes)
+        return loss / weight, Parameters(gradient, self._shapes)
 
     def features(self, x: ArrayLike, function: str) -> NDArray[Any]:
         """x as the extension reads it: [rows, inputs] of a native real dtype; copied only where needed.

@@ -34,10 +34,26 @@ def zeros(shapes: Shapes, dtype: Dtype) -> Floats:
     return block[start : start + size]
 
 
-def views(flat: Floats, shapes: Shapes) -> list[Floats]:
-    """Cut a flat array into parameters."""
-    cut, end = [], 0
-    for shape in shapes.values():
-        start, end = end, end + math.prod(shape)
-        cut.append(flat[start:end].reshape(shape))
-    return cut
+class Parameters(list[Floats]):
+    """Views of the parameters. What is assigned to an item is copied to where the view lies.
+
+    Examples
+    --------
+    >>> flat = np.zeros(3)
+    >>> w, b = parameters = Parameters(flat, {"w1": (1, 2), "b1": (1,)})
+    >>> parameters[0] = [[1, 2]]
+    >>> parameters[1] -= 3
+    >>> flat
+    array([ 1.,  2., -3.])
+    """
+
+    def __init__(self, flat: Floats, shapes: Shapes) -> None:
+        super().__init__()
+        end = 0
+        for shape in shapes.values():
+            start, end = end, end + math.prod(shape)
+            self.append(flat[start:end].reshape(shape))
+
+    def __setitem__(self, i: Any, value: Any) -> None:
+        """Raises what NumPy raises where the value does not fit."""
+        self[i][...] = value

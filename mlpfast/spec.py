@@ -19,8 +19,6 @@ def checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     checked = tuple(integer("MLP", f"sizes[{i}]", n, 1) for i, n in enumerate(given))
     if len(checked) < 2:
         raise ValueError(unfit("MLP", "sizes", sizes, expected))
-    if checked[-1] < 2:
-        raise ValueError(unfit("MLP", "sizes[-1]", checked[-1], "the number of classes, at least 2"))
     if sum((i + 1) * o for i, o in pairwise(checked)) >= 2**40:
         raise ValueError(unfit("MLP", "sizes", sizes, "below 2^40 parameters in all"))
     return checked

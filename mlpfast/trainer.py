@@ -125,13 +125,16 @@ class Trainer:
         epochs, batch_size = integer("fit", "epochs", epochs, 1), integer("fit", "batch_size", batch_size, 1)
         shuffle, drop_last = flag("fit", "shuffle", shuffle), flag("fit", "drop_last", drop_last)
         seed, callbacks = integer("fit", "seed", seed), _callables(callbacks)
+        if (classes := self.model.sizes[-1]) < 2:  # any weights have loss 0
+            expected = "the number of classes, at least 2"
+            raise ValueError(unfit("fit", "the model's sizes[-1]", classes, expected))
         x, y = self.model.examples(x, y, "fit")
         held_out = None
         if validation_data is not None:
             held_out = self.model.examples(*_pair(validation_data), "fit: validation_data")
         weights = (
             _sample_weights(sample_weight, len(x), self.model.dtype),
-            _class_weights(class_weight, self.model.sizes[-1], self.model.dtype),
+            _class_weights(class_weight, classes, self.model.dtype),
         )
         if drop_last and batch_size > len(x):
             raise ValueError(
@@ -176,9 +179,8 @@ class _Epoch:
         self.examples = (x, y, *weights)
         self.end = len(x) // batch_size * batch_size if drop_last else len(x)
         self.workspace = model._native.workspace(model._flat, model.spec, batch_size, *self.examples)
-        stored = not flag("fit", "the trainer's fused", trainer.fused) or model._native.needs_gradient(
-            batch_size
-        )
+        fused = flag("fit", "the trainer's fused", trainer.fused)
+        stored = not fused or model._native.needs_gradient(batch_size)
         self.gradient = np.empty_like(model._flat) if stored else None
         course = (len(x), batch_size, drop_last, shuffle, self.seed)
         if trainer._course != course:  # what was left of an interrupted epoch is of another order

@@ -163,7 +163,6 @@ TRAIN = "fit(X, Y, epochs=1, batch_size=2)"
 MODELS = [
     *values("MLP", "sizes", ["[3]", "[]", "()", "np.ones((2, 2), int)"], ValueError, "at least two"),
     *values("MLP", "sizes", ["[3, 0, 2]", "[3, -1]", "[3, -(2**70)]"], ValueError, "[1] at least 1"),
-    *values("MLP", "sizes", ["[3, 1]", "[3, 4, 1]"], ValueError, "[-1] number of classes at least 2"),
     *values("MLP", "sizes", [f"[3, {size}]" for size in NO_SIZE], TypeError, "sizes[1] integer"),
     *values("MLP", "sizes", [*NO_SIZES, "np.ones(2)"], TypeError, "integer"),
     *values("MLP", "sizes", TOO_MANY, ValueError, "2^40"),
@@ -214,8 +213,10 @@ MODELS = [
         for name in ("input_scale", "input_shift")
         for value, error in (("'large'", TypeError), ("nan", ValueError), ("None", TypeError))
     ),
-    ("model.parameters[0] = np.zeros((3, 4))", TypeError, "assignment"),
+    ("model.parameters[0] = np.zeros((4, 3))", ValueError, "broadcast (4,3) (3,4)"),
+    ("model.parameters[:] = [p + 1 for p in model.parameters]", TypeError, "slice"),
     ("model.parameters = [p + 1 for p in model.parameters]", AttributeError, "parameters"),
+    (f"Trainer(MLP([3, 1]), SGD(0.1)).{TRAIN}", ValueError, "fit sizes[-1] 1 number of classes at least 2"),
     ("Trainer(5, SGD(0.1))", TypeError, "Trainer model int MLP"),
     ("Trainer(model, None)", TypeError, "Trainer optimizer NoneType SGD"),
     ("Trainer(model, 0.1)", TypeError, "Trainer optimizer float SGD"),

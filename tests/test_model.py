@@ -114,7 +114,11 @@ def test_parameters_are_views_of_the_weights_in_use(rng):
         before = model.forward(x)
         p[...] += 1
         assert not np.array_equal(model.forward(x), before), i
-    model.parameters[0].shape = 12  # of this view only
+    before = model.forward(x)
+    model.parameters[2] = np.zeros((4, 2))
+    model.parameters[3] -= 1
+    assert not np.array_equal(before, model.forward(x))
+    assert not model.parameters[2].any()
     assert [p.shape for p in model.parameters] == [(3, 4), (4,), (4, 2), (2,)]
 
 
