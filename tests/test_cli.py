@@ -298,7 +298,8 @@ def test_an_interrupted_training_keeps_what_it_learnt(number, environment, folde
                 process.send_signal(number)
                 break
         out, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "mlpfast: interrupted\n")
+    assert process.returncode == 130
+    assert errors.endswith("mlpfast: interrupted\n")  # perhaps after Python's warning of a file just opened
     assert out.splitlines()[-3:] == ["wrote m.safetensors", "wrote curves.png", "wrote log.csv"]
     written, xor = files(folder), mlpfast.datasets.xor()
     assert sorted(written) == ["curves.png", "log.csv", "m.safetensors"]
