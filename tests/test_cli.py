@@ -264,8 +264,8 @@ def test_device_error(run, monkeypatch):
     assert run("info") == (4, [], "mlpfast: error: no such device\n")
 
 
-def subprocess_of(*command, **options):
-    command = [sys.executable, "-W", "error", "-m", "mlpfast", *command]
+def subprocess_of(*command, program=("-m", "mlpfast"), **options):
+    command = [sys.executable, "-W", "error", *program, *command]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
@@ -284,15 +284,20 @@ def test_as_a_program(environment):
     assert "\x1b" not in out
 
 
+# A shell's background processes, of which these tests may be one, ignore SIGINT.
+HEARING = """
+import signal, sys
+from mlpfast.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main())
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_keeps_what_it_learnt(number, environment, folder):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (pip install 'mlpfast[cli]')")
     options = ["--epochs", "100000000", "--out", "m.safetensors", "--plot", "curves.png", "--csv", "log.csv"]
-
-    def heard():  # a shell's background processes, of which these tests may be one, ignore SIGINT
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    with subprocess_of("train", "xor", *options, env=environment, preexec_fn=heard) as process:
+    with subprocess_of("train", "xor", *options, program=("-c", HEARING), env=environment) as process:
         for line in process.stdout:
             if line.startswith("epoch 100 "):
                 process.send_signal(number)
