@@ -99,12 +99,12 @@ def train(args: argparse.Namespace) -> None:
     with _terminated_as_interrupted():
         try:
             _fit(args, trainer, data)
+            print(f"test accuracy {trainer.history.epochs[-1]['val_accuracy']:.4f}")
+            _write(args, trainer, data)
         except KeyboardInterrupt:
             if trainer.epoch or trainer.position:
-                _write(args, trainer, data)
+                _write(args, trainer, data)  # the writing may be what was interrupted
             raise
-        print(f"test accuracy {trainer.history.epochs[-1]['val_accuracy']:.4f}")
-        _write(args, trainer, data)
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -156,7 +156,7 @@ def _fit(args: argparse.Namespace, trainer: mlpfast.Trainer, data: Dataset) -> N
         batch_size=args.batch_size,
         validation_data=(data.x_test, data.y_test),
         seed=args.seed,
-        callbacks=[callbacks.Progress(held_out="test"), *([callbacks.CSVLog(args.csv)] if args.csv else [])],
+        callbacks=[*([callbacks.CSVLog(args.csv)] if args.csv else []), callbacks.Progress(held_out="test")],
     )
 
 

@@ -35,7 +35,7 @@ def zeros(shapes: Shapes, dtype: Dtype) -> Floats:
 
 
 class Parameters(list[Floats]):
-    """Views of the parameters. What is assigned to an item is copied to where the view lies.
+    """Views of the parameters. What is assigned to an item, or a slice, is copied to where the views lie.
 
     Examples
     --------
@@ -55,5 +55,7 @@ class Parameters(list[Floats]):
             self.append(flat[start:end].reshape(shape))
 
     def __setitem__(self, i: Any, value: Any) -> None:
-        """Raises what NumPy raises where the value does not fit."""
-        self[i][...] = value
+        """Raises what NumPy raises where a value does not fit."""
+        views, values = (self[i], value) if isinstance(i, slice) else ([self[i]], [value])
+        for view, new in zip(views, values, strict=True):
+            view[...] = new

@@ -119,6 +119,9 @@ def test_parameters_are_views_of_the_weights_in_use(rng):
     model.parameters[3] -= 1
     assert not np.array_equal(before, model.forward(x))
     assert not model.parameters[2].any()
+    more = [p + 1 for p in model.parameters[:2]]
+    model.parameters[:2] = more
+    assert all(map(same_bits, model.parameters[:2], more))
     assert [p.shape for p in model.parameters] == [(3, 4), (4,), (4, 2), (2,)]
 
 

@@ -47,6 +47,8 @@ template <class F>
 auto with_room(const F& f) {
   try {
     return f();
+  } catch (const py::error_already_set& error) {
+    if (kept().empty() || !error.matches(PyExc_Exception)) throw;  // Ctrl-C is no lack of memory
   } catch (const std::exception&) {
     if (kept().empty()) throw;
   }

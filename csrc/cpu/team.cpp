@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -27,7 +28,25 @@ constexpr unsigned turns_before_sleep = 20000;  // some ms more: the next call o
 
 std::atomic<int> requested{0};
 
-thread_local std::unique_ptr<Scratch> own_scratch;
+/// A plain pointer in memory that every thread has from its start: what glibc makes later, for a destructor too, ends
+/// the process where there is no memory.
+[[gnu::tls_model("initial-exec")]] constinit thread_local Scratch* own_scratch = nullptr;
+
+/// Frees it where a thread of the program's own ends.
+const pthread_key_t scratch_key = [] {
+  pthread_key_t key{};
+  pthread_key_create(&key, [](void* own) {
+    delete static_cast<Scratch*>(own);
+    own_scratch = nullptr;
+  });
+  return key;
+}();
+
+void make_scratch() {
+  std::unique_ptr<Scratch> made(new Scratch);
+  if (pthread_setspecific(scratch_key, made.get()) != 0) throw std::bad_alloc();
+  own_scratch = made.release();
+}
 
 /// One turn of waiting: spins, then yields, so that more threads than CPUs go on.
 void wait_a_turn(unsigned turn) {
@@ -64,7 +83,7 @@ class alignas(64) Worker {
   enum : int { idle, called, asleep };
 
   void serve() {
-    own_scratch = std::move(scratch_);
+    own_scratch = scratch_.release();
     for (;;) {
       for (unsigned turn = 0; turn < turns_before_sleep && state_.load(std::memory_order_acquire) == idle; ++turn)
         wait_a_turn(turn);
@@ -244,7 +263,7 @@ int threads_for(double work) {
 }
 
 void run_team(int threads, void (*body)(Team&, const void*), const void* context) {
-  if (!own_scratch) own_scratch.reset(new Scratch);
+  if (!own_scratch) make_scratch();
   if (threads <= 1 || team_busy.exchange(true)) {
     Team::Work work;
     Team::Meeting meeting{.arrived = 0, .phase = 0, .work = &work};

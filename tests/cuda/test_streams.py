@@ -66,3 +66,32 @@ def test_arrays_of_several_libraries(other, current):
     x, dy = array(Array, 2, 3), other(Other, 2, 3)
     kernels.relu_backward(dy=x, y=dy)
     assert x.streams == [3] and getattr(dy, "streams", [3]) == [3]
+
+
+def one_that_fails_once():
+    failures = [MemoryError]
+
+    def empty(shape, dtype):
+        if failures:
+            raise failures.pop()
+        return array(Array, *shape)
+
+    return empty
+
+
+def test_ctrl_c_while_the_library_makes_the_result(current, monkeypatch):
+    """It is no lack of memory, for which arrays that are kept would be waited for."""
+
+    def interrupted(shape, dtype):
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("SHIM_BUSY", "600")
+    x = array(Array, 2, 3)
+    kernels.relu(x, stream=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["cupy"], "empty", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            kernels.relu(x, stream=4)
+        patch.setattr(sys.modules["cupy"], "empty", one_that_fails_once())
+        kernels.relu(x, stream=4)
+    mlpfast.cuda.synchronize()
