@@ -54,6 +54,12 @@ def trained(problem, data, fused=True, epochs=1, **more):
     return [*state(trainer), np.array(records)]
 
 
+def pair(*args, **options):
+    """The same network on a GPU and on the CPU."""
+    options = dict(precision="ieee", seed=1, **options)
+    return [mlpfast.MLP(*args, device=device, **options) for device in ("cuda", "cpu")]
+
+
 def reference_gradients(model, x, y, **weights):
     """Loss and gradients of a model's parameters, in float64; x as the user gives it."""
     p = [np.asarray(w, np.float64) for w in model.parameters]

@@ -1,4 +1,4 @@
-"""The fixture `cuda`: the CUDA code on a CPU, compiled against shim/, and on a GPU where there is one."""
+"""The fixtures `cuda` and `gpu`: the CUDA code on a CPU, compiled against shim/, and on a GPU if any."""
 
 import importlib.util
 import shutil
@@ -71,3 +71,13 @@ def cuda(request, monkeypatch):
     elif not mlpfast.cuda.is_available():
         pytest.skip(f"no GPU: {mlpfast.cuda.why_unavailable()}")
     return request.param
+
+
+@pytest.fixture(params=["first to last", "last to first"])
+def gpu(cuda, request, monkeypatch):
+    """Brings an array to the GPU, whose blocks come in this order."""
+    if cuda == "shim":
+        monkeypatch.setenv("SHIM_BACKWARDS", str(int(request.param == "last to first")))
+    elif request.param == "last to first":
+        pytest.skip("a GPU has an order of its own")
+    return mlpfast.cuda.from_numpy

@@ -4,21 +4,13 @@ import sys
 
 import numpy as np
 import pytest
-from tolerances import same_bits
+from problems import pair
+from tolerances import assert_same, same_bits
 
 import mlpfast
 from mlpfast import MLP, SGD, Trainer
 
 ROWS = 150
-
-
-def pair(*args, **options):
-    return [MLP(*args, **options, precision="ieee", seed=1, device=device) for device in ("cuda", "cpu")]
-
-
-def assert_same(models):
-    for got, want in zip(*(m.parameters for m in models), strict=True):
-        assert same_bits(got, want)
 
 
 @pytest.fixture(params=[np.uint8, np.float32, bool], ids=lambda kind: kind.__name__)
@@ -33,7 +25,7 @@ def test_on_the_device(examples, cuda):
     for m, given in zip(models, ((gpu(x), gpu(y)), (x, y)), strict=True):
         history = Trainer(m, SGD(0.1)).fit(*given, epochs=2, batch_size=64, validation_data=given)
         assert len(history.epochs) == 2
-    assert_same(models)
+    assert_same(*(m.parameters for m in models))
     on_gpu, on_cpu = models
     for ask in ("forward", "predict", "predict_proba"):
         got = getattr(on_gpu, ask)(gpu(x))
@@ -107,7 +99,7 @@ def test_more_than_fits(weighted, options, examples, little_memory, rng):
         trainer.fused = False
         trainer.fit(x, y, epochs=1, batch_size=13, **weights, **options)
         losses.append([record["train_loss"] for record in history.epochs])
-    assert_same(models)
+    assert_same(*(m.parameters for m in models))
     assert losses[0] == pytest.approx(losses[1], rel=1e-14)
     assert same_bits(*(m.forward(x) for m in models))
 
@@ -122,4 +114,4 @@ def test_interrupted_feeding(little_memory, rng, monkeypatch):
         Trainer(m, SGD(0.1)).fit(x[:140], y[:140], epochs=2, batch_size=10)
         with pytest.raises(mlpfast.DivergenceError, match="epoch 1, step 15"):
             Trainer(m, SGD(0.1)).fit(x, y, epochs=2, batch_size=10, shuffle=False)
-    assert_same(models)
+    assert_same(*(m.parameters for m in models))

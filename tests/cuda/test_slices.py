@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from tolerances import assert_within, same_bits
 
-import mlpfast
 from mlpfast import MLP, SGD, Trainer, kernels
 
 LAYOUTS = [(False, False), (False, True), (True, False), (True, True)]
@@ -13,16 +12,6 @@ SHAPES = [(1, 1, 127), (1, 1, 128), (33, 10, 129), (31, 37, 193), (256, 10, 256)
 # As many slices as blocks allow; as many tiles as are cut, and one more.
 MOST = [(10, 10, 64 * 265), (350, 384, 140), (7 * 32, 19 * 32, 128)]
 CASES = [(shape, layout) for shape in SHAPES for layout in LAYOUTS] + [(shape, LAYOUTS[0]) for shape in MOST]
-
-
-@pytest.fixture(params=["first to last", "last to first"])
-def gpu(cuda, request, monkeypatch):
-    """Brings an array to the GPU, whose blocks come in this order."""
-    if cuda == "shim":
-        monkeypatch.setenv("SHIM_BACKWARDS", str(int(request.param == "last to first")))
-    elif request.param == "last to first":
-        pytest.skip("a GPU has an order of its own")
-    return mlpfast.cuda.from_numpy
 
 
 def floats(rng, *shape):

@@ -8,16 +8,6 @@ import mlpfast
 from mlpfast import MLP, SGD, Trainer, kernels
 
 
-@pytest.fixture(params=["first to last", "last to first"])
-def gpu(cuda, request, monkeypatch):
-    """Brings an array to the GPU, whose blocks come in this order."""
-    if cuda == "shim":
-        monkeypatch.setenv("SHIM_BACKWARDS", str(int(request.param == "last to first")))
-    elif request.param == "last to first":
-        pytest.skip("a GPU has an order of its own")
-    return mlpfast.cuda.from_numpy
-
-
 # Where a second block comes in, and where rows, blocks of rows and blocks of threads end within each other.
 @pytest.mark.parametrize(
     "shape", [(1024, 3), (1025, 33), (5000, 10), (40000, 1), (1100, 132 * 32 + 1)], ids=str

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from problems import Problem, reference_gradients, state, trained
-from tolerances import VECTOR_ISAS, WITHOUT_FMA, same_bits, unit
+from tolerances import VECTOR_ISAS, WITHOUT_FMA, assert_same, unit
 
 from mlpfast import MLP, SGD, DivergenceError, Trainer, _cpu, kernels
 
@@ -47,11 +47,6 @@ LARGE = {
 }
 EVERY = pytest.mark.parametrize("problem", SMALL.values(), ids=SMALL)
 EVERY_LARGE = pytest.mark.parametrize("problem", LARGE.values(), ids=LARGE)
-
-
-def assert_same(got, want):
-    for i, (a, b) in enumerate(zip(got, want, strict=True)):
-        assert same_bits(a, b), f"array {i}"
 
 
 @EVERY

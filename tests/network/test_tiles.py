@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tolerances import same_bits
+from tolerances import assert_same, same_bits
 
 import mlpfast
 from mlpfast import _cpu
@@ -25,11 +25,6 @@ def trained(x, y, *, sizes=SIZES, first=None, sample_weight=None, batch_size=BAT
         x, y, epochs=2, batch_size=batch_size, sample_weight=sample_weight
     )
     return [*model.parameters, np.array([record["train_loss"] for record in history.epochs])]
-
-
-def assert_same(got, want):
-    for i, (a, b) in enumerate(zip(got, want, strict=True)):
-        assert same_bits(a, b), f"array {i}"
 
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
