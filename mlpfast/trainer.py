@@ -65,7 +65,7 @@ class Trainer:
         # array that native calls advance, so that Ctrl-C cannot fall between the weights and their place.
         self._progress = np.zeros(6)
         self.fused = True  # apply updates as gradients are computed; the same bits either way
-        self._course: tuple[int, int, bool, bool, int] | None = None
+        self._order_of_rows: tuple[int, int, bool, bool, int] | None = None
 
     @property
     def epoch(self) -> int:
@@ -124,7 +124,7 @@ class Trainer:
         """
         epochs, batch_size = integer("fit", "epochs", epochs, 1), integer("fit", "batch_size", batch_size, 1)
         shuffle, drop_last = flag("fit", "shuffle", shuffle), flag("fit", "drop_last", drop_last)
-        seed, callbacks = integer("fit", "seed", seed), _callables(callbacks)
+        seed, callbacks = integer("fit", "seed", seed) % 2**64, _callables(callbacks)
         if (classes := self.model.sizes[-1]) < 2:  # any weights have loss 0
             expected = "the number of classes, at least 2"
             raise ValueError(unfit("fit", "the model's sizes[-1]", classes, expected))
@@ -143,12 +143,13 @@ class Trainer:
         batch_size = min(batch_size, len(x))
         with self.model._busy:
             history = self.history = History()
-            epoch = _Epoch(self, x, y, weights, batch_size, shuffle, drop_last, seed)
+            fit = _Fit(self, x, y, weights, batch_size, shuffle, drop_last, seed)
+            self._resume((len(x), batch_size, drop_last, shuffle, seed), fit.end)
             if held_out is not None:
                 held_out = self.model.on_device(held_out[0]), held_out[1]
             for _ in range(epochs):
                 start = time.perf_counter()
-                record = epoch.run()
+                record = fit.run_epoch()
                 if held_out is not None:
                     result = self.model.evaluate(*held_out)
                     record |= {"val_loss": result["loss"], "val_accuracy": result["accuracy"]}
@@ -158,9 +159,19 @@ class Trainer:
                     break
             return history
 
+    def _resume(self, order_of_rows: tuple[int, int, bool, bool, int], end: int) -> None:
+        if self._order_of_rows != order_of_rows:  # what was left of an interrupted epoch is of another one
+            self._progress[1] = 0
+            self._order_of_rows = order_of_rows
+        if self.position >= end:  # interrupted when all was done
+            self._end_epoch()
 
-class _Epoch:
-    """One pass over the examples, in native calls of a fraction of a second."""
+    def _end_epoch(self) -> None:
+        self._progress[:2] = self.epoch + 1, 0
+
+
+class _Fit:
+    """What the epochs of one `fit` share."""
 
     def __init__(
         self,
@@ -175,26 +186,20 @@ class _Epoch:
     ) -> None:
         model = trainer.model
         self.trainer, self.batch_size, self.drop_last = trainer, batch_size, drop_last
-        self.shuffle, self.seed = shuffle, seed % 2**64
+        self.shuffle, self.seed = shuffle, seed
         self.examples = (x, y, *weights)
         self.end = len(x) // batch_size * batch_size if drop_last else len(x)
         self.workspace = model._native.workspace(model._flat, model.spec, batch_size, *self.examples)
         fused = flag("fit", "the trainer's fused", trainer.fused)
         stored = not fused or model._native.needs_gradient(batch_size)
         self.gradient = np.empty_like(model._flat) if stored else None
-        course = (len(x), batch_size, drop_last, shuffle, self.seed)
-        if trainer._course != course:  # what was left of an interrupted epoch is of another order
-            trainer._progress[1] = 0
-            trainer._course = course
-        if trainer.position >= self.end:  # interrupted when all was done
-            trainer._progress[:2] = trainer.epoch + 1, 0
 
-    def run(self) -> Record:
+    def run_epoch(self) -> Record:
+        """The rest of the current epoch, in native calls of a fraction of a second."""
         trainer, model = self.trainer, self.trainer.model
         order = (self.seed, trainer.epoch) if self.shuffle else None
         rule = trainer.optimizer.rule(model._flat)
         how = (self.batch_size, self.drop_last, trainer.fused, SECONDS_PER_CALL)
-        progress = trainer._progress
         while trainer.position < self.end:
             finite = model._native.train(
                 model._flat,
@@ -204,7 +209,7 @@ class _Epoch:
                 *self.examples,
                 order,
                 self.workspace,
-                progress,
+                trainer._progress,
                 how,
             )
             if not finite:
@@ -214,8 +219,8 @@ class _Epoch:
                     f"those before that step. Lower the learning rate ({trainer.optimizer.lr}) or check the "
                     "data for huge or missing values"
                 )
-        loss, weight, correct, rows = progress[2:]
-        progress[:2] = trainer.epoch + 1, 0
+        loss, weight, correct, rows = trainer._progress[2:]
+        trainer._end_epoch()
         return {
             "epoch": trainer.epoch,
             "train_loss": float(loss / weight) if weight else 0.0,

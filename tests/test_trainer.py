@@ -138,7 +138,7 @@ def test_bad_data_stop_before_their_step(fused, value, rng):
     assert {**record, "seconds": 0} == {**undisturbed, "seconds": 0}
 
 
-def test_another_course_begins_the_epoch_again(rng):
+def test_another_order_of_rows_begins_the_epoch_again(rng):
     """The last batch of 5 rows cannot be had, and is then left out: not the course that was begun."""
     (x, y), trainer, whole = PROBLEM.data(rng), PROBLEM.trainer(), PROBLEM.trainer()
     x[50] = np.nan
