@@ -12,8 +12,8 @@ class Case:
     """One row of a table.
 
     shape is m, n, k for gemm; the layers' sizes for step, fit and predict; rows, classes for softmax.
-    We ask of ourselves floor, the least ratio to the best peer, eager, that to torch_eager, share, the least
-    part of the peak, and limit, the most seconds. remark says by ISA why one is missed.
+    Targets: `floor`, least ratio to the best peer; `eager`, to torch_eager; `share`, of the peak; `limit`,
+    seconds. `remark` explains by ISA why one is missed.
     """
 
     group: str
@@ -61,28 +61,35 @@ class Case:
         )
 
 
-LARGE = {
+WHY_LARGE = {
     "avx512": "Rows of a are read unpacked, MKL packs both operands.",
     "amx": "AMX takes six products, and on a shared machine gave between a quarter and all of its rate.",
 }
-LEVEL = dict.fromkeys(("avx512", "avx2"), "Without AMX float32 serves this level.")
-LEVEL |= {"amx": "A neighbour on the core's other thread costs two thirds."}
-HALF = "Two threads reach half of the FMA peak: cores of unequal speed, weights on their way between caches."
-TWO = dict.fromkeys(("avx512", "amx"), HALF)
-TWO |= {"avx2": "Peers reach a larger part of AVX2's peak than of AVX-512's."}
-ONE = {
+WHY_LEVEL = dict.fromkeys(("avx512", "avx2"), "Without AMX float32 serves this level.")
+WHY_LEVEL |= {"amx": "A neighbour on the core's other thread costs two thirds."}
+WHY_STEP = dict.fromkeys(
+    ("avx512", "amx"),
+    "Two threads reach half of the FMA peak: cores of unequal speed, weights on their way between caches.",
+)
+WHY_STEP |= {"avx2": "Peers reach a larger part of AVX2's peak than of AVX-512's."}
+WHY_SMALL = {
     "avx512": "The sweep over the weights runs at the speed of a copy within L2.",
     "avx2": "jax takes less than half of its time on the Intel processor.",
 }
-AGAIN = "Each thread transposes the weights again for the gradient of its rows."
-TURNED = dict.fromkeys(("avx512", "amx"), AGAIN)
-DOUBLE = {"avx512": "Rows of a reach the tiles unpacked, and lie far apart."}
-EAGER = {"avx2": "torch_eager takes less than a third of its time on the Intel processor."}
-WEIGHTS = {"avx512": "All but 4 us of it reads 0.8 MB of weights."}
+WHY_DEEP = dict.fromkeys(
+    ("avx512", "amx"), "Each thread transposes the weights again for the gradient of its rows."
+)
+WHY_DOUBLE = {"avx512": "Rows of a reach the tiles unpacked, and lie far apart."}
+WHY_SOFTMAX = {"avx2": "torch_eager takes less than a third of its time on the Intel processor."}
+WHY_PREDICT = {"avx512": "All but 4 us of it reads 0.8 MB of weights."}
 
 
 def _gemm(m: int, n: int, k: int, *forms: str, floor: float = 0.95, **fields: Any) -> list[Case]:
     return [Case("gemm", (m, n, k), form, floor=floor, **fields) for form in forms or ("NN",)]
+
+
+def _step(sizes: tuple[int, ...], batch: int, batches: int, **fields: Any) -> Case:
+    return Case("step", sizes, batch=batch, batches=batches, **fields)
 
 
 CASES: list[Case] = [
@@ -97,47 +104,41 @@ CASES: list[Case] = [
     *_gemm(617, 333, 200),
     *_gemm(129, 257, 1000),
     *_gemm(512, 512, 512),
-    *_gemm(1000, 1000, 1000, remark=LARGE),
-    *_gemm(1024, 1024, 1024, quick=True, share=0.82, remark=LARGE),
-    *_gemm(2048, 2048, 2048, remark=LARGE),
-    *_gemm(4096, 4096, 4096, remark=LARGE),
-    *_gemm(1024, 2048, 2048, "NN", "TN", "NT", remark=LARGE),
-    *_gemm(1024, 1024, 1024, precision="high", quick=True, floor=2.5, remark=LEVEL),
-    *_gemm(2048, 2048, 2048, precision="high", floor=2.5, remark=LEVEL),
-    *_gemm(4096, 4096, 4096, precision="high", floor=2.5, remark=LEVEL),
-    *_gemm(256, 256, 784, precision="medium", floor=1.2, remark=LEVEL),
-    *_gemm(1024, 1024, 1024, precision="medium", quick=True, floor=1.2, remark=LEVEL),
-    *_gemm(2048, 2048, 2048, precision="medium", floor=1.2, remark=LEVEL),
-    *_gemm(4096, 4096, 4096, precision="medium", floor=1.2, remark=LEVEL),
-    Case("gemm", (256, 256, 784), dtype="float64", floor=0.9, remark=DOUBLE),
-    Case("gemm", (1024, 1024, 1024), dtype="float64", floor=0.9, remark=DOUBLE),
-    Case("step", (784, 256, 10), batch=256, batches=60, quick=True, floor=1.4, remark=TWO),
-    Case("step", (784, 256, 10), batch=256, batches=60, features="uint8", quick=True, floor=1.4, remark=TWO),
-    Case("step", (784, 256, 10), batch=256, batches=60, dtype="float64"),
-    Case("step", (784, 256, 10), batch=32, batches=300, quick=True, floor=1.6, remark=TWO),
-    Case("step", (784, 256, 10), batch=4, batches=1000, lr=0.001, quick=True, floor=1.6, remark=ONE),
-    Case("step", (784, 256, 10), batch=1, batches=1000, lr=0.001, quick=True, floor=3.0, remark=ONE),
-    Case("step", (784, 2048, 2048, 10), batch=1024, batches=4, quick=True, floor=1.1, remark=LARGE),
-    Case("step", (32, 512, 512, 2), batch=4096, batches=8, floor=1.2, remark=TWO),
-    Case("step", (784, *[512] * 6, 10), batch=256, batches=20, floor=1.25, remark=TURNED),
-    Case("step", (64, 48, 48, 48, 4), batch=512, batches=100, floor=1.5),
-    Case("step", (784, 256, 10), batch=256, batches=60, precision="medium", floor=5.0, remark=LEVEL),
-    Case(
-        *("step", (784, 256, 10)),
-        **dict(
-            batch=256, batches=60, features="uint8", precision="medium", quick=True, floor=5.0, remark=LEVEL
-        ),
+    *_gemm(1000, 1000, 1000, remark=WHY_LARGE),
+    *_gemm(1024, 1024, 1024, quick=True, share=0.82, remark=WHY_LARGE),
+    *_gemm(2048, 2048, 2048, remark=WHY_LARGE),
+    *_gemm(4096, 4096, 4096, remark=WHY_LARGE),
+    *_gemm(1024, 2048, 2048, "NN", "TN", "NT", remark=WHY_LARGE),
+    *_gemm(1024, 1024, 1024, precision="high", quick=True, floor=2.5, remark=WHY_LEVEL),
+    *_gemm(2048, 2048, 2048, precision="high", floor=2.5, remark=WHY_LEVEL),
+    *_gemm(4096, 4096, 4096, precision="high", floor=2.5, remark=WHY_LEVEL),
+    *_gemm(256, 256, 784, precision="medium", floor=1.2, remark=WHY_LEVEL),
+    *_gemm(1024, 1024, 1024, precision="medium", quick=True, floor=1.2, remark=WHY_LEVEL),
+    *_gemm(2048, 2048, 2048, precision="medium", floor=1.2, remark=WHY_LEVEL),
+    *_gemm(4096, 4096, 4096, precision="medium", floor=1.2, remark=WHY_LEVEL),
+    Case("gemm", (256, 256, 784), dtype="float64", floor=0.9, remark=WHY_DOUBLE),
+    Case("gemm", (1024, 1024, 1024), dtype="float64", floor=0.9, remark=WHY_DOUBLE),
+    _step((784, 256, 10), 256, 60, quick=True, floor=1.4, remark=WHY_STEP),
+    _step((784, 256, 10), 256, 60, features="uint8", quick=True, floor=1.4, remark=WHY_STEP),
+    _step((784, 256, 10), 256, 60, dtype="float64"),
+    _step((784, 256, 10), 32, 300, quick=True, floor=1.6, remark=WHY_STEP),
+    _step((784, 256, 10), 4, 1000, lr=0.001, quick=True, floor=1.6, remark=WHY_SMALL),
+    _step((784, 256, 10), 1, 1000, lr=0.001, quick=True, floor=3.0, remark=WHY_SMALL),
+    _step((784, 2048, 2048, 10), 1024, 4, quick=True, floor=1.1, remark=WHY_LARGE),
+    _step((32, 512, 512, 2), 4096, 8, floor=1.2, remark=WHY_STEP),
+    _step((784, *[512] * 6, 10), 256, 20, floor=1.25, remark=WHY_DEEP),
+    _step((64, 48, 48, 48, 4), 512, 100, floor=1.5),
+    _step((784, 256, 10), 256, 60, precision="medium", floor=5.0, remark=WHY_LEVEL),
+    _step(
+        (784, 256, 10), 256, 60, features="uint8", precision="medium", quick=True, floor=5.0, remark=WHY_LEVEL
     ),
-    Case("step", (784, 2048, 2048, 10), batch=1024, batches=4, precision="medium", floor=1.5, remark=LEVEL),
-    Case("step", (32, 512, 512, 2), batch=4096, batches=8, precision="medium", floor=1.6, remark=LEVEL),
-    Case("step", (784, *[512] * 6, 10), batch=256, batches=20, precision="medium", floor=1.8, remark=LEVEL),
-    Case(
-        *("fit", (784, 256, 10)),
-        **dict(batch=256, batches=234, epochs=10, features="uint8", quick=True, floor=2.0),
-    ),
-    Case("softmax", (65536, 10), quick=True, eager=15.0, remark=EAGER),
+    _step((784, 2048, 2048, 10), 1024, 4, precision="medium", floor=1.5, remark=WHY_LEVEL),
+    _step((32, 512, 512, 2), 4096, 8, precision="medium", floor=1.6, remark=WHY_LEVEL),
+    _step((784, *[512] * 6, 10), 256, 20, precision="medium", floor=1.8, remark=WHY_LEVEL),
+    Case("fit", (784, 256, 10), batch=256, batches=234, epochs=10, features="uint8", quick=True, floor=2.0),
+    Case("softmax", (65536, 10), quick=True, eager=15.0, remark=WHY_SOFTMAX),
     Case("softmax", (4096, 32768), share=0.8),
-    Case("predict", (784, 256, 10), quick=True, floor=1.0, eager=2.5, limit=12e-6, remark=WEIGHTS),
+    Case("predict", (784, 256, 10), quick=True, floor=1.0, eager=2.5, limit=12e-6, remark=WHY_PREDICT),
 ]
 
 ON_GPU: list[Case] = [
@@ -148,9 +149,9 @@ ON_GPU: list[Case] = [
         *_gemm(4096, 4096, 4096, precision="medium", floor=0.5),
         Case("softmax", (65536, 10), floor=5.0),
         Case("softmax", (16384, 32768), floor=2.0),
-        Case("step", (784, 256, 10), batch=256, batches=234, epochs=10, floor=1.5),
-        Case("step", (784, 2048, 2048, 10), batch=1024, batches=4, epochs=5, floor=1.2),
-        Case("step", (784, 2048, 2048, 10), batch=1024, batches=4, epochs=5, precision="medium", floor=1.2),
+        _step((784, 256, 10), 256, 234, epochs=10, floor=1.5),
+        _step((784, 2048, 2048, 10), 1024, 4, epochs=5, floor=1.2),
+        _step((784, 2048, 2048, 10), 1024, 4, epochs=5, precision="medium", floor=1.2),
     ]
 ]
 

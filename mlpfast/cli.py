@@ -16,7 +16,7 @@ import mlpfast
 from mlpfast import callbacks, plots
 from mlpfast.datasets import DATASETS, Dataset
 
-CHAPTER: dict[str, Any] = {
+COURSE_SETTINGS: dict[str, Any] = {  # of the multilayer-perceptron chapter of Dive into Deep Learning
     "hidden": [256],
     "activation": "relu",
     "init": "he",
@@ -26,10 +26,10 @@ CHAPTER: dict[str, Any] = {
     "momentum": 0.0,
 }
 SETTINGS: dict[str, dict[str, Any]] = {  # what train takes where an option is not given
-    "digits": CHAPTER | {"batch_size": 32, "momentum": 0.9},
-    "fashion-mnist": CHAPTER,
-    "mnist": CHAPTER | {"lr": 0.5},
-    "xor": CHAPTER | {"hidden": [16], "epochs": 50, "batch_size": 4, "lr": 0.5, "momentum": 0.9},
+    "digits": COURSE_SETTINGS | {"batch_size": 32, "momentum": 0.9},
+    "fashion-mnist": COURSE_SETTINGS,
+    "mnist": COURSE_SETTINGS | {"lr": 0.5},
+    "xor": COURSE_SETTINGS | {"hidden": [16], "epochs": 50, "batch_size": 4, "lr": 0.5, "momentum": 0.9},
 }
 EXIT_CODES: dict[type[Exception], int] = {  # of the first class that fits
     mlpfast.DataError: 3,

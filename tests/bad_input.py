@@ -54,6 +54,11 @@ def named(function):
     return function.split(".")[-1]
 
 
+def pairs(arguments):
+    """(function, argument) of {function: arguments}."""
+    return [(function, name) for function, names in arguments.items() for name in names.split()]
+
+
 def every(targets, values):
     """Rows of each bad value for each (function, argument); {} in a value is the right one."""
     return [
@@ -90,10 +95,16 @@ def overlaps():
 
 DTYPES = {
     f"np.zeros({{}}.shape, {dtype!r})": (TypeError, f"dtype {word}")
-    for dtype, word in [
-        *(("c8", "complex64"), ("O", "object"), ("U3", "<U3"), ("M8[s]", "datetime64[s]")),
-        *(("f4,f4", "f0"), ("i4", "int32"), ("?", "bool"), ("f2", "float16")),
-    ]
+    for dtype, word in {
+        "c8": "complex64",
+        "O": "object",
+        "U3": "<U3",
+        "M8[s]": "datetime64[s]",
+        "f4,f4": "f0",
+        "i4": "int32",
+        "?": "bool",
+        "f2": "float16",
+    }.items()
 }
 NO_ARRAYS = {
     "'text'": (TypeError, "dtype <U4"),
@@ -118,42 +129,56 @@ NO_SHAPES = {
     "{}[..., :-1].copy()": (ValueError, "shape result"),
     "{}.ravel()[0]": (TypeError, "array"),
 }
-REALS = [
-    *(("gemm", "alpha"), ("gemm", "beta"), ("linear", "scale"), ("softmax_cross_entropy", "label_smoothing")),
-    *(("linear", "alpha"), ("linear_backward_input", "alpha"), ("activation", "alpha")),
-    *(("activation_backward", "alpha"), ("MLP", "input_scale"), ("MLP", "input_shift")),
-    *product(("sgd_step", "SGD"), ("lr", "momentum", "weight_decay")),
-]
+REALS = {  # function: its arguments; likewise below
+    "gemm": "alpha beta",
+    "linear": "alpha scale",
+    "linear_backward_input": "alpha",
+    "activation": "alpha",
+    "activation_backward": "alpha",
+    "softmax_cross_entropy": "label_smoothing",
+    "sgd_step": "lr momentum weight_decay",
+    "MLP": "input_scale input_shift",
+    "SGD": "lr momentum weight_decay",
+}
 NO_REALS = {
     **dict.fromkeys(["'q'", "1j", "True", "[1.0]", "np.ones(1)", "np.complex64(1)"], (TypeError, "real")),
     **dict.fromkeys(["nan", "inf", "-inf", "1e39", "10**400"], (ValueError, "finite")),
 }
-FLAGS = [
-    *(("gemm", "transpose_a"), ("gemm", "transpose_b"), ("sgd_step", "nesterov"), ("SGD", "nesterov")),
-    *(("trainer.fit", "shuffle"), ("trainer.fit", "drop_last"), ("EarlyStopping", "restore_best")),
-]
+FLAGS = {
+    "gemm": "transpose_a transpose_b",
+    "sgd_step": "nesterov",
+    "SGD": "nesterov",
+    "trainer.fit": "shuffle drop_last",
+    "EarlyStopping": "restore_best",
+}
 NO_FLAGS = dict.fromkeys(["'no'", "1", "None", "[]"], (TypeError, "True or False"))
-NAMES = [
-    *(("MLP", "dtype"), ("explain", "dtype"), ("explain", "precision")),
-    *(("gemm", "precision"), ("linear", "precision"), ("linear_backward_input", "precision")),
-    *(("linear_backward_weights", "precision"), ("softmax_cross_entropy", "reduction"), ("MLP", "loss")),
-    *(("linear", "activation"), ("linear_backward_input", "activation"), ("activation", "name")),
-    *(("activation_backward", "name"), ("MLP", "activation"), ("MLP", "precision")),
-]
+NAMES = {
+    "gemm": "precision",
+    "explain": "dtype precision",
+    "linear": "activation precision",
+    "linear_backward_input": "activation precision",
+    "linear_backward_weights": "precision",
+    "activation": "name",
+    "activation_backward": "name",
+    "softmax_cross_entropy": "reduction",
+    "MLP": "activation loss dtype precision",
+}
 NO_NAMES = {
     "'exact'": (ValueError, "unknown 'exact' known are"),
     "'relu\\0'": (ValueError, "unknown known are"),
     "'\\udc80'": (ValueError, "unknown known are"),
     **dict.fromkeys(["3", "None", "b'relu'"], (TypeError, "must be")),
 }
-INTEGERS = [
-    *(("trainer.fit", "epochs"), ("trainer.fit", "batch_size"), ("trainer.fit", "seed"), ("MLP", "seed")),
-    *(("set_num_threads", "n"), ("softmax_cross_entropy", "ignore_index"), ("EarlyStopping", "patience")),
-    *product(["explain"], "mnk"),
-]
+INTEGERS = {
+    "explain": "m n k",
+    "softmax_cross_entropy": "ignore_index",
+    "MLP": "seed",
+    "trainer.fit": "epochs batch_size seed",
+    "set_num_threads": "n",
+    "EarlyStopping": "patience",
+}
 NO_INTEGERS = dict.fromkeys(["1.0", "'3'", "True", "1j", "[1]", "nan"], (TypeError, "integer"))
-COUNTS = [("trainer.fit", "epochs"), ("trainer.fit", "batch_size"), ("EarlyStopping", "patience")]
-COUNTS += [("set_num_threads", "n")]
+COUNTS = {"trainer.fit": "epochs batch_size", "set_num_threads": "n", "EarlyStopping": "patience"}
 NO_COUNTS = dict.fromkeys(["0", "-1", "-(10**30)"], (ValueError, "at least 1"))
 
 PRODUCTS = [
@@ -167,11 +192,11 @@ PRODUCTS = [
         for f, a in INPUTS
         if "out" in RIGHT[f]
     ),
-    *every(REALS, NO_REALS),
-    *every(FLAGS, NO_FLAGS),
-    *every(NAMES, NO_NAMES),
-    *every(INTEGERS, NO_INTEGERS),
-    *every(COUNTS, NO_COUNTS),
+    *every(pairs(REALS), NO_REALS),
+    *every(pairs(FLAGS), NO_FLAGS),
+    *every(pairs(NAMES), NO_NAMES),
+    *every(pairs(INTEGERS), NO_INTEGERS),
+    *every(pairs(COUNTS), NO_COUNTS),
 ]
 FEATURES = {
     "np.zeros((4, 4))": (ValueError, "4 features 3"),

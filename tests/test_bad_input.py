@@ -229,12 +229,12 @@ MODELS = [
     *(
         (f"trainer.optimizer.{name} = {value}; trainer.{TRAIN}", error, f"SGD {name}")
         for name, value, error in (
-            *(("lr", "nan", ValueError), ("lr", "'fast'", TypeError), ("momentum", "-0.5", ValueError)),
-            *(
-                ("momentum", "None", TypeError),
-                ("nesterov", "'yes'", TypeError),
-                ("weight_decay", "inf", ValueError),
-            ),
+            ("lr", "nan", ValueError),
+            ("lr", "'fast'", TypeError),
+            ("momentum", "-0.5", ValueError),
+            ("momentum", "None", TypeError),
+            ("nesterov", "'yes'", TypeError),
+            ("weight_decay", "inf", ValueError),
         )
     ),
     *values("set_num_threads", "n", ["1025", "2**31", "2**32 + 1", "10**30"], ValueError, "at most"),

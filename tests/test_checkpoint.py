@@ -123,8 +123,12 @@ def test_round_trip(options, tmp_path, rng):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("loss", "hinge"), ("init", "random"), ("input_scale", np.nan), ("input_shift", "1")),
-        *(("seed", -1), ("precision", "exact")),
+        ("loss", "hinge"),
+        ("init", "random"),
+        ("input_scale", np.nan),
+        ("input_shift", "1"),
+        ("seed", -1),
+        ("precision", "exact"),
     ],
 )
 def test_what_load_would_refuse_is_not_saved(name, value, tmp_path):

@@ -139,7 +139,7 @@ def test_bad_data_stop_before_their_step(fused, value, rng):
 
 
 def test_another_order_of_rows_begins_the_epoch_again(rng):
-    """The last batch of 5 rows cannot be had, and is then left out: not the course that was begun."""
+    """The last batch of 5 rows diverges, and is then left out: not the order that was begun."""
     (x, y), trainer, whole = PROBLEM.data(rng), PROBLEM.trainer(), PROBLEM.trainer()
     x[50] = np.nan
     with pytest.raises(DivergenceError, match="step 7"):

@@ -215,13 +215,10 @@ def test_features_beyond_float32(cuda):
 def test_fashion_mnist(cuda, data_dir):
     """The course's network on its real images: the CPU's weights, bit for bit, and so its losses."""
     data = mlpfast.datasets.fashion_mnist(data_dir)
+    x, y, held_out = data.x_train[:700], data.y_train[:700], (data.x_test[:300], data.y_test[:300])
     models = pair((784, 256, 10), input_scale=data.input_scale)
     histories = [
-        Trainer(m, SGD(0.1)).fit(
-            *(data.x_train[:700], data.y_train[:700]),
-            **dict(epochs=2, batch_size=256, validation_data=(data.x_test[:300], data.y_test[:300])),
-        )
-        for m in models
+        Trainer(m, SGD(0.1)).fit(x, y, epochs=2, batch_size=256, validation_data=held_out) for m in models
     ]
     assert_same(*(m.parameters for m in models))
     for got, want in zip(*(h.epochs for h in histories), strict=True):
