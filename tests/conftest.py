@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.register_assert_rewrite("tolerances")
+pytest.register_assert_rewrite("tolerances", "processes")
 
 
 def pytest_generate_tests(metafunc):

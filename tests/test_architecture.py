@@ -2,11 +2,11 @@
 
 import ast
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import python
 
 import mlpfast
 
@@ -249,7 +249,8 @@ def test_some_modules_load_when_they_are_asked_for():
         assert not lazy & set(sys.modules)
         assert mlpfast.callbacks.EarlyStopping and mlpfast.plots.curves and lazy < set(sys.modules)
         assert not hasattr(mlpfast, "nothing")"""
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+    done = python("-W", "error", "-c", code)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_stub_names_what_the_extension_has():

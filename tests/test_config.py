@@ -7,6 +7,7 @@ import threading
 from importlib.metadata import PackageNotFoundError, version
 
 import pytest
+from processes import SANITIZED, output_of, python
 
 import mlpfast
 from mlpfast import _cpu
@@ -22,20 +23,10 @@ def restored():
     _cpu.set_num_threads(before)
 
 
-def in_a_new_process(code, cpus=None, **environment):
-    clean = {k: v for k, v in os.environ.items() if k not in VARIABLES}
-    code = (
-        f"import os, mlpfast; os.sched_setaffinity(0, {cpus}); {code}" if cpus else f"import mlpfast; {code}"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", code], env=clean | environment, capture_output=True, text=True, timeout=60
-    )
-
-
 def threads_of_a_new_process(cpus=None, **environment):
-    done = in_a_new_process("print(mlpfast.get_num_threads())", cpus, **environment)
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout)
+    limit = f"os.sched_setaffinity(0, {cpus});" if cpus else ""
+    code = f"import os, mlpfast; {limit} print(mlpfast.get_num_threads())"
+    return int(output_of(code, without=VARIABLES, **environment))
 
 
 def test_set_and_get():
@@ -83,11 +74,12 @@ def test_the_default_is_what_the_process_may_use():
 
 @pytest.mark.parametrize("text", ["0", "-3", "two", "2.5", "9" * 5, "9" * 30])
 def test_a_wrong_environment_variable_is_named(text):
-    done = in_a_new_process("print(mlpfast.get_num_threads())", MLPFAST_NUM_THREADS=text)
+    code = "import mlpfast; mlpfast.get_num_threads()"
+    done = python("-c", code, MLPFAST_NUM_THREADS=text)
     assert done.returncode == 1 and "MLPFAST_NUM_THREADS" in done.stderr
 
 
-@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="sanitizers take address space")
+@pytest.mark.skipif(SANITIZED, reason="sanitizers take address space")
 def test_more_threads_than_the_system_can_make():
     """1024 stacks of 1 GB do not fit the 9 GB that the process may use: those that do compute."""
     code = """if True:

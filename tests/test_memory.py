@@ -1,15 +1,14 @@
 """Kernels and networks touch no byte that is not theirs (guarded.py), and ten thousand calls keep none."""
 
 import signal
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 
 import pytest
+from processes import output_of, python
 from tolerances import VECTOR_ISAS
 
-FOLDER = str(Path(__file__).parent)
+FOLDER = Path(__file__).parent
 SLOW = {"scalar", "sse2"}  # each side with one dtype
 BESIDE = [
     (isa, side, dtype)
@@ -27,7 +26,7 @@ ctypes.memset(array.ctypes.data + int(offset), 0, 1)
 """
 # Grown by more than this is a leak: a hundred bytes a call.
 LEAKS = """
-import resource, sys
+import resource
 import numpy as np
 import mlpfast
 from mlpfast import kernels as k
@@ -63,37 +62,31 @@ def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
-work = globals()[sys.argv[1]]
-for _ in range(1000):
-    work()
-before = resident()
-for _ in range(10_000):
-    work()
-print(resident() - before)
+def measure(work):
+    for _ in range(1000):
+        work()
+    before = resident()
+    for _ in range(10_000):
+        work()
+    print(resident() - before)
 """
-
-
-def in_a_new_process(*arguments):
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=250)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("isa_name", "side", "dtype_name"), BESIDE)
 def test_arrays_beside_forbidden_pages(isa_name, side, dtype_name):
-    done = in_a_new_process(f"{FOLDER}/guarded.py", isa_name, side, dtype_name)
+    done = python(FOLDER / "guarded.py", isa_name, side, dtype_name, timeout=250)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("side", "offset"), [("after", 12), ("before", -1)])
 def test_a_step_onto_a_forbidden_page_is_fatal(side, offset):
-    assert in_a_new_process("-c", BEYOND, FOLDER, side, str(offset)).returncode in (-signal.SIGSEGV, 1)
-    within = in_a_new_process("-c", BEYOND, FOLDER, side, "0")
+    assert python("-c", BEYOND, FOLDER, side, offset).returncode in (-signal.SIGSEGV, 1)
+    within = python("-c", BEYOND, FOLDER, side, 0)
     assert within.returncode == 0, within.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("work", ["fit", "predict", "call_kernels", "refused"])
 def test_ten_thousand_calls_leak_nothing(work):
-    done = in_a_new_process("-c", LEAKS, work)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) <= 1 << 20
+    assert int(output_of(f"{LEAKS}\nmeasure({work})", timeout=250)) <= 1 << 20

@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from processes import output_of, python
 
 HEAD = """if True:
     import multiprocessing, os, signal, sys
@@ -103,12 +104,10 @@ def test_ctrl_c_is_honoured_within_a_second(work):
     "code", [INTERRUPTED, FORKED, SUBNORMALS], ids=["interrupted training", "fork", "subnormal numbers"]
 )
 def test_process(code):
-    done = subprocess.run([sys.executable, "-c", HEAD + code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    output_of(HEAD + code)
 
 
 def test_importing_changes_nothing():
     """No output, no thread, no optional package; subnormal numbers and NumPy's generator are as they were."""
-    command = [sys.executable, "-W", "error", "-c", IMPORT]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = python("-W", "error", "-c", IMPORT)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

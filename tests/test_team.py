@@ -3,11 +3,8 @@
 Each case in a process of its own, at two threads; whatever happens, the bits are those of one thread.
 """
 
-import os
-import subprocess
-import sys
-
 import pytest
+from processes import SANITIZED, output_of
 
 HEAD = """if True:
     import functools, multiprocessing, os, resource, signal, sys, threading
@@ -118,14 +115,7 @@ CASES = {
         assert blocked >> signal.SIGINT - 1 & 1 and not blocked >> signal.SIGSEGV - 1 & 1
 """,
 }
-SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
-
-
-def run(code):
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200
-    )
+HOW = dict(timeout=200, OPENBLAS_NUM_THREADS="1")
 
 
 @pytest.mark.slow
@@ -133,14 +123,13 @@ def run(code):
 def test_process(name):
     if SANITIZED and "refuses" in name:
         pytest.skip("the sanitizer needs more address space than that")
-    done = run(HEAD + CASES[name])
-    assert done.returncode == 0, done.stderr
+    output_of(HEAD + CASES[name], **HOW)
 
 
 def test_threadpoolctl():
     """Its limits hold for the thread that sets them, and end with their block."""
     pytest.importorskip("threadpoolctl")
-    done = run("""if True:
+    code = """if True:
         import mlpfast, threadpoolctl
         before = mlpfast.get_num_threads()
         assert any("libgomp" in library["filepath"] for library in threadpoolctl.threadpool_info())
@@ -149,5 +138,5 @@ def test_threadpoolctl():
             with mlpfast.threads(3):
                 assert mlpfast.get_num_threads() == 3
         assert mlpfast.get_num_threads() == before
-    """)
-    assert done.returncode == 0, done.stderr
+    """
+    output_of(code, **HOW)

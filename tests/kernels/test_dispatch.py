@@ -1,10 +1,7 @@
 """The choice of instruction set: set_isa, MLPFAST_ISA, and what either refuses."""
 
-import os
-import subprocess
-import sys
-
 import pytest
+from processes import python
 from tolerances import VECTOR_ISAS
 
 from mlpfast import _cpu
@@ -14,10 +11,7 @@ ISAS = [name for name, _ in _cpu.available_isas()]
 
 def isa_of_a_new_process(**environment):
     code = "from mlpfast import _cpu; print(_cpu.isa())"
-    clean = {name: value for name, value in os.environ.items() if name != "MLPFAST_ISA"}
-    return subprocess.run(
-        [sys.executable, "-c", code], env=clean | environment, capture_output=True, text=True, timeout=60
-    )
+    return python("-c", code, without=["MLPFAST_ISA"], **environment)
 
 
 def test_the_list():

@@ -1,12 +1,9 @@
 """The training step: the same bits whichever way it is computed, and the weights of a plain float64 step."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from problems import Problem, reference_gradients, state, trained
+from processes import output_of
 from tolerances import VECTOR_ISAS, WITHOUT_FMA, assert_same, unit
 
 from mlpfast import MLP, SGD, DivergenceError, Trainer, _cpu, kernels
@@ -121,11 +118,7 @@ def test_the_team_is_as_large_as_asked():
             trainer = mlpfast.Trainer(mlpfast.MLP([64, 96, 10]), mlpfast.SGD(0.1))
             trainer.fit(x, y, epochs=1, batch_size=128)
             print(len(os.listdir("/proc/self/task")))"""
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout.split() == ["1", "2", "3", "7"], done.stderr
+    assert output_of(code, OPENBLAS_NUM_THREADS="1").split() == ["1", "2", "3", "7"]
 
 
 @EVERY
