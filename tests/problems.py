@@ -1,4 +1,4 @@
-"""Training problems: a network, data drawn for it and how it is trained; and its gradients in float64."""
+"""Training problems: networks, data drawn for them, how they are trained; their gradients in float64."""
 
 from dataclasses import dataclass, field, replace
 
@@ -6,6 +6,11 @@ import numpy as np
 
 import mlpfast
 from mlpfast.kernels import reference
+
+
+def floats(rng, *shape):
+    """Normal, in float32."""
+    return rng.standard_normal(shape).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ import types
 
 import numpy as np
 import pytest
+from lent import Lent
+from problems import floats
 from processes import output_of
 from tolerances import same_bits
 
@@ -21,26 +23,16 @@ def library(request, monkeypatch):
         jax = pytest.importorskip("jax", reason="JAX is not installed")
         return jax.numpy.asarray, np.asarray
 
-    class Tensor:
+    class Tensor(Lent):
         __module__ = "some_library"
 
         def __init__(self, array):
-            self.array = np.from_dlpack(array)
-
-        def __dlpack__(self, **asked):
-            return self.array.__dlpack__(**asked)
-
-        def __dlpack_device__(self):
-            return self.array.__dlpack_device__()
+            super().__init__(np.from_dlpack(array))
 
     module = types.ModuleType("some_library")
     module.from_dlpack = Tensor
     monkeypatch.setitem(sys.modules, "some_library", module)
     return Tensor, lambda tensor: tensor.array
-
-
-def floats(rng, *shape):
-    return rng.standard_normal(shape).astype(np.float32)
 
 
 def test_results_are_of_the_callers_library(library, rng):

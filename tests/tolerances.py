@@ -8,15 +8,23 @@ because the same bound holds for the reference itself.
 """
 
 import numpy as np
+import pytest
 
 from mlpfast import _cpu
 
 VECTOR_ISAS = [name for name, vectors in _cpu.available_isas() if vectors]  # those with kernels of their own
+TILE_ISAS = [name for name, vectors in _cpu.available_isas() if not vectors]
 WITHOUT_FMA = {"sse2"}  # these ISAs round a product before they add it: the same bounds, but other bits
 LANES = 8  # reductions over a row keep at least this many partial sums
 
 # Rounding of the operands at each precision level: bf16 has 8 bits; bf16 x3 drops lo*lo and what is below lo.
 OPERANDS = {"ieee": 0.0, "highest": 0.0, "high": 2.0**-15, "medium": 2.0**-7.9}
+
+
+def skip_what_amx_does(isa):
+    """For tests that are slow on the emulator."""
+    if isa == "amx_emulated" and "amx" in TILE_ISAS:
+        pytest.skip("the same bits as amx, which is faster")
 
 
 def unit(dtype):

@@ -4,22 +4,14 @@ import weakref
 
 import numpy as np
 import pytest
+from lent import Lent
 
 import mlpfast
 from mlpfast import kernels
 
 
-class Lent:
-    """An array of a library that has DLPack."""
-
-    def __init__(self, *shape):
-        self.array = mlpfast.cuda.from_numpy(np.ones(shape, np.float32))
-
-    def __dlpack__(self, **how):
-        return self.array.__dlpack__(**how)
-
-    def __dlpack_device__(self):
-        return self.array.__dlpack_device__()
+def lent_ones(*shape):
+    return Lent(mlpfast.cuda.from_numpy(np.ones(shape, np.float32)))
 
 
 class Stream:
@@ -52,7 +44,7 @@ def test_results_end_when_nobody_has_them(busy):
 
 def test_arrays_of_others_are_kept_for_some_calls(busy):
     """The host waits before it is far ahead."""
-    given = [Lent(3) for _ in range(40)]
+    given = [lent_ones(3) for _ in range(40)]
     references = [weakref.ref(array) for array in given]
     for array in given:
         kernels.relu(array, stream=5)
@@ -61,7 +53,7 @@ def test_arrays_of_others_are_kept_for_some_calls(busy):
 
 
 def test_arrays_of_others_are_waited_for_where_memory_ends(busy):
-    x = Lent(300)
+    x = lent_ones(300)
     kernels.relu(x)
     reference = weakref.ref(x)
     del x

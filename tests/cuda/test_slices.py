@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from problems import floats
 from tolerances import assert_within, same_bits
 
 from mlpfast import MLP, SGD, Trainer, kernels
@@ -12,10 +13,6 @@ SHAPES = [(1, 1, 127), (1, 1, 128), (33, 10, 129), (31, 37, 193), (256, 10, 256)
 # As many slices as blocks allow; as many tiles as are cut, and one more.
 MOST = [(10, 10, 64 * 265), (350, 384, 140), (7 * 32, 19 * 32, 128)]
 CASES = [(shape, layout) for shape in SHAPES for layout in LAYOUTS] + [(shape, LAYOUTS[0]) for shape in MOST]
-
-
-def floats(rng, *shape):
-    return rng.standard_normal(shape).astype(np.float32)
 
 
 def slices(m, n, k):

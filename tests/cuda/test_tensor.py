@@ -4,6 +4,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from problems import floats
 from tolerances import same_bits
 
 import mlpfast
@@ -22,10 +23,6 @@ def fast_tensor_cores(cuda):
         version = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
         if not version.startswith(FAST):
             pytest.skip(f"the GPU's tensor cores, of {version.split()[0]}, multiply floats at 'medium' only")
-
-
-def floats(rng, *shape):
-    return rng.standard_normal(shape).astype(np.float32)
 
 
 def stored(array, transposed):

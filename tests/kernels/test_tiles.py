@@ -4,11 +4,10 @@ from itertools import product as product_of
 
 import numpy as np
 import pytest
-from tolerances import OPERANDS, same_bits
+from tolerances import OPERANDS, TILE_ISAS, same_bits, skip_what_amx_does
 
 from mlpfast import _cpu, kernels
 
-TILE_ISAS = [name for name, vectors in _cpu.available_isas() if not vectors]
 needs_amx = pytest.mark.skipif("amx" not in TILE_ISAS, reason="this machine has no AMX")
 FORMS = [(False, False), (True, False), (False, True), (True, True)]
 PRODUCTS = [(1, 1, 1), (2, 2, 2), (1, 2, 2), (2, 1, 2), (3, 3, 3), (1, 3, 3), (3, 1, 3), (1, 1, 3)]
@@ -87,8 +86,8 @@ LONG_KINDS = ["normal", "log-normal", "bytes"]  # whose errors grow in other way
     ("kind", "k"), [*product_of(KINDS, (8, 64, 100)), *product_of(LONG_KINDS, (784, 2048))], ids=str
 )
 def test_not_less_accurate_than_fmas(kind, k, tiles, rng):
-    if k > 64 and tiles == "amx_emulated" and "amx" in TILE_ISAS:
-        pytest.skip("the same bits as amx, which is faster")
+    if k > 64:
+        skip_what_amx_does(tiles)
     a, b = data(kind, k, rng)
     frobenius, worst = errors(product(a, b, "ieee"), a, b)
     split = errors(product(a, b, "highest"), a, b)
@@ -114,8 +113,8 @@ def test_not_less_accurate_than_fmas(kind, k, tiles, rng):
 )
 def test_bytes_are_not_less_accurate_than_fmas(kind, k, shift, transposed, tiles, rng):
     """Integers of two to four bytes."""
-    if k > 64 and tiles == "amx_emulated" and "amx" in TILE_ISAS:
-        pytest.skip("the same bits as amx, which is faster")
+    if k > 64:
+        skip_what_amx_does(tiles)
     x, b = rng.integers(0, 256, (130, k), np.uint8), data(kind, k, rng)[1][:, :140]
     a = x.astype(np.float32) - np.float32(shift)
     stored = np.ascontiguousarray(x.T) if transposed else x

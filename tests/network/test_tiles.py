@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from tolerances import assert_same, same_bits
+from tolerances import TILE_ISAS, assert_same, same_bits, skip_what_amx_does
 
 import mlpfast
 from mlpfast import _cpu
 
 SIZES = (150, 160, 130, 10)  # every product but those of the last layer is worth splitting
-HAS_AMX = "amx" in [name for name, _ in _cpu.available_isas()]
 ROWS, BATCH = 300, 140  # the last batch of 20 rows is not
 
 
@@ -42,8 +41,7 @@ def test_same_bits_for_any_number_of_threads(kind, precision, tiles, threads, rn
 @pytest.mark.parametrize("sizes", [(140, 600, 150, 3), (150, 130, 600, 3), (32, 600, 100, 2)], ids=str)
 def test_same_bits_in_slabs(sizes, tiles, threads, rng):
     """Three slabs of one thread, two of two, one of three; in the last network only gradients take tiles."""
-    if tiles == "amx_emulated" and HAS_AMX:
-        pytest.skip("the same bits as amx, which is faster")
+    skip_what_amx_does(tiles)
     rows = 1000
     x, y = rng.standard_normal((rows, sizes[0]), np.float32), rng.integers(0, sizes[-1], rows)
     options = dict(sizes=sizes, batch_size=rows, precision="medium")
@@ -66,7 +64,7 @@ def test_bytes_are_the_numbers_they_stand_for(shift, tiles, rng):
 
 
 def test_the_tiles_of_this_machine_are_those_emulated(use_isa, rng):
-    if not HAS_AMX:
+    if "amx" not in TILE_ISAS:
         pytest.skip("this machine has no AMX")
     x, y = examples(rng)
     with use_isa("amx_emulated"):
@@ -128,8 +126,7 @@ def test_gradients_far_apart(weight, tiles, rng):
 
 
 def test_a_batch_too_large_for_tiles_and_a_smaller_last_one(tiles, rng):
-    if tiles == "amx_emulated" and HAS_AMX:
-        pytest.skip("the same bits as amx, which is faster")
+    skip_what_amx_does(tiles)
     x, y = rng.integers(0, 256, (40_000, 130), np.uint8), rng.integers(0, 10, 40_000)
     options = dict(sizes=(130, 128, 10), batch_size=33_000)
     got = trained(x, y, **options)
