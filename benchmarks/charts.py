@@ -32,7 +32,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
 
 
 def _bars(axes: Any, rows: list[Row]) -> None:
-    """The best peer's time over ours, with the quartiles over rounds; a tick where we ask for more."""
+    """The best peer's time over ours, with the quartiles over rounds; a tick is what we ask."""
     floors = {case.name: case.floor for case in CASES}
     for at, row in enumerate(rows):
         found = headline(row["contenders"])

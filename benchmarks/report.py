@@ -133,7 +133,7 @@ def _peak(entries: Mapping[str, Entry]) -> str:
 
 
 def missed(case: Case, entries: Mapping[str, Entry]) -> list[str]:
-    """What we ask of a case and do not reach, in the digits of the tables."""
+    """The targets that a case misses, in the digits of the tables."""
     best, ours, eager = headline(entries), entries.get(OURS), entries.get("torch_eager")
     ratios = [(case.floor, *best)] if best else []
     if timed(ours) and timed(eager):

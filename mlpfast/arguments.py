@@ -1,4 +1,4 @@
-"""Checks of what users pass to the Python side; messages name function and argument and say what would do."""
+"""Checks of what users pass to the Python side; messages name function and argument and say what fits."""
 
 import os
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def unfit(function: str, name: str, value: Any, expected: str) -> str:
 
 
 def integer(function: str, name: str, value: Any, least: int | None = None) -> int:
-    """An integer, at least `least`; a bool is none."""
+    """An integer, at least `least`; a bool does not count."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(unfit(function, name, value, "an integer"))
     if least is not None and value < least:
@@ -29,7 +29,7 @@ def integer(function: str, name: str, value: Any, least: int | None = None) -> i
 
 
 def real(function: str, name: str, value: Any, least: float = -FLOAT32_MAX) -> float:
-    """A real number that float32 can hold, at least `least`; a bool is none."""
+    """A real number that float32 can hold, at least `least`; a bool does not count."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(unfit(function, name, value, "a real number"))
     number: Any = value
@@ -65,7 +65,7 @@ def listed(function: str, name: str, value: Any, expected: str) -> list[Any]:
 
 
 def file_path(function: str, name: str, value: Any) -> PathLike:
-    """The path of a file or folder; a number is none, though Python opens those."""
+    """The path of a file or folder; not a number, though Python opens those."""
     if not isinstance(value, str | os.PathLike):
         raise TypeError(unfit(function, name, value, "a path"))
     return value

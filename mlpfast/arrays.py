@@ -18,7 +18,7 @@ _ON_GPU = (2, 13)  # DLPack's device types of CUDA, and of its managed memory
 
 
 def call(name: str, stream: Any, *arguments: Any) -> Any:
-    """Call the function of that name of the extension for the device on which the arrays lie."""
+    """Call the function of that name in the extension for the device that the arrays lie on."""
     if stream is None and _PLAIN.issuperset(map(type, arguments)):
         return getattr(_cpu, name)(*arguments)
     foreign = [a for a in arguments if is_foreign(a)]
@@ -27,7 +27,7 @@ def call(name: str, stream: Any, *arguments: Any) -> Any:
         library, current = _library(on_gpu), _current_stream(on_gpu)
         owner = current if stream is None else stream
         number = stream_number(owner)
-        # What the library frees it reuses in the order of its own stream: on another one it must wait.
+        # A library reuses what it frees in the order of its own stream: on another stream it must wait.
         in_order = current is not None and number == stream_number(current)
         in_order = in_order and all(_library(a) == library for a in foreign)
         place = (number, owner, _maker(on_gpu), in_order)
@@ -58,7 +58,7 @@ def is_on_gpu(array: Any) -> bool:
 
 
 def on_host(array: Any, function: str, name: str) -> Any:
-    """The numbers of a foreign array in the host's memory, of a GPU's a copy; others as they are."""
+    """A foreign array's numbers in the host's memory, copied from a GPU; other values as they are."""
     if not is_foreign(array):
         return array
     if is_on_gpu(array):
@@ -66,7 +66,7 @@ def on_host(array: Any, function: str, name: str) -> Any:
     library = _library(array)
     try:
         if library == "torch":
-            return array.numpy()  # refuses what is not simply there, which DLPack lets pass
+            return array.numpy()  # refuses numbers not stored as they are, which DLPack lets pass
         return np.asarray(array) if library == "jaxlib" else np.from_dlpack(array)
     except (RuntimeError, TypeError, BufferError, ValueError) as error:
         raise TypeError(
@@ -75,7 +75,7 @@ def on_host(array: Any, function: str, name: str) -> Any:
 
 
 def like(array: Any, results: Any, given: Sequence[Any] = (), originals: Sequence[Any] = ()) -> Any:
-    """Results as arrays of the array's library, where it can take them; what was given to write as it was."""
+    """Results as arrays of the array's library, where it can take them; what was given as out is returned."""
     if isinstance(results, tuple):
         return tuple(like(array, result, given, originals) for result in results)
     for same, original in zip(given, originals, strict=True):
@@ -88,7 +88,7 @@ def like(array: Any, results: Any, given: Sequence[Any] = (), originals: Sequenc
 
 
 def _library(array: Any) -> str:
-    """Name of the module that the array's class, or one that it is derived from, is of."""
+    """Name of the library that the array's class, or one that it is derived from, comes from."""
     kind: Any = type(array)
     return _library_of(kind)
 
@@ -112,7 +112,7 @@ def _taker(array: Any, on_host: bool) -> Callable[[Any], Any] | None:
 
 
 def _maker(array: Any) -> Callable[[tuple[int, ...]], Any] | None:
-    """What makes float32 arrays of a shape beside the array, where the library has memory for each stream."""
+    """What makes float32 arrays on the array's device, if the library has memory for each stream."""
     name = _library(array)
     if name not in ("torch", "cupy"):
         return None

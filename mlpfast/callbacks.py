@@ -53,7 +53,7 @@ class CSVLog:
     OSError
         If the file cannot be written.
     TypeError
-        If path is none.
+        If path is not a path.
     ValueError
         If a later record has a key that the first one lacks.
 

@@ -28,7 +28,7 @@ def save(path: PathLike, tensors: Mapping[str, NDArray[Any]], facts: Mapping[str
     CheckpointError
         If the file cannot be written; an existing one is then unchanged.
     """
-    import tempfile  # these load much that who only trains does not need
+    import tempfile  # these are slow to import, and not needed for training
     from pathlib import Path
 
     from safetensors.numpy import save as serialize

@@ -25,7 +25,7 @@ COURSE_SETTINGS: dict[str, Any] = {  # of the multilayer-perceptron chapter of D
     "lr": 0.1,
     "momentum": 0.0,
 }
-SETTINGS: dict[str, dict[str, Any]] = {  # what train takes where an option is not given
+SETTINGS: dict[str, dict[str, Any]] = {  # what train takes for an option that is not given
     "digits": COURSE_SETTINGS | {"batch_size": 32, "momentum": 0.9},
     "fashion-mnist": COURSE_SETTINGS,
     "mnist": COURSE_SETTINGS | {"lr": 0.5},
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except SystemExit as stop:  # argparse has said why
         return int(stop.code or 0)
-    except BrokenPipeError:  # the reader has gone, as that of `| head` does; nor may the exit write to it
+    except BrokenPipeError:  # the reader is gone (`| head`); keep Python's exit from writing to it again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -161,7 +161,7 @@ def _fit(args: argparse.Namespace, trainer: mlpfast.Trainer, data: Dataset) -> N
 
 
 def _write(args: argparse.Namespace, trainer: mlpfast.Trainer, data: Dataset) -> None:
-    """Keep what was learnt, in part of the first epoch too, and the curves of whole epochs."""
+    """Keep what was learnt, even within the first epoch, and the curves of whole epochs."""
     drawn = args.plot if trainer.history.epochs else None
     if args.out:
         trainer.model.save(args.out)

@@ -42,8 +42,8 @@ def synchronize() -> None:
 def from_numpy(array: ArrayLike) -> Any:
     """Copy an array to the GPU, for the functions of `mlpfast.kernels`.
 
-    What these return is of the same kind then. It has shape, dtype, ndim, size and device (a number), and
-    ``numpy()`` for a copy in the host's memory; other libraries take it by DLPack.
+    These then return arrays of the same kind. They have shape, dtype, ndim, size and device (a number), and
+    ``numpy()`` for a copy in the host's memory; other libraries take them by DLPack.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def extension() -> ModuleType:
 
 
 def compiled() -> ModuleType:
-    """The compiled module, whose functions on arrays look whether their GPU can be used.
+    """The compiled module, whose functions on arrays check that their GPU can be used.
 
     Raises
     ------

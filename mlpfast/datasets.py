@@ -151,7 +151,7 @@ def mnist(data_dir: PathLike | None = None) -> Dataset:
 
 
 def digits() -> Dataset:
-    """Load the 1,797 handwritten 8x8 digits that come with scikit-learn, shuffled and split once for all.
+    """Load the 1,797 handwritten 8x8 digits that come with scikit-learn, in one fixed order and split.
 
     x is uint8 [1437, 64] and [360, 64] with values 0..16, y is int32 [1437] and [360].
 
@@ -260,8 +260,8 @@ def _locate(name: str, data_dir: PathLike | None) -> list[Path]:
 
 
 def _folders(name: str, data_dir: PathLike | None) -> list[Path]:
-    """List where a set may be, never in a folder called as another set: the file names are the same."""
-    from pathlib import Path  # loads much that who only trains does not need
+    """List where a set may be, but no folder named after another set: their files have the same names."""
+    from pathlib import Path  # slow to import, and not needed for training
 
     if data_dir is None:
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

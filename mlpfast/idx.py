@@ -48,7 +48,7 @@ def read_idx(path: PathLike) -> NDArray[np.uint8]:
     Raises
     ------
     DataError
-        The file is missing, unreadable, or anything else than the above; the text names it and the offset,
+        The file is missing, unreadable, or anything other than the above; the text names it and the offset,
         which in a gzipped file counts decompressed bytes.
 
     Examples
@@ -60,7 +60,7 @@ def read_idx(path: PathLike) -> NDArray[np.uint8]:
     ...     read_idx(file.name)
     array([7, 8, 9], dtype=uint8)
     """
-    from pathlib import Path  # loads much that who only trains does not need
+    from pathlib import Path  # slow to import, and not needed for training
 
     path = Path(file_path("read_idx", "path", path))
     with reading(path) as file:
@@ -126,7 +126,7 @@ class _Contents:
             raise self.error("something follows the gzip member")
 
     def _read(self, size: int) -> bytes:
-        """Return 1 to `size` bytes, or none at the end. `size` is not 0: zlib takes that for no bound."""
+        """Return 1 to `size` bytes, or none at the end. `size` is not 0, which zlib takes for no bound."""
         if self._inflater is None:
             return self._file.read(size)
         while not self._inflater.eof:

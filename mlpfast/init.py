@@ -1,6 +1,6 @@
 """Weight initialisers: functions of a random generator, a layer's sizes and a dtype. Biases start as 0.
 
-The generator's type is in quotes, because NumPy loads numpy.random, a third of our import, when it is seen.
+The generator's type is quoted, because touching numpy.random loads it: a third of our import time.
 """
 
 from collections.abc import Callable

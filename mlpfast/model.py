@@ -33,8 +33,8 @@ class MLP:
     input_scale, input_shift : the network sees ``(x - input_shift) * input_scale``
     seed : of the initial weights
     dtype : "float32" or "float64", of the parameters and everything computed
-    device : "cpu" or "cuda", where to compute, there in float32; parameters are NumPy's anyway. Models take
-        arrays of other libraries too, of a GPU where they compute there, and return that kind
+    device : "cpu" or "cuda", where to compute, there in float32; parameters are NumPy arrays on both. Models
+        also take arrays of other libraries, on a GPU if they compute there, and return that kind
     precision : "ieee", "highest", "high" or "medium", a floor of accuracy in float32
 
     Attributes
@@ -142,7 +142,7 @@ class MLP:
         return cast(Floats, self._as_given(x, self._outputs(x, "forward")))
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
-        """The class of each row, whose output is the largest: int64 [rows]; the first of equal ones.
+        """The class of each row, that of the largest output: int64 [rows]; the first of equal ones.
 
         A NaN counts as the largest: of outputs that are all NaN the class is 0. `forward` shows them.
 
@@ -287,7 +287,7 @@ class MLP:
         return array
 
     def on_device(self, features: Any) -> Any:
-        """What `features` returned, brought where the model computes; as it is where it does not fit."""
+        """What `features` returned, copied to the model's device; unchanged if it does not fit there."""
         if self.device == "cpu" or not isinstance(features, np.ndarray):
             return features
         with np.errstate(over="ignore"):
@@ -343,7 +343,7 @@ class MLP:
 
     @classmethod
     def load(cls, path: PathLike, *, device: str = "cpu") -> Self:
-        """Read a file of `save`, which knows no device.
+        """Read a file that `save` wrote; files do not name a device.
 
         Raises
         ------
@@ -369,7 +369,7 @@ class MLP:
         return model
 
     def _facts(self) -> dict[str, Any]:
-        """The arguments of the constructor but device and dtype, which the tensors have; checked again."""
+        """The constructor's arguments without device, and dtype, which the tensors have; checked again."""
         options = checked_options(*(getattr(self, name) for name in OPTIONS))
         facts = {"sizes": list(self.sizes), "activation": list(self.activations)}
         return facts | dict(zip(OPTIONS, options, strict=True))

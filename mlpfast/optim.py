@@ -24,7 +24,7 @@ class SGD:
     Raises
     ------
     ValueError, TypeError
-        If an argument is no number, negative or not finite, or nesterov comes without momentum.
+        If an argument is not a number, negative or not finite, or nesterov comes without momentum.
 
     Examples
     --------
@@ -44,7 +44,7 @@ class SGD:
         self._numbers()
 
     def _numbers(self) -> Numbers:
-        """The hyper-parameters, checked, since they may be changed."""
+        """The hyper-parameters, checked, since users may change them."""
         lr, momentum = real("SGD", "lr", self.lr, 0), real("SGD", "momentum", self.momentum, 0)
         nesterov = flag("SGD", "nesterov", self.nesterov)
         if nesterov and momentum == 0:

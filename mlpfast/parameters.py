@@ -35,7 +35,7 @@ def zeros(shapes: Shapes, dtype: Dtype) -> Floats:
 
 
 class Parameters(list[Floats]):
-    """Views of the parameters. What is assigned to an item, or a slice, is copied to where the views lie.
+    """Views of the parameters. What is assigned to an item, or a slice, is copied into the views.
 
     Examples
     --------

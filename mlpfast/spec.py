@@ -27,7 +27,7 @@ def checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
 def checked_options(
     loss: str, init: str, input_scale: float, input_shift: float, seed: int, precision: str
 ) -> tuple[str, str, float, float, int, str]:
-    """`OPTIONS`."""
+    """The values of `OPTIONS`."""
     initializer(init)
     return (
         choice("MLP", "loss", loss, LOSSES),

@@ -16,7 +16,7 @@ from mlpfast.parameters import Floats
 
 Record = dict[str, float]
 Callback = Callable[["Trainer", Record], bool | None]
-SECONDS_PER_CALL = 0.05  # Ctrl-C is looked at this often
+SECONDS_PER_CALL = 0.05  # Ctrl-C is checked for this often
 
 
 @dataclass
@@ -33,7 +33,7 @@ class History:
 class Trainer:
     """Trains a model with an optimizer; a second `fit` continues.
 
-    After an interrupted epoch it goes on in the middle where rows, batch size, seed and order are the same.
+    After an interrupted epoch it goes on where it stopped, if rows, batch size, seed and order are the same.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Trainer:
 
     Attributes
     ----------
-    history : History of the last call of `fit`, as it grows: also of one that was broken off
+    history : History of the last call of `fit`, as it grows, even if it was interrupted
 
     Examples
     --------
@@ -62,7 +62,7 @@ class Trainer:
         self.optimizer = optimizer
         self.history = History()
         # Epochs done, rows of the current one done, its sums of loss, weight, correct answers and rows: one
-        # array that native calls advance, so that Ctrl-C cannot fall between the weights and their place.
+        # array that native calls advance, so that Ctrl-C cannot come between the weights and their count.
         self._progress = np.zeros(6)
         self.fused = True  # apply updates as gradients are computed; the same bits either way
         self._order_of_rows: tuple[int, int, bool, bool, int] | None = None
@@ -96,8 +96,8 @@ class Trainer:
 
         Parameters
         ----------
-        x : real numbers [rows, ...]; uint8 and floats are read as they lie, batch by batch; a GPU is given
-            all when training begins, or where they take more than half of its free memory chunk by chunk
+        x : real numbers [rows, ...]; uint8 and floats are read as they lie, batch by batch; a GPU gets all
+            when training begins, or chunk by chunk if they take more than half of its free memory
         y : integers [rows] in 0 .. classes - 1
         batch_size : rows of a step; the last step of an epoch has the rest, or is left out with ``drop_last``
         validation_data : (x, y) to evaluate after each epoch
@@ -114,7 +114,7 @@ class Trainer:
         Raises
         ------
         ValueError, TypeError
-            If an argument does not fit; the model is unchanged. Or if a callback returns anything else.
+            If an argument does not fit; the model is unchanged. Or if a callback returns something else.
         DivergenceError
             If a loss is not finite; the weights are those before that step.
         KeyboardInterrupt
@@ -160,7 +160,7 @@ class Trainer:
             return history
 
     def _resume(self, order_of_rows: tuple[int, int, bool, bool, int], end: int) -> None:
-        if self._order_of_rows != order_of_rows:  # what was left of an interrupted epoch is of another one
+        if self._order_of_rows != order_of_rows:  # the interrupted epoch had another order
             self._progress[1] = 0
             self._order_of_rows = order_of_rows
         if self.position >= end:  # interrupted when all was done

@@ -28,7 +28,7 @@ NAMES = (
     "jax_gpu",
 )
 PEAKS = ("peak_fma", "peak_copy")
-CONTROLS = ("torch_six_bf16",)  # other work, whose time is a measure: not checked, nobody's peer
+CONTROLS = ("torch_six_bf16",)  # other work, timed for comparison: not checked, nobody's peer
 FLOAT32 = ("numpy", "jax", "sklearn")  # compute in nothing less
 
 

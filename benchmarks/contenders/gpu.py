@@ -13,7 +13,7 @@ PAST_CACHES = 1 << 27  # bytes, twice the largest L2
 
 
 def library(case: Case) -> Any:
-    """PyTorch with a GPU; float32 products in float32, for "medium" in bf16 where it is asked to cast."""
+    """PyTorch with a GPU; float32 products in float32, or in bf16 where a contender casts for "medium"."""
     import torch
 
     if not torch.cuda.is_available():

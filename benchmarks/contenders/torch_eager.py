@@ -102,7 +102,7 @@ def _loop(case: Case, data: Any, threads: int, validate: bool, form: str, autoca
 
 
 def library(threads: int, case: Case) -> Any:
-    """PyTorch with so many threads, which for "medium" computes float32 products in bf16."""
+    """PyTorch with that many threads; for "medium" it computes float32 products in bf16."""
     import torch
 
     torch.set_num_threads(threads)

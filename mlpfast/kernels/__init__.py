@@ -1,12 +1,12 @@
 """The kernels as functions on arrays, of NumPy or of any library with DLPack or the CUDA Array Interface.
 
 A function computes in float64 where any array it is given, ``out`` too, is float64, and otherwise in float32.
-Arrays are of these two dtypes and of any stride, byte order and alignment; lists of numbers have no say.
+Arrays are of these two dtypes and of any stride, byte order and alignment; lists do not decide the dtype.
 ``out`` is a writeable C-contiguous array of the computation's dtype, or None for a new one. float64 ignores
 ``precision``. Wrong shapes and values raise ValueError, wrong dtypes TypeError.
 
-Arrays on one GPU are computed on there, in float32; they must be contiguous. ``stream`` is PyTorch's, CuPy's
-or an address; None is their current one, else the legacy default stream. Calls do not wait for the GPU.
+Arrays on one GPU are computed there, in float32; they must be contiguous. ``stream`` is PyTorch's, CuPy's or
+an address; None is the library's current one, else the legacy default stream. Calls do not wait for the GPU.
 Where the stream records a graph, arrays of `mlpfast.cuda` from before must be ready when it is launched.
 Results are of the caller's library. `mlpfast.kernels.reference` holds the same functions in NumPy.
 """
@@ -117,7 +117,7 @@ def linear(
     b : floats [out], optional
     activation, alpha : a name of `ACTIVATIONS` and its parameter
     out : floats [rows, out]
-    precision, stream : as in `gemm`, and so is what is raised
+    precision, stream : as in `gemm`, which also says what is raised
 
     Examples
     --------
@@ -148,7 +148,7 @@ def linear_backward_input(
     saved : floats [rows, in], input or output of the activation before this layer, as `ACTIVATIONS` says
     activation, alpha : that activation and its parameter
     out : floats [rows, in]
-    precision, stream : as in `gemm`, and so is what is raised
+    precision, stream : as in `gemm`, which also says what is raised
 
     Returns
     -------
@@ -173,7 +173,7 @@ def linear_backward_weights(
     x : floats [rows, in]
     dy : floats [rows, out]
     out : floats [in, out]
-    precision, stream : as in `gemm`, and so is what is raised
+    precision, stream : as in `gemm`, which also says what is raised
 
     Examples
     --------
@@ -191,7 +191,7 @@ def bias_add(x: ArrayLike, b: ArrayLike, *, out: Array | None = None, stream: An
     x : floats [rows, cols]
     b : floats [cols]
     out : floats [rows, cols], may be ``x``
-    stream : as in `gemm`, and so is what is raised
+    stream : as in `gemm`, which also says what is raised
 
     Examples
     --------
@@ -210,7 +210,7 @@ def bias_add_backward(dy: ArrayLike, *, out: Array | None = None, stream: Any = 
     ----------
     dy : floats [rows, cols]
     out : floats [cols]
-    stream : as in `gemm`, and so is what is raised
+    stream : as in `gemm`, which also says what is raised
 
     Examples
     --------
@@ -227,7 +227,7 @@ def relu(x: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Array
     ----------
     x : floats, any shape
     out : floats of the same shape, may be ``x``
-    stream : as in `gemm`, and so is what is raised
+    stream : as in `gemm`, which also says what is raised
 
     Examples
     --------
@@ -244,7 +244,7 @@ def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None, stre
     ----------
     dy, y : floats, equal shapes
     out : floats of that shape, may be ``dy`` or ``y``
-    stream : as in `gemm`, and so is what is raised
+    stream : as in `gemm`, which also says what is raised
 
     Examples
     --------
@@ -261,11 +261,11 @@ def activation(
 
     Parameters
     ----------
-    name : "identity", "relu", "leaky_relu", "sigmoid", "tanh"
+    name : a name of `ACTIVATIONS`
     x : floats, any shape
     alpha : slope of leaky_relu for negative ``x``
     out : floats of the same shape, may be ``x``
-    stream : as in `gemm`, and so is what is raised
+    stream : as in `gemm`, which also says what is raised
 
     Examples
     --------
@@ -291,7 +291,7 @@ def activation_backward(
     dy : floats, any shape
     saved : floats of that shape, the activation's input or output as `ACTIVATIONS` says
     out : floats of that shape, may be ``dy`` or ``saved``
-    stream : as in `gemm`, and so is what is raised
+    stream : as in `gemm`, which also says what is raised
 
     Examples
     --------
@@ -308,7 +308,7 @@ def softmax(x: ArrayLike, *, out: Array | None = None, stream: Any = None) -> Ar
     ----------
     x : floats [..., classes]
     out : floats of the same shape, may be ``x``
-    stream : as in `gemm`, and so is what is raised
+    stream : as in `gemm`, which also says what is raised
 
     Examples
     --------
@@ -339,13 +339,13 @@ def softmax_cross_entropy(
     ----------
     logits : floats [rows, classes]
     labels : integers [rows] in 0 .. classes - 1, or ``ignore_index``: no loss, no gradient; on a GPU int32
-        or int64, where others raise ValueError in a later call, or in `mlpfast.cuda.synchronize`
+        or int64, and a wrong label raises ValueError in a later call, or in `mlpfast.cuda.synchronize`
     label_smoothing : 0 .. 1, share of the target spread evenly over all classes
     class_weight : floats [classes], optional, not negative (which is not checked on a GPU)
     sample_weight : floats [rows], likewise
     reduction : "mean", "sum" or "none"
     out : floats [rows, classes] for the gradient, may be ``logits``
-    stream : as in `gemm`, and so is what is raised
+    stream : as in `gemm`, which also says what is raised
 
     Returns
     -------
@@ -385,7 +385,7 @@ def sgd_step(
         starts as zeros, momentum needs it
     dw : floats of that shape, cast to that dtype
     lr : learning rate
-    stream : as in `gemm`, and so is what is raised
+    stream : as in `gemm`, which also says what is raised
 
     Examples
     --------
