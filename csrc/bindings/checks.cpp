@@ -98,7 +98,8 @@ Extent::Extent(const py::array& array) : first(static_cast<const char*>(array.da
   if (array.size() == 0) return;
   for (py::ssize_t d = 0; d < array.ndim(); ++d) {
     const py::ssize_t reach = (array.shape(d) - 1) * array.strides(d);
-    (reach < 0 ? first : last) += reach;
+    const char*& end = reach < 0 ? first : last;
+    end += reach;
   }
   last += array.itemsize();
 }
@@ -196,6 +197,8 @@ py::array in_place(py::handle value, const char* function, const char* name) {
 
 std::vector<std::int32_t> label_input(py::handle value, int64_t rows, int64_t classes, py::handle ignore_index,
                                       const char* function, const char* name) {
+  const bool ignoring = !ignore_index.is_none();  // asked first: it may be code of the user's, which changes the labels
+  const int64_t ignored = ignoring ? integer_argument(ignore_index, function, "ignore_index") : 0;
   const py::array array = as_array(value, function, name);
   if (array.dtype().kind() != 'i' && array.dtype().kind() != 'u')
     throw type_error(function, std::string(name) + " must be integers, got dtype " + dtype_text(array) + "; " +
@@ -203,8 +206,6 @@ std::vector<std::int32_t> label_input(py::handle value, int64_t rows, int64_t cl
   if (array.ndim() == 2)
     require_shape(array, {rows}, function, name, ("(one label for each row); " + label_advice(array, name)).c_str());
   require_shape(array, {rows}, function, name, "(one label for each row)");
-  const bool ignoring = !ignore_index.is_none();
-  const int64_t ignored = ignoring ? integer_argument(ignore_index, function, "ignore_index") : 0;
   const bool is_unsigned = array.dtype().kind() == 'u';  // beyond int64 it wraps to a negative number
   const py::array_t<int64_t, py::array::c_style | py::array::forcecast | aligned_flag> wide(array);
   std::vector<std::int32_t> result(static_cast<std::size_t>(rows));

@@ -170,7 +170,11 @@ void without_gil(double work, const F& f) {
 /// The same in a destructor: the interpreter may be ending.
 template <class F>
 void end_without_gil(const F& f) {
-  Py_IsInitialized() ? without_gil(f) : f();
+  if (Py_IsInitialized()) {
+    without_gil(f);
+  } else {
+    f();
+  }
 }
 
 }  // namespace mlpfast::bindings

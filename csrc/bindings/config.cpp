@@ -6,6 +6,7 @@
 #include "bindings/checks.h"
 #include "bindings/register.h"
 #include "cpu/team.h"
+#include "cpu/thread_count.h"
 #include "network/spec.h"
 
 namespace mlpfast::bindings {

@@ -51,7 +51,16 @@ struct HostGemm : Host<T> {
   }
 
  private:
-  static Gemm<T> gemm_of(const Product<T>& p) { return {p.m, p.n, p.k, p.a, p.b, p.transpose_a, p.transpose_b, p.c}; }
+  static Gemm<T> gemm_of(const Product<T>& p) {
+    return {.m = p.m,
+            .n = p.n,
+            .k = p.k,
+            .a = p.a,
+            .b = p.b,
+            .transpose_a = p.transpose_a,
+            .transpose_b = p.transpose_b,
+            .c = p.c};
+  }
   static void run(Gemm<T> problem, network::Precision precision, Epilogue<T> epilogue = {}) {
     const double m = static_cast<double>(problem.m), n = static_cast<double>(problem.n);
     if (m == 0 || n == 0) return;

@@ -60,8 +60,8 @@ struct ExampleInput {
 };
 
 template <class T>
-typename cpu::Backend<T>::Job job_of(const Spec& spec, const ExampleInput<T>& input, int64_t batch,
-                                     py::handle parameters, py::handle gradient, py::handle memory) {
+cpu::Job<T> job_of(const Spec& spec, const ExampleInput<T>& input, int64_t batch, py::handle parameters,
+                   py::handle gradient, py::handle memory) {
   cpu::Workspace<T> workspace(spec, batch, cpu::Purpose::training);
   workspace.place(flat_array<T>(memory, workspace.size(), "workspace"));
   return {.spec = spec,
@@ -105,7 +105,7 @@ bool train(py::handle parameters, const py::tuple& plain_spec, py::handle gradie
   job.metrics = progress.metrics();
 
   cpu::TrainingResult result;
-  without_gil([&] { result = cpu::train<T>(job, run); });
+  without_gil([&] { result = cpu::train(job, run); });
   progress.advance(result.next, job.metrics);
   return !result.diverged;
 }
@@ -119,7 +119,7 @@ py::tuple gradients(py::handle parameters, const py::tuple& plain_spec, py::hand
   auto job = job_of(spec, input, input.rows, parameters, gradient, workspace);
   if (!job.parameter_gradient || input.rows < 1)
     throw value_error("network", "gradients need a row and an array for them");
-  without_gil([&] { cpu::gradients<T>(job, input.rows); });
+  without_gil([&] { cpu::gradients(job, input.rows); });
   return metrics_tuple(job.metrics);
 }
 

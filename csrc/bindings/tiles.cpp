@@ -5,6 +5,7 @@
 #include "bindings/register.h"
 #include "bindings/scalars.h"
 #include "cpu/bytes.h"
+#include "cpu/thread_count.h"
 
 namespace mlpfast::bindings {
 namespace {
@@ -14,19 +15,19 @@ template <class T>
 py::tuple explain(int64_t m, int64_t n, int64_t k, network::Precision precision) {
   const int parts = sizeof(T) == sizeof(float) ? cpu::tile_parts(m, n, k, precision) : 0;
   const auto& table = cpu::active_table<T>();
-  const int64_t rows = parts ? cpu::strip : table.tile_rows[table.tile_vectors - 1],
-                cols = parts ? cpu::strip : table.tile_vectors * table.lanes;
+  const int64_t rows = parts ? cpu::strip_size : table.tile_rows[table.tile_vectors - 1],
+                cols = parts ? cpu::strip_size : table.tile_vectors * table.lanes;
   return py::make_tuple(parts, rows, cols, cpu::gemm_threads(m, n, k));
 }
 
 /// c[32, 32] + a b, of images of so many parts: uint16 [blocks, parts, 1024].
 py::array tile_multiply(const py::array& a, const py::array& b, const py::array& c, int parts) {
   const cpu::TileTable* tiles = cpu::active_isa().tiles;
-  const int64_t blocks = a.ndim() == 3 ? a.shape(0) : 0, size = cpu::strip * cpu::tile_k;
+  const int64_t blocks = a.ndim() == 3 ? a.shape(0) : 0, size = cpu::strip_size * cpu::tile_k;
   if (!tiles || b.ndim() != 3 || b.shape(0) != blocks || a.nbytes() != blocks * a.shape(1) * size * 2 ||
-      b.nbytes() != blocks * b.shape(1) * size * 2 || c.nbytes() != cpu::strip * cpu::strip * 4)
+      b.nbytes() != blocks * b.shape(1) * size * 2 || c.nbytes() != cpu::strip_size * cpu::strip_size * 4)
     throw value_error("tile_multiply", "no tiles, or not images and a block of them");
-  py::array_t<float> sum({cpu::strip, cpu::strip});
+  py::array_t<float> sum({cpu::strip_size, cpu::strip_size});
   std::memcpy(sum.mutable_data(), c.data(), static_cast<std::size_t>(c.nbytes()));
   tiles->begin();
   tiles->multiply({blocks, static_cast<const std::uint16_t*>(a.data()), static_cast<const std::uint16_t*>(b.data()),
@@ -53,12 +54,18 @@ py::array byte_multiply(const py::array_t<std::uint8_t, py::array::c_style>& x,
       turned(lines(cpu::ByteRows::turned_bytes(cols, rows))), digits(lines(cpu::digit_bytes(n, k, cpu::num_threads())));
   const cpu::ByteRows a = cpu::ByteRows::plain(cols, plain.data()), at = cpu::ByteRows::turned(rows, turned.data());
   for (int64_t i = 0; i < rows; ++i) std::memcpy(a.data + i * a.ld, x.data(i, 0), static_cast<std::size_t>(cols));
-  for (int64_t s = 0; s * cpu::strip < rows; ++s) cpu::turn_strip(*tiles, a, cols, s, at);
+  for (int64_t s = 0; s * cpu::strip_size < rows; ++s) cpu::turn_strip(*tiles, a, cols, s, at);
   py::array_t<float> c({m, n});
-  const cpu::Gemm<float> problem{m, n, k, {}, {b.data(), n}, false, false, {c.mutable_data(), n}};
+  const cpu::Gemm<float> problem{.m = m, .n = n, .k = k, .a = {}, .b = {b.data(), n}, .c = {c.mutable_data(), n}};
   cpu::run_team(cpu::num_threads(), [&](cpu::Team& team) {
-    cpu::multiply_bytes(team, cpu::active_table<float>(), *tiles, problem, transposed ? at : a, shift, level,
-                        !transposed, digits.data(), {});
+    cpu::multiply_bytes(team, cpu::active_table<float>(), *tiles,
+                        {.gemm = problem,
+                         .a = transposed ? at : a,
+                         .shift = shift,
+                         .precision = level,
+                         .of_weights = !transposed,
+                         .digits = digits.data()},
+                        {});
   });
   return c;
 }

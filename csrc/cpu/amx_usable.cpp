@@ -1,5 +1,7 @@
-// Whether this process may use AMX: CPUID knows the instructions, the system saves the tiles, and grants them. A thread
+// CPUID knows the instructions, the system saves the tiles, and grants them. A thread
 // with a small signal stack, or an old kernel, can be the reason that it does not.
+#include "cpu/amx_usable.h"
+
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>

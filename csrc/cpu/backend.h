@@ -6,6 +6,7 @@
 #include "cpu/bytes.h"
 #include "cpu/features.h"
 #include "cpu/gemm.h"
+#include "cpu/lots.h"
 #include "cpu/team.h"
 #include "cpu/tiles.h"
 #include "cpu/workspace.h"
@@ -30,47 +31,46 @@ struct Examples {
   const ops::Shuffle* shuffle;  // order of the rows, else as they lie
 };
 
+/// All that the members of a team share.
+template <class T>
+struct Job {
+  const network::Spec& spec;
+  const Examples<T>& examples;
+  Workspace<T> workspace;
+  T* parameters;
+  T* parameter_gradient = nullptr;  // where no step stores it
+  const ops::UpdateRule<T>* optimization = nullptr;
+  const KernelTable<T>& table;
+  const TileTable* tiles;
+  double deadline = 0;
+  bool expired = false;        // written by the first thread, before a barrier
+  network::Metrics metrics{};  // in row order
+  std::vector<char> finite{};  // [team size]
+  std::vector<char> waits{};   // [team size, waits_pitch()]: layers whose update of the example before waits
+
+  /// Whether gradients are wanted, not the loss or the outputs alone.
+  bool training() const { return optimization || parameter_gradient; }
+  /// Makes room for so many members.
+  void seat(int threads) {
+    const auto size = static_cast<std::size_t>(threads);
+    finite.assign(size, 1);
+    waits.assign(size * waits_pitch(), 0);
+  }
+  /// Each thread has cache lines of its own.
+  std::size_t waits_pitch() const { return static_cast<std::size_t>(spec.layers() + 63) / 64 * 64; }
+};
+
 template <class T>
 class Backend {
  public:
-  struct Batch {
-    int64_t first, rows;
-  };
-  /// All that the members of a team share.
-  struct Job {
-    const network::Spec& spec;
-    const Examples<T>& examples;
-    Workspace<T> workspace;
-    T* parameters;
-    T* parameter_gradient = nullptr;  // where no step stores it
-    const ops::UpdateRule<T>* optimization = nullptr;
-    const KernelTable<T>& table;
-    const TileTable* tiles;
-    double deadline = 0;
-    bool expired = false;        // written by the first thread, before a barrier
-    network::Metrics metrics{};  // in row order
-    std::vector<char> finite{};  // [team size]
-    std::vector<char> waits{};   // [team size, waits_pitch()]: layers whose update of the example before waits
-
-    /// For a team of so many.
-    void seat(int threads) {
-      const auto size = static_cast<std::size_t>(threads);
-      finite.assign(size, 1);
-      waits.assign(size * waits_pitch(), 0);
-    }
-    /// Each thread has cache lines of its own.
-    std::size_t waits_pitch() const { return static_cast<std::size_t>(spec.layers() + 63) / 64 * 64; }
-  };
-
-  Backend(Team& team, Job& job);
+  Backend(Team& team, Job<T>& job);
 
   int layers() const { return spec_.layers(); }
-  /// Before updates of single examples: this thread's columns of the first layer's weights, which nobody else reads,
-  /// move to where they lie together, because in the array they would crowd into half the sets of a cache. Until
-  /// end().
+  /// Before updates of single examples. Until end(), this thread's columns of the first layer's weights lie in memory
+  /// of their own: in the array, rows far apart would share half the sets of a cache. Nobody else reads them.
   void own_columns();
-  void split_weights(const Batch& batch);
-  void begin(const Batch& batch);
+  void prepare_weights(const network::Batch& batch);
+  void begin(const network::Batch& batch);
   /// Rows whose activations stay in the thread's cache while they go through the layers.
   bool next_rows();
   void load();
@@ -78,10 +78,9 @@ class Backend {
   void loss();
   void backward_input(int l);
   bool loss_is_finite();
-  /// Adds the batch to the metrics.
-  void count();
-  void split_gradients();
-  /// Of a single example the weights' update waits for the next one, which is multiplied with them on the way; or for
+  void add_metrics();
+  void prepare_gradients();
+  /// A single example's update of weights waits for the next example, whose product makes it in the same pass, or for
   /// end().
   void backward_weights(int l, network::UpdateMode mode);
   void update();
@@ -89,7 +88,7 @@ class Backend {
   void end();
   void sync() { team_.barrier(); }
   void layer_sync() {
-    if (meets()) team_.barrier();
+    if (lots_.meets()) team_.barrier();
   }
 
  private:
@@ -103,12 +102,12 @@ class Backend {
   /// Whether threads own whole strips of rows, because some product of rows is computed by tiles.
   bool multiplies_tiles(int64_t rows) const;
   bool takes_bytes(int64_t rows) const;
+  Plan plan(int64_t rows) const;
   bool shares_columns(int64_t rows) const { return rows < rows_per_thread * team_.size() && team_.size() > 1; }
   /// Weights beyond L2 would be read by every thread, units of many rows be too few.
   bool shares_layers(int64_t rows) const {
     return team_.size() > 1 && !fits_cache<T>(spec_) && rows < 4 * uncached_rows * team_.size();
   }
-  bool meets() const { return by_columns_ || by_layers_; }
   /// A copy of a layer's weights for FMAs, null where a batch of so many rows reads them as they lie.
   Matrix<T> copied(const std::vector<Matrix<T>>& copies, int l, int64_t rows) const {
     return shares_columns(rows) ? Matrix<T>{} : copies[static_cast<std::size_t>(l)];
@@ -120,12 +119,16 @@ class Backend {
   void load_features();
   template <class Load>
   void load_rows(Load&& load_row);
-  Range columns(int64_t n) const { return by_columns_ ? team_.share(n, table_.lanes) : Range{0, n}; }
+  Range columns(int64_t n) const {
+    return lots_.sharing() == Sharing::columns ? team_.share(n, table_.lanes) : Range{0, n};
+  }
   double batch_weight() const;
-  UpdateArgs<T> update_args(int64_t offset, int64_t rows, Matrix<const T> dw, int64_t ld, T scale) const;
+  /// Of so many parameters from `offset` on.
+  UpdateArgs<T> flat_update_args(int64_t offset, int64_t cols, const T* dw) const;
   UpdateArgs<T> weights_update_args(int l, Range rows, Range cols) const;
   template <class Move>
   void move_columns(const Move& move);
+  void apply(const UpdateArgs<T>& args) const { table_.update[static_cast<int>(job_.optimization->optimizer)](args); }
   void finish_weights(int l, const Tile<T>& tile, network::UpdateMode mode) const;
   void outer_update(int l, int64_t examples, Matrix<T> x, Range rows, Range cols) const;
   void outer_forward(int l, Epilogue<T> epilogue);
@@ -134,24 +137,16 @@ class Backend {
   void bias_gradient(int l, network::UpdateMode mode);
 
   Team& team_;
-  Job& job_;
+  Job<T>& job_;
   const network::Spec& spec_;
   Workspace<T>& work_;
   const KernelTable<T>& table_;
-  Batch batch_{};
-  double weight_ = 0;  // of the batch
-  int slabs_ = 0;      // that the team takes together; 0 where each thread takes units of rows
-  int slab_taken_ = 0;
-  int64_t unit_rows_ = 1;
-  Range slab_{};       // the rows taken, by this thread or its team
-  Range loss_rows_{};  // this thread's of them
-  Range rows_{};       // the same, or all where threads share columns
-  bool tiles_ = false;
-  bool by_columns_ = false;  // threads own columns of each layer, or take units of it
-  bool by_layers_ = false;
+  network::Batch batch_{};
+  double weight_ = 0;   // of the batch
+  bool bytes_ = false;  // features go through the first layer as bytes
+  Lots lots_;           // the batch's rows
   char* const waits_;   // [layers]
   T* own_ = nullptr;    // by own_columns(): weights, then slots
-  bool bytes_ = false;  // features go through the first layer as bytes
 };
 
 }  // namespace mlpfast::cpu

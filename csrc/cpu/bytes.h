@@ -8,7 +8,7 @@
 namespace mlpfast::cpu {
 
 /// Whether a product of bytes a[m, k] pays; a rule of the shape, at all levels but "ieee".
-bool takes_bytes(int64_t m, int64_t n, int64_t k, network::Precision precision);
+bool bytes_pay(int64_t m, int64_t n, int64_t k, network::Precision precision);
 
 /// Bytes of a, in memory of the caller: rows of strip s, block p of byte_k numbers, start at data + s * strip_step +
 /// p * block, and lie ld apart. Whole strips and blocks are read; what lies beyond m and k does not matter.
@@ -28,12 +28,20 @@ void turn_strip(const TileTable& tiles, const ByteRows& x, int64_t features, int
 /// Memory in which a team of `threads` splits the panels of b at hand.
 int64_t digit_bytes(int64_t n, int64_t k, int64_t threads);
 
-/// problem's a - shift, of which the bytes are given, times its b by a team, all of whose members come here; then a
-/// barrier. Where b is `weights`, a panel falls back if one number is far larger than the others: an input that is
-/// always 0 may have such. Gradients do not: one example of a batch may be all that is left to learn. Blocks of a strip
-/// that fell back are counted by tile_fallbacks().
-void multiply_bytes(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
-                    const ByteRows& a, float shift, network::Precision precision, bool weights, void* digits,
+/// (a - shift) b. Where b are weights, a panel falls back if one number is far larger than the others: an input that is
+/// always 0 may have such. Gradients do not: one example of a batch may be all that is left to learn.
+struct ByteProblem {
+  const Gemm<float>& gemm;  // its own a is not read
+  ByteRows a;
+  float shift;
+  network::Precision precision;
+  bool of_weights;
+  void* digits;  // memory of digit_bytes()
+};
+
+/// By a team, all of whose members come here; then a barrier. Blocks of a strip that fell back are counted by
+/// tile_fallbacks().
+void multiply_bytes(Team& team, const KernelTable<float>& table, const TileTable& tiles, const ByteProblem& problem,
                     Epilogue<float> epilogue);
 
 }  // namespace mlpfast::cpu

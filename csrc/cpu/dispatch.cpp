@@ -7,9 +7,9 @@
 #include <stdexcept>
 #include <string>
 
-namespace mlpfast::cpu {
+#include "cpu/amx_usable.h"
 
-bool amx_usable();
+namespace mlpfast::cpu {
 
 #define MLPFAST_ISA_ROW(name, supported) extern constinit const Isa isa_##name;
 #include "isa_list.h"

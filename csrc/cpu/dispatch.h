@@ -148,7 +148,7 @@ struct KernelTable {
   void (*load_uint8)(int64_t n, const std::uint8_t* x, T shift, T* y);  // y = x - shift
 };
 
-inline constexpr int64_t strip = 32;       // rows of a, or columns of b, that share an image; two tiles
+inline constexpr int64_t strip_size = 32;  // rows of a, or columns of b, that share an image; two tiles
 inline constexpr int64_t tile_k = 32;      // of a tile product
 inline constexpr int64_t most_strips = 8;  // of columns, split at once
 inline constexpr int scaled_top = 55;      // largest numbers are scaled to this exponent
@@ -157,7 +157,7 @@ inline constexpr int least_low = -99;      // of scaled numbers: smaller ones, o
 /// How a strip was split: row i times 2^exponent[i] became `parts` bf16 numbers; 2^low is the least magnitude among
 /// them, or below least_low where a number is not finite or the range too wide.
 struct Strip {
-  std::int32_t exponent[strip];
+  std::int32_t exponent[strip_size];
   std::int32_t low, parts;
 };
 
@@ -165,16 +165,16 @@ struct Strip {
 /// rows; one of b pairs of numbers along k, times 16 columns. A pair are numbers i and i + 16 of a block. What lies
 /// beyond the matrix is 0.
 struct SplitArgs {
-  int64_t count, k;  // of columns up to most_strips at once, whose rows are then read in longer runs; else one strip
+  int64_t count, k;  // rows of x, of one strip; or, not along, its columns, of up to most_strips: longer runs of memory
   Matrix<const float> x;
-  bool along;      // the rows of x run along k
-  bool transpose;  // its tiles do not
+  bool along;      // k runs along the rows of x
+  bool transpose;  // rows of the image run across those of x
   int parts;       // fewer are written where the numbers are exact in one
   Strip* strips;
   std::uint16_t* image;  // of the first; each has room for all parts
 };
 
-/// c[strip, strip] (+)= a b over some blocks of k, products of smaller parts first.
+/// c[strip_size, strip_size] (+)= a b over some blocks of k, products of smaller parts first.
 struct TileProduct {
   int64_t blocks;
   const std::uint16_t *a, *b;
@@ -183,15 +183,15 @@ struct TileProduct {
   bool accumulate;
 };
 
-inline constexpr int64_t byte_k = 64;                   // of a product of two tiles of bytes
-inline constexpr int64_t digit_block = strip * byte_k;  // bytes of two tiles
+inline constexpr int64_t byte_k = 64;                        // of a product of two tiles of bytes
+inline constexpr int64_t digit_block = strip_size * byte_k;  // bytes of two tiles
 inline constexpr int max_digits = 4;
 
 /// How a strip of b became integers of so many digits (0 where they cannot hold it): column j times 2^exponent[j],
 /// rounded. `sum`: of each column's integers.
 struct DigitStrip {
-  std::int32_t exponent[strip];
-  double sum[strip];
+  std::int32_t exponent[strip_size];
+  double sum[strip_size];
   std::int32_t digits;
 };
 
@@ -201,15 +201,16 @@ struct DigitArgs {
   int64_t count, k;
   Matrix<const float> x;
   std::int32_t digits;  // at least
-  float spread;         // what they hold: a column's largest number over the mean magnitude of those that are not 0;
-                        // 256 times that for one more
+  float spread;         // largest ratio, in a column, of the largest magnitude to the mean of those that are not 0 that
+                        // so many digits hold; each further digit holds 256 times it
   bool bounded;         // the mean is without the largest, and what even four digits do not hold is not split
   bool sums;            // wanted
   DigitStrip* strip;
   std::uint8_t* image;
 };
 
-/// c[digit][strip][strip] = a b, where row i of a is at a + i * ld, and a block of byte_k numbers is a_block further.
+/// c[digit][strip_size][strip_size] = a b, where row i of a is at a + i * ld, and a block of byte_k numbers is a_block
+/// further.
 struct ByteProduct {
   int64_t blocks;
   const std::uint8_t* a;
@@ -229,7 +230,7 @@ struct TileTable {
   void (*multiply_bytes)(const ByteProduct&);
   /// y = (a - shift) b, from the digits' products.
   void (*join_digits)(const DigitStrip& b, double shift, const std::int32_t* c, Matrix<float> y);
-  /// turned[j] = x[:, j] of a block of strip x strip bytes.
+  /// turned[j] = x[:, j] of a block of strip_size x strip_size bytes.
   void (*turn_bytes)(Matrix<const std::uint8_t> x, Matrix<std::uint8_t> turned);
 };
 

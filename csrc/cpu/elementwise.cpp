@@ -1,6 +1,7 @@
 #include "cpu/elementwise.h"
 
 #include "cpu/team.h"
+#include "cpu/thread_count.h"
 
 namespace mlpfast::cpu {
 

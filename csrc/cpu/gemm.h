@@ -10,8 +10,8 @@ template <class T>
 struct Gemm {
   int64_t m, n, k;
   Matrix<const T> a, b;
-  bool transpose_a, transpose_b;
-  Matrix<T> c;            // may be null where k <= max_block_k and the epilogue stores the result
+  bool transpose_a = false, transpose_b = false;
+  Matrix<T> c = {};       // may be null where k <= max_block_k and the epilogue stores the result
   int parts = 0;          // of tile_parts(): the whole product is computed by tiles, where this is not 0
   bool laid_out = false;  // b is a copy by lay_out()
 };
@@ -21,7 +21,7 @@ struct Gemm {
 template <class T>
 constexpr int64_t pitch(int64_t cols) {
   constexpr int64_t line = 64 / sizeof(T);
-  const int64_t ld = (cols + line - 1) / line * line;
+  const int64_t ld = round_up(cols, line);
   return ld % (1024 / sizeof(T)) == 0 ? ld + line : ld;
 }
 
@@ -40,16 +40,23 @@ struct Tile {
   Matrix<T> sum;
 };
 
-/// Reference to a callable that finishes tiles.
+/// Reference to a callable that finishes tiles, or none.
 template <class T>
-struct Epilogue {
-  void (*call)(const void*, const Tile<T>&) = nullptr;
-  const void* context = nullptr;
-
+class Epilogue {
+ public:
   Epilogue() = default;
   template <class F>
   explicit Epilogue(const F& f)
-      : call([](const void* c, const Tile<T>& tile) { (*static_cast<const F*>(c))(tile); }), context(&f) {}
+      : call_([](const void* c, const Tile<T>& tile) { (*static_cast<const F*>(c))(tile); }), callable_(&f) {}
+  template <class F>
+  explicit Epilogue(const F&&) = delete;  // it would outlive what it refers to
+
+  explicit operator bool() const { return call_ != nullptr; }
+  void operator()(const Tile<T>& tile) const { call_(callable_, tile); }
+
+ private:
+  void (*call_)(const void*, const Tile<T>&) = nullptr;
+  const void* callable_ = nullptr;
 };
 
 /// The part rows x cols of a product, by the calling thread alone.

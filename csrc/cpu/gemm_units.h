@@ -8,8 +8,6 @@ namespace mlpfast::cpu {
 
 inline constexpr int least_panels = 4, most_panels = 32;  // of b, prepared at once
 
-inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
-
 /// Panels that are prepared at once, for as many rows of a as a thread takes.
 template <class T>
 int prepared_panels(const KernelTable<T>& table) {
@@ -29,7 +27,7 @@ inline Grid gemm_grid(int64_t m, int64_t n, int64_t k, int threads) {
   for (int rows = 1; rows <= threads; ++rows) {
     if (threads % rows) continue;
     const int cols = threads / rows;
-    const double tall = static_cast<double>((m + rows - 1) / rows), wide = static_cast<double>((n + cols - 1) / cols);
+    const double tall = static_cast<double>(ceil_div(m, rows)), wide = static_cast<double>(ceil_div(n, cols));
     // A panel narrower than 64 columns or a strip lower than 6 rows leaves registers idle.
     const double cost = std::max(tall, 6.0) * std::max(wide, 64.0) + 4 * (tall + wide);
     const bool stays = tall * static_cast<double>(std::min(k, max_block_k)) * sizeof(float) <= a_block_bytes;
@@ -45,8 +43,8 @@ inline Grid gemm_grid(int64_t m, int64_t n, int64_t k, int threads) {
 struct Units {
   int64_t m, n, height, width;
 
-  int64_t down() const { return (m + height - 1) / height; }
-  int64_t count() const { return down() * ((n + width - 1) / width); }
+  int64_t down() const { return ceil_div(m, height); }
+  int64_t count() const { return down() * (ceil_div(n, width)); }
   Range rows(int64_t unit) const { return part(m, height, unit % down()); }
   Range cols(int64_t unit) const { return part(n, width, unit / down()); }
 
@@ -63,15 +61,15 @@ Units gemm_units(const KernelTable<T>& table, const Gemm<T>& problem, int64_t m,
   const int64_t each = static_cast<int64_t>(std::min<double>(most_each, work / unit_work / threads));
   if (each < 2 || threads == 1) {
     const Grid grid = gemm_grid(m, n, problem.k, threads);
-    return {m, n, std::max<int64_t>(1, (m + grid.rows - 1) / grid.rows),
-            std::max<int64_t>(1, round_up((n + grid.cols - 1) / grid.cols, table.lanes))};
+    return {m, n, std::max<int64_t>(1, ceil_div(m, grid.rows)),
+            std::max<int64_t>(1, round_up(ceil_div(n, grid.cols), table.lanes))};
   }
-  const int64_t panel = table.tile_vectors * table.lanes, tiles = (m + tile - 1) / tile;
+  const int64_t panel = table.tile_vectors * table.lanes, tiles = ceil_div(m, tile);
   const int64_t wide = prepared_panels(table) * panel;
-  int64_t across = (n + wide - 1) / wide;
-  if (tiles * across < each * threads) across = (n + panel - 1) / panel;
+  int64_t across = ceil_div(n, wide);
+  if (tiles * across < each * threads) across = ceil_div(n, panel);
   const int64_t down = std::max<int64_t>(1, each * threads / across);
-  return {m, n, round_up((m + down - 1) / down, tile), round_up((n + across - 1) / across, table.lanes)};
+  return {m, n, round_up(ceil_div(m, down), tile), round_up(ceil_div(n, across), table.lanes)};
 }
 
 }  // namespace mlpfast::cpu

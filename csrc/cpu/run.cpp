@@ -7,6 +7,8 @@
 #include <memory>
 #include <utility>
 
+#include "cpu/thread_count.h"
+
 namespace mlpfast::cpu {
 namespace {
 
@@ -49,13 +51,13 @@ int64_t chunk_rows(const network::Spec& spec) {
   constexpr int64_t least = 128, most = 1024, most_numbers = 1 << 24;
   int64_t width = 0;
   for (const int64_t size : spec.sizes) width += size;
-  return std::clamp(most_numbers / width / strip * strip, least, most);
+  return std::clamp(most_numbers / width / strip_size * strip_size, least, most);
 }
 
 }  // namespace
 
 template <class T>
-TrainingResult train(typename Backend<T>::Job& job, const TrainingRun& run) {
+TrainingResult train(Job<T>& job, const TrainingRun& run) {
   const int64_t end = run.drop_last ? run.rows / run.batch * run.batch : run.rows;
   TrainingResult result{run.first, false};
   const int threads = step_threads(job.spec, run.batch);
@@ -81,13 +83,13 @@ TrainingResult train(typename Backend<T>::Job& job, const TrainingRun& run) {
 }
 
 template <class T>
-void gradients(typename Backend<T>::Job& job, int64_t rows) {
+void gradients(Job<T>& job, int64_t rows) {
   const int threads = step_threads(job.spec, rows);
   job.seat(threads);
   run_team(threads, [&](Team& team) {
     Backend<T> backend(team, job);
     network::gradients(backend, {0, rows});
-    if (team.rank() == 0) backend.count();
+    if (team.rank() == 0) backend.add_metrics();
   });
 }
 
@@ -98,17 +100,17 @@ int64_t forward(const ForwardRun<T>& run, int64_t first) {
   Workspace<T> workspace(run.spec, size, Purpose::evaluation);
   const std::unique_ptr<T[]> block(new T[static_cast<std::size_t>(workspace.size())]);
   workspace.place(block.get());
-  typename Backend<T>::Job job{.spec = run.spec,
-                               .examples = run.examples,
-                               .workspace = std::move(workspace),
-                               .parameters = const_cast<T*>(run.parameters),
-                               .table = active_table<T>(),
-                               .tiles = active_isa().tiles};
+  Job<T> job{.spec = run.spec,
+             .examples = run.examples,
+             .workspace = std::move(workspace),
+             .parameters = const_cast<T*>(run.parameters),
+             .table = active_table<T>(),
+             .tiles = active_isa().tiles};
   job.deadline = now() + run.seconds;
   job.seat(threads);
   run_team(threads, [&](Team& team) {
     Backend<T> backend(team, job);
-    backend.split_weights({0, size});
+    backend.prepare_weights({0, size});
     for (int64_t next = first; next < run.rows && !job.expired; next += chunk) {
       const int64_t rows = std::min(run.rows - next, chunk);
       if (run.loss) {
@@ -127,11 +129,11 @@ int64_t forward(const ForwardRun<T>& run, int64_t first) {
   return first;
 }
 
-template TrainingResult train<float>(Backend<float>::Job&, const TrainingRun&);
-template void gradients<float>(Backend<float>::Job&, int64_t);
+template TrainingResult train<float>(Job<float>&, const TrainingRun&);
+template void gradients<float>(Job<float>&, int64_t);
 template int64_t forward<float>(const ForwardRun<float>&, int64_t);
-template TrainingResult train<double>(Backend<double>::Job&, const TrainingRun&);
-template void gradients<double>(Backend<double>::Job&, int64_t);
+template TrainingResult train<double>(Job<double>&, const TrainingRun&);
+template void gradients<double>(Job<double>&, int64_t);
 template int64_t forward<double>(const ForwardRun<double>&, int64_t);
 
 }  // namespace mlpfast::cpu

@@ -1,5 +1,5 @@
-// Whole native calls: many training steps, gradients of one batch, evaluation, prediction. They allocate nothing that
-// outlives them, and but for gradients they return after some seconds, so that the caller can look after signals.
+// Whole native calls: many training steps, gradients of one batch, evaluation, prediction. They keep no
+// state, and but for gradients they return after some seconds, so that the caller can handle signals.
 #pragma once
 #include "cpu/backend.h"
 
@@ -9,7 +9,7 @@ struct TrainingRun {
   int64_t first, rows, batch;  // continues at row `first` of `rows`, in batches
   bool drop_last;
   network::UpdateMode mode;
-  double seconds;  // returns after the step in whose middle they have passed
+  double seconds;  // returns after the step during which they ran out
 };
 
 struct TrainingResult {
@@ -18,9 +18,9 @@ struct TrainingResult {
 };
 
 template <class T>
-TrainingResult train(typename Backend<T>::Job& job, const TrainingRun& run);
+TrainingResult train(Job<T>& job, const TrainingRun& run);
 template <class T>
-void gradients(typename Backend<T>::Job& job, int64_t rows);
+void gradients(Job<T>& job, int64_t rows);
 
 /// The first `rows` examples: metrics of labelled examples, or outputs before the loss's link (either may be null).
 template <class T>
@@ -32,7 +32,7 @@ struct ForwardRun {
   T* loss;                // [rows]
   std::uint8_t* correct;  // [rows]
   T* outputs;             // [rows, sizes.back()]
-  double seconds;         // returns after the rows during which they have passed
+  double seconds;         // returns after the rows during which they ran out
 };
 
 /// From row `first` on; returns the row to continue from.

@@ -16,9 +16,9 @@ struct Scratch {
   alignas(64) char panels[max_block_k * panels_row_bytes];
   alignas(64) char finished[finished_bytes];
   alignas(64) char block[a_block_bytes + 2 * max_block_k * 64];  // and two cache lines a row
-  alignas(64) float sums[most_group][strip * strip];
-  alignas(64) std::int32_t products[max_digits * strip * strip];
-  alignas(64) float joined[strip * strip];
+  alignas(64) float sums[most_group][strip_size * strip_size];
+  alignas(64) std::int32_t products[max_digits * strip_size * strip_size];
+  alignas(64) float joined[strip_size * strip_size];
 };
 
 /// Of this thread, in a team's body.

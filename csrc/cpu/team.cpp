@@ -1,32 +1,24 @@
 #include "cpu/team.h"
 
-#include <omp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <cstdlib>
-#include <fstream>
+#include <exception>
 #include <memory>
 #include <new>
-#include <stdexcept>
-#include <string>
 #include <thread>
 
 #include "cpu/scratch.h"
+#include "cpu/thread_count.h"
 
 namespace mlpfast::cpu {
 namespace {
 
-// A team pays off from here: many times its hot start and end of under 1 us (2 cores, Emerald Rapids).
-constexpr double work_per_thread = 1 << 18;
 constexpr unsigned spins_before_yield = 2000;   // about 0.1 ms
 constexpr unsigned turns_before_sleep = 20000;  // some ms more: the next call of a loop in Python finds its team awake
-
-std::atomic<int> requested{0};
 
 /// A plain pointer in memory that every thread has from its start: what glibc makes later, for a destructor too, ends
 /// the process where there is no memory.
@@ -128,55 +120,21 @@ int hire(int wanted) {
   return worker_count;
 }
 
-int affinity_cpus() {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1 << 16;
-}
+constexpr unsigned unit_bits = 24, round_bits = 16;
+constexpr std::uint64_t unit_mask = (1U << unit_bits) - 1;
 
-/// CPUs granted by a quota file: "max 100000" or "150000 100000".
-int quota_cpus(const std::string& path) {
-  std::ifstream file(path);
-  double quota = 0, period = 0;
-  return file >> quota >> period && period > 0 ? std::max(1, static_cast<int>(std::ceil(quota / period))) : 1 << 16;
+std::uint64_t packed(unsigned round, Range units) {
+  return static_cast<std::uint64_t>(round) << 2 * unit_bits | static_cast<std::uint64_t>(units.begin) << unit_bits |
+         static_cast<std::uint64_t>(units.end);
 }
-
-/// The smallest quota of the process's control group (version 2) and its ancestors.
-int cgroup_cpus() {
-  const std::string root = "/sys/fs/cgroup";
-  std::string group;
-  std::ifstream file("/proc/self/cgroup");
-  for (std::string line; std::getline(file, line);)
-    if (line.rfind("0::", 0) == 0) group = line.substr(3);
-  int cpus = quota_cpus(root + "/cpu.max");
-  while (group.size() > 1) {
-    cpus = std::min(cpus, quota_cpus(root + group + "/cpu.max"));
-    group.erase(group.rfind('/'));
-  }
-  return cpus;
-}
-
-int environment_threads() {
-  const char* text = std::getenv("MLPFAST_NUM_THREADS");
-  if (!text || !*text) return 0;
-  char* end = nullptr;
-  const long n = std::strtol(text, &end, 10);
-  if (*end || n < 1 || n > max_threads)
-    throw std::invalid_argument("MLPFAST_NUM_THREADS is '" + std::string(text) + "'; it must be 1 .. " +
-                                std::to_string(max_threads));
-  return static_cast<int>(n);
-}
-
-int default_threads() {
-  static const int fixed = environment_threads();
-  static const int granted = cgroup_cpus();
-  if (fixed > 0) return fixed;
-  return std::max(1, std::min({omp_get_max_threads(), affinity_cpus(), granted, max_threads}));
+Range units_of(std::uint64_t left) {
+  return {static_cast<int64_t>(left >> unit_bits & unit_mask), static_cast<int64_t>(left & unit_mask)};
 }
 
 }  // namespace
 
 Range share(int64_t n, int64_t unit, int parts, int rank) {
-  const int64_t units = (n + unit - 1) / unit, base = units / parts, more = units % parts;
+  const int64_t units = ceil_div(n, unit), base = units / parts, more = units % parts;
   const int64_t begin = base * rank + std::min<int64_t>(rank, more), end = begin + base + (rank < more);
   return {std::min(n, begin * unit), std::min(n, end * unit)};
 }
@@ -191,21 +149,6 @@ void Team::barrier() {
   }
   for (unsigned turn = 0; meeting_.phase.load(std::memory_order_acquire) == phase; ++turn) wait_a_turn(turn);
 }
-
-namespace {
-
-constexpr unsigned unit_bits = 24, round_bits = 16;
-constexpr std::uint64_t unit_mask = (1U << unit_bits) - 1;
-
-std::uint64_t packed(unsigned round, Range units) {
-  return static_cast<std::uint64_t>(round) << 2 * unit_bits | static_cast<std::uint64_t>(units.begin) << unit_bits |
-         static_cast<std::uint64_t>(units.end);
-}
-Range units_of(std::uint64_t left) {
-  return {static_cast<int64_t>(left >> unit_bits & unit_mask), static_cast<int64_t>(left & unit_mask)};
-}
-
-}  // namespace
 
 void Team::deal(Range own) {
   round_ = (round_ + 1) % (1U << round_bits);
@@ -247,20 +190,6 @@ bool Team::take_over(int64_t& unit) {
 Scratch& scratch() { return *own_scratch; }
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-int num_threads() {
-  const int wanted = requested;
-  return wanted > 0 ? wanted : default_threads();
-}
-
-void set_num_threads(int n) { requested = n; }
-
-int requested_threads() { return requested; }
-
-int threads_for(double work) {
-  const double wanted = work / work_per_thread;
-  return wanted < 2 ? 1 : static_cast<int>(std::min<double>(wanted, num_threads()));
-}
 
 void run_team(int threads, void (*body)(Team&, const void*), const void* context) {
   if (!own_scratch) make_scratch();

@@ -1,6 +1,6 @@
 // The only threads of the project: one team per native call, its own barrier inside, its members take shares of work. A
-// team is never nested and never shared: a second caller runs alone. A forked child makes threads of its own. OpenMP is
-// asked for its number of threads only, because its own cannot be used again after fork.
+// team is never nested and never shared: a second caller runs alone. A forked child makes threads of its own;
+// OpenMP's could not be used again there.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -14,6 +14,9 @@ struct Range {
 
   int64_t size() const { return end - begin; }
 };
+
+constexpr int64_t ceil_div(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
+constexpr int64_t round_up(int64_t n, int64_t unit) { return ceil_div(n, unit) * unit; }
 
 /// Part `rank` of [0, n) cut into `parts` at multiples of `unit`, sizes differing by one unit at most.
 Range share(int64_t n, int64_t unit, int parts, int rank);
@@ -43,9 +46,9 @@ class Team {
   Range share(Range all, int64_t unit = 1) const { return cpu::share(all, unit, size_, rank_); }
   /// Spins, then yields, so that more threads than CPUs go on.
   void barrier();
-  /// Begins a round of work: every member deals itself units, then takes them one by one, and each is taken once. Who
-  /// has done its own takes over, if it helps, from the end of what others have left; take() is false where nothing is
-  /// or will be. Others may still be at their last unit then, but none in the round before.
+  /// Begins a round: each member deals itself units, which take() hands out once each. One that has none left takes
+  /// over, if it helps, from the end of the others'. take() is false when none is left or still to be dealt; others may
+  /// then be at their last unit, but none in the round before.
   void deal(Range own);
   bool take(int64_t& unit, bool helps = true) { return take_own(unit) || (helps && take_over(unit)); }
   /// Calls f(unit) for each unit of every member's own, once, and ends with a barrier.
@@ -65,17 +68,6 @@ class Team {
   Meeting& meeting_;
   unsigned round_ = 0;
 };
-
-inline constexpr int max_threads = 1024;
-
-/// Threads a call may use: set_num_threads, else MLPFAST_NUM_THREADS, else the least of OpenMP's setting, the affinity
-/// mask and the cgroup's CPU quota. Throws std::invalid_argument where MLPFAST_NUM_THREADS is no such number.
-int num_threads();
-/// 1 .. max_threads; 0 returns to the default.
-void set_num_threads(int n);
-int requested_threads();
-/// Threads worth waking for so much work, in multiply-adds.
-int threads_for(double work);
 
 void run_team(int threads, void (*body)(Team&, const void*), const void* context);
 

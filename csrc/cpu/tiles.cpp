@@ -21,8 +21,8 @@ void split(const TileTable& tiles, const SplitImage& image, Matrix<const float> 
            Range strips) {
   const int64_t at_once = along ? 1 : most_strips;
   for (int64_t s = strips.begin; s < strips.end; s += at_once) {
-    const int64_t first = s * strip,
-                  count = std::min({at_once * strip, strips.end * strip - first, image.outer - first});
+    const int64_t first = s * strip_size,
+                  count = std::min({at_once * strip_size, strips.end * strip_size - first, image.outer - first});
     tiles.split({count, image.k, along ? x.at(first, 0) : x.at(0, first), along, transpose, image.parts,
                  image.strips + s, image.image(s)});
   }
@@ -36,7 +36,7 @@ class Buffer {
     if (bytes <= size_) return data_;
     std::free(data_);
     size_ = 0;
-    bytes = (bytes + huge_page - 1) / huge_page * huge_page;
+    bytes = round_up(bytes, huge_page);
     data_ = static_cast<char*>(std::aligned_alloc(huge_page, static_cast<std::size_t>(bytes)));
     if (!data_) throw std::bad_alloc();
     madvise(data_, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
@@ -59,9 +59,9 @@ void for_panels(Team& team, Range strips_of_a, int64_t b_count, int64_t strip_by
   const auto strips_of = [&](int rank) { return by_rows ? share(strips_of_a, 1, size, rank) : strips_of_a; };
   const auto panels_of = [&](int rank) { return by_rows ? Range{0, b_count} : share(b_count, 1, size, rank); };
   const int64_t height = strips_of(0).size(), width = panels_of(0).size(), least_groups = by_rows ? 1 : 4;
-  const int64_t group = std::clamp<int64_t>(
-      std::min(group_bytes / strip_bytes, (height + least_groups - 1) / least_groups), 1, most_group);
-  const int64_t units = (height + group - 1) / group * width;
+  const int64_t group =
+      std::clamp<int64_t>(std::min(group_bytes / strip_bytes, ceil_div(height, least_groups)), 1, most_group);
+  const int64_t units = ceil_div(height, group) * width;
   team.each({team.rank() * units, (team.rank() + 1) * units}, [&](int64_t unit) {
     const int owner = static_cast<int>(unit / units);
     const Range strips = strips_of(owner), panels = panels_of(owner);
@@ -80,7 +80,7 @@ struct Product {
 
   /// A group of strips times panel j.
   void panel(Range strips, int64_t j) const {
-    constexpr int64_t block = strip * tile_k;  // numbers of a part
+    constexpr int64_t block = strip_size * tile_k;  // numbers of a part
     const int64_t blocks = a.blocks(), depth = std::max<int64_t>(1, slice_bytes / (b.parts * block * 2));
     const Strip& right = b.strips[j];
     auto& sums = scratch().sums;
@@ -109,11 +109,11 @@ struct Product {
 }  // namespace
 
 Tile<float> block_of(const Gemm<float>& problem, int64_t i, int64_t j, float* sum) {
-  return {i * strip,
-          j * strip,
-          std::min(strip, problem.m - i * strip),
-          std::min(strip, problem.n - j * strip),
-          {sum, strip}};
+  return {i * strip_size,
+          j * strip_size,
+          std::min(strip_size, problem.m - i * strip_size),
+          std::min(strip_size, problem.n - j * strip_size),
+          {sum, strip_size}};
 }
 
 void fall_back(const KernelTable<float>& table, const Gemm<float>& problem, int64_t i, int64_t j,
@@ -129,8 +129,8 @@ int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision) {
   // Splitting takes some (m + n) k operations, which m n k must outweigh. Six products leave least to gain: below 512
   // nothing on a core whose other thread is a neighbour's (Sapphire Rapids).
   constexpr int64_t least_k = 64, most_k = 1 << 15;  // 2^110 is the largest product of two scaled numbers
-  constexpr int parts_of[] = {0, 3, 2, 1};
-  const int parts = parts_of[static_cast<int>(precision)];
+  constexpr int parts_of_level[] = {0, 3, 2, 1};
+  const int parts = parts_of_level[static_cast<int>(precision)];
   const int64_t least = parts == 3 ? 512 : 128;
   return active_isa().tiles && k >= least_k && k <= most_k && m >= least && n >= least ? parts : 0;
 }
@@ -138,8 +138,8 @@ int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision) {
 int64_t SplitImage::bytes(int64_t outer, int64_t k, int parts) {
   const SplitImage image(outer, k, parts, nullptr);
   constexpr int64_t line = 64;
-  const int64_t strips = (image.count() * int64_t(sizeof(Strip)) + line - 1) / line * line;
-  return strips + image.count() * image.blocks() * parts * strip * tile_k * int64_t(sizeof(std::uint16_t));
+  const int64_t strips = round_up(image.count() * int64_t(sizeof(Strip)), line);
+  return strips + image.count() * image.blocks() * parts * strip_size * tile_k * int64_t(sizeof(std::uint16_t));
 }
 
 SplitImage::SplitImage(int64_t outer_, int64_t k_, int parts_, void* memory)
@@ -159,15 +159,15 @@ void split_b(const TileTable& tiles, const SplitImage& image, Matrix<const float
 void multiply_tiles(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
                     const SplitImage& a, const SplitImage& b, Range strips, bool by_rows, Epilogue<float> epilogue) {
   const Product product{table, tiles, problem, a, b, epilogue};
-  for_panels(team, strips, b.count(), a.blocks() * a.parts * strip * tile_k * 2, by_rows,
+  for_panels(team, strips, b.count(), a.blocks() * a.parts * strip_size * tile_k * 2, by_rows,
              [&](Range group, int64_t j) { product.panel(group, j); });
 }
 
 void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<float> epilogue) {
   const KernelTable<float>& table = active_table<float>();
   const int64_t m = problem.m, n = problem.n, k = problem.k;
-  const int64_t strip_bytes = SplitImage::bytes(strip, k, problem.parts);
-  const int64_t most = std::max(strip, image_bytes / strip_bytes * strip), high = std::min(m, most),
+  const int64_t strip_bytes = SplitImage::bytes(strip_size, k, problem.parts);
+  const int64_t most = std::max(strip_size, image_bytes / strip_bytes * strip_size), high = std::min(m, most),
                 wide = std::min(n, most);
   const int64_t a_bytes = (SplitImage::bytes(high, k, problem.parts) + 63) / 64 * 64;
   char* memory = buffer.at_least(a_bytes + SplitImage::bytes(wide, k, problem.parts));
@@ -186,13 +186,11 @@ void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<floa
         part.a = problem.transpose_a ? problem.a.at(0, i) : problem.a.at(i, 0);
         part.b = problem.transpose_b ? problem.b.at(j, 0) : problem.b.at(0, j);
         if (part.c.data) part.c = problem.c.at(i, j);
-        const auto finish = [&](const Tile<float>& t) {
-          epilogue.call(epilogue.context, {t.i + i, t.j + j, t.rows, t.cols, t.sum});
-        };
+        const auto finish = [&](const Tile<float>& t) { epilogue({t.i + i, t.j + j, t.rows, t.cols, t.sum}); };
         split_a(tiles, a, part.a, problem.transpose_a, team.share(a.count()));
         team.barrier();
         multiply_tiles(team, table, tiles, part, a, b, {0, a.count()}, rows >= cols,
-                       epilogue.call ? Epilogue<float>(finish) : Epilogue<float>());
+                       epilogue ? Epilogue<float>(finish) : Epilogue<float>());
       }
     }
   });

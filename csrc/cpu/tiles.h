@@ -23,9 +23,9 @@ struct SplitImage {
   /// `memory` starts on a cache line; null for an image whose size alone matters.
   SplitImage(int64_t outer, int64_t k, int parts, void* memory);
 
-  int64_t count() const { return (outer + strip - 1) / strip; }
-  int64_t blocks() const { return (k + tile_k - 1) / tile_k; }
-  std::uint16_t* image(int64_t s) const { return halves + s * blocks() * parts * strip * tile_k; }
+  int64_t count() const { return ceil_div(outer, strip_size); }
+  int64_t blocks() const { return ceil_div(k, tile_k); }
+  std::uint16_t* image(int64_t s) const { return halves + s * blocks() * parts * strip_size * tile_k; }
 };
 
 /// Strips of an operand as the problem stores it.
@@ -48,12 +48,12 @@ template <class Write>
 void finish_block(const KernelTable<float>& table, const Gemm<float>& problem, int64_t i, int64_t j, float* sum,
                   Epilogue<float> epilogue, const Write& write) {
   const Tile<float> done = block_of(problem, i, j, sum);
-  const bool direct = !epilogue.call && done.rows == strip && done.cols == strip;
+  const bool direct = !epilogue && done.rows == strip_size && done.cols == strip_size;
   write(direct ? problem.c.at(done.i, done.j) : done.sum);
-  if (epilogue.call) {
-    epilogue.call(epilogue.context, done);
+  if (epilogue) {
+    epilogue(done);
   } else if (!direct) {
-    table.pack(done.rows, done.cols, {sum, strip}, problem.c.at(done.i, done.j));
+    table.pack(done.rows, done.cols, {sum, strip_size}, problem.c.at(done.i, done.j));
   }
 }
 

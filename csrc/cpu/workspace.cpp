@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cpu/bytes.h"
+#include "cpu/thread_count.h"
 #include "cpu/tiles.h"
 
 namespace mlpfast::cpu {
@@ -43,10 +44,10 @@ int parts_of(const network::Spec& spec, int64_t m, int64_t n, int64_t k) {
 }
 
 template <class T>
-bool takes_bytes(const network::Spec& spec, int64_t rows, bool training) {
+bool first_layer_takes_bytes(const network::Spec& spec, int64_t rows, bool training) {
   const int64_t k = spec.inputs(0), n = spec.outputs(0);
-  return sizeof(T) == sizeof(float) && takes_bytes(rows, n, k, spec.precision) &&
-         (!training || takes_bytes(k, n, rows, spec.precision));
+  return sizeof(T) == sizeof(float) && bytes_pay(rows, n, k, spec.precision) &&
+         (!training || bytes_pay(k, n, rows, spec.precision));
 }
 
 /// A large block starts on a huge page.
@@ -70,7 +71,7 @@ int64_t Workspace<T>::size() const {
 template <class T>
 void Workspace<T>::place(T* block) {
   const int64_t unit = alignment<T>(used_);
-  T* const start = reinterpret_cast<T*>((reinterpret_cast<std::intptr_t>(block) + unit - 1) / unit * unit);
+  T* const start = reinterpret_cast<T*>(round_up(reinterpret_cast<std::intptr_t>(block), unit));
   if (unit > 64) madvise(start, static_cast<std::size_t>(used_) * sizeof(T), MADV_HUGEPAGE);
   carve(start);
 }
@@ -116,7 +117,7 @@ void Workspace<T>::carve_operands(int l, Carver& carver) {
   const bool training = purpose_ == Purpose::training;
   const int forward = parts_of<T>(spec_, batch, n, m), turned = training && l > 0 ? parts_of<T>(spec_, batch, m, n) : 0,
             weights_gradient = training ? parts_of<T>(spec_, m, n, batch) : 0;
-  const bool bytes = l == 0 && takes_bytes<T>(spec_, batch, training);
+  const bool bytes = l == 0 && first_layer_takes_bytes<T>(spec_, batch, training);
   const auto take = [&](int64_t size) -> void* { return size ? carver.template take<char>(size) : nullptr; };
   LayerImages& image = images[at];
   image = {};
@@ -139,10 +140,10 @@ void Workspace<T>::carve_operands(int l, Carver& carver) {
 }
 
 template int parts_of<float>(const network::Spec&, int64_t, int64_t, int64_t);
-template bool takes_bytes<float>(const network::Spec&, int64_t, bool);
+template bool first_layer_takes_bytes<float>(const network::Spec&, int64_t, bool);
 template class Workspace<float>;
 template int parts_of<double>(const network::Spec&, int64_t, int64_t, int64_t);
-template bool takes_bytes<double>(const network::Spec&, int64_t, bool);
+template bool first_layer_takes_bytes<double>(const network::Spec&, int64_t, bool);
 template class Workspace<double>;
 
 }  // namespace mlpfast::cpu

@@ -13,7 +13,7 @@ int parts_of(const network::Spec& spec, int64_t m, int64_t n, int64_t k);
 
 /// Whether uint8 features go through the first layer as bytes.
 template <class T>
-bool takes_bytes(const network::Spec& spec, int64_t rows, bool training);
+bool first_layer_takes_bytes(const network::Spec& spec, int64_t rows, bool training);
 
 /// Whether all weights stay in a core's L2.
 template <class T>
@@ -21,7 +21,7 @@ bool fits_cache(const network::Spec& spec) {
   return spec.parameters() * int64_t(sizeof(T)) <= 1 << 20;
 }
 
-/// Outputs of a layer from which its update may wait for the next example: of fewer a product keeps the sums in
+/// Outputs of a layer from which its update may wait for the next example. With fewer, a product keeps its sums in
 /// registers, which is faster than one pass over the weights.
 inline constexpr int64_t waiting_cols = 64;
 

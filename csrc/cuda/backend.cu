@@ -42,7 +42,7 @@ void Backend::forward(int l) {
             .y = arrays_.activation[out],
             .saved = spec_.saves_input(l) ? arrays_.saved[out] : Matrix<float>{},
             .bias = job_.parameters + spec_.bias_at(l),
-            .scale = l == 0 ? static_cast<float>(spec_.input_scale) : 1.0F,
+            .scale = static_cast<float>(spec_.scale(l)),
             .alpha = static_cast<float>(spec_.alpha(l)),
             .activation = spec_.activation(l)},
            Layout::nn);
@@ -105,7 +105,7 @@ void Backend::backward_weights(int l, network::UpdateMode mode) {
             .b = dy,
             .finish = store ? Finish::store : Finish::update,
             .y = {store ? job_.parameter_gradient + spec_.weights_at(l) : nullptr, n},
-            .scale = l == 0 ? static_cast<float>(spec_.input_scale) : 1.0F,
+            .scale = static_cast<float>(spec_.scale(l)),
             .update = store ? Update{} : update_at(spec_.weights_at(l))},
            Layout::tn);
   bias_gradient({.rows = batch_.rows,

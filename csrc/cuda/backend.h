@@ -25,9 +25,6 @@ struct Arrays {
 
 class Backend {
  public:
-  struct Batch {
-    int64_t first, rows;
-  };
   struct Job {
     const network::Spec& spec;
     Examples examples;
@@ -42,8 +39,8 @@ class Backend {
   explicit Backend(const Job& job) : job_(job), spec_(job.spec), arrays_(job.arrays) {}
 
   int layers() const { return spec_.layers(); }
-  void split_weights(const Batch&) {}
-  void begin(const Batch& batch) {
+  void prepare_weights(const network::Batch&) {}
+  void begin(const network::Batch& batch) {
     batch_ = batch;
     taken_ = false;
   }
@@ -53,7 +50,7 @@ class Backend {
   void loss();
   void backward_input(int l);
   bool loss_is_finite();
-  void split_gradients() {}
+  void prepare_gradients() {}
   void backward_weights(int l, network::UpdateMode mode);
   void update();
   void sync() {}
@@ -68,7 +65,7 @@ class Backend {
   const Job& job_;
   const network::Spec& spec_;
   const Arrays& arrays_;
-  Batch batch_{};
+  network::Batch batch_{};
   bool taken_ = false;
 };
 

@@ -9,8 +9,8 @@
 namespace mlpfast::cuda {
 namespace {
 
+using network::Batch;
 using network::Spec;
-using Batch = Backend::Batch;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -175,8 +175,8 @@ Session::~Session() {
 int64_t Session::rows() const { return state_->given.rows; }
 int64_t Session::batch() const { return state_->batch; }
 
-/// So many steps of whole batches; false where it took its time to record them. They are recorded when as many come
-/// again: kernels are loaded by then, and one who trains little does not wait for it.
+/// `steps` whole batches; false if recording took part of the time. They are recorded the second time that as many are
+/// asked for: kernels are loaded by then, and a short training never waits for it.
 bool Session::train_steps(const TrainingRun& run, int64_t steps) {
   State& s = *state_;
   State::Recording& r = s.recording;
@@ -184,14 +184,18 @@ bool Session::train_steps(const TrainingRun& run, int64_t steps) {
     Backend backend(s.job);
     for (int64_t step = 0; step < steps; ++step) network::train_step(backend, {0, run.batch}, run.mode);
   };
-  if (steps < r.pace) return ask(), true;
+  if (steps < r.pace) {
+    ask();
+    return true;
+  }
   if (r.steps != steps || r.batch != run.batch || r.optimizer != run.rule.optimizer || r.mode != run.mode) {
     r.graph.clear();
     r.steps = steps;
     r.batch = run.batch;
     r.optimizer = run.rule.optimizer;
     r.mode = run.mode;
-    return ask(), true;
+    ask();
+    return true;
   }
   const bool before = !r.graph.empty();
   if (!before) r.graph.record(s.stream, ask);
@@ -281,7 +285,11 @@ TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
 
   const int64_t end = run.drop_last ? s.given.rows / run.batch * run.batch : s.given.rows;
   s.next_look = now() + run.seconds;
-  s.resident ? train_resident(run, end) : train_fed(run, end);
+  if (s.resident) {
+    train_resident(run, end);
+  } else {
+    train_fed(run, end);
+  }
   s.job.rule = nullptr;
   s.parameters.download(run.parameters, s.stream);
   for (int i = 0; i < ops::max_slots; ++i)

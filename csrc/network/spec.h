@@ -29,6 +29,7 @@ struct Spec {
   ops::Activation activation(int l) const {
     return last(l) ? ops::Activation::identity : activations[static_cast<std::size_t>(l)];
   }
+  double scale(int l) const { return l == 0 ? input_scale : 1; }
   double alpha(int l) const { return last(l) ? 0 : alphas[static_cast<std::size_t>(l)]; }
   bool saves_input(int l) const { return ops::activations[static_cast<int>(activation(l))].saves == ops::Saves::input; }
 

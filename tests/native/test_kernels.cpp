@@ -10,6 +10,7 @@
 #include "cpu/gemm.h"
 #include "cpu/optimizer.h"
 #include "cpu/softmax_xent.h"
+#include "cpu/thread_count.h"
 #include "ops/random.h"
 
 using namespace mlpfast;

@@ -64,8 +64,8 @@ struct Amx {
     if (t.accumulate) {
       tile_load<0>(c, sum_bytes);
       tile_load<1>(c + 16, sum_bytes);
-      tile_load<2>(c + 16 * strip, sum_bytes);
-      tile_load<3>(c + 16 * strip + 16, sum_bytes);
+      tile_load<2>(c + 16 * strip_size, sum_bytes);
+      tile_load<3>(c + 16 * strip_size + 16, sum_bytes);
     } else {
       zero_sums();
     }
@@ -112,7 +112,7 @@ struct Amx {
   static void multiply_bytes(const ByteProduct& t) {
     const std::uint8_t* b = t.b;
     std::int32_t* c = t.c;
-    for (int d = 0; d < t.digits; ++d, c += strip * strip) {
+    for (int d = 0; d < t.digits; ++d, c += strip_size * strip_size) {
       zero_sums();
       const std::uint8_t* a = t.a;
       for (int64_t p = 0; p < t.blocks; ++p) {
@@ -136,7 +136,7 @@ struct Amx {
   }
 
  private:
-  static constexpr int64_t sum_bytes = strip * 4;  // of a row of sums
+  static constexpr int64_t sum_bytes = strip_size * 4;  // of a row of sums
 
   static MLPFAST_INLINE void zero_sums() {
     tile_zero<0>();
@@ -148,8 +148,8 @@ struct Amx {
   static MLPFAST_INLINE void store_sums(T* c) {
     tile_store<0>(c, sum_bytes);
     tile_store<1>(c + 16, sum_bytes);
-    tile_store<2>(c + 16 * strip, sum_bytes);
-    tile_store<3>(c + 16 * strip + 16, sum_bytes);
+    tile_store<2>(c + 16 * strip_size, sum_bytes);
+    tile_store<3>(c + 16 * strip_size + 16, sum_bytes);
   }
   /// Eight rows of each of the next tiles. They come from L2, which a core shared with another's thread takes its time
   /// for: with prefetches between the products, and loads before them, a block takes 48 cycles a product there instead

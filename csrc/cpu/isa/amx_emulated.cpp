@@ -74,7 +74,7 @@ void tile_multiply(float* c, const std::uint16_t* a, const std::uint16_t* b) {
         }
       }
     }
-    float* row = c + i * strip;
+    float* row = c + i * strip_size;
     store(flush(flush(load(row)) + flush(sum[0] + sum[1])), row);
   }
 }
@@ -103,13 +103,13 @@ struct Emulated {
 
   template <int AParts, int BParts, int Parts>
   static void multiply(const TileProduct& t) {
-    if (!t.accumulate) __builtin_memset(t.c, 0, strip * strip * sizeof(float));
+    if (!t.accumulate) __builtin_memset(t.c, 0, strip_size * strip_size * sizeof(float));
     const std::uint16_t *a = t.a, *b = t.b;
     for (int64_t p = 0; p < t.blocks; ++p, a += 2 * AParts * tile_halves, b += 2 * BParts * tile_halves) {
       for_products<AParts, BParts, Parts>([&](int i, int j) {
         for (int h = 0; h < 4; ++h) {
           const std::uint16_t *left = a + (2 * i + h / 2) * tile_halves, *right = b + (2 * j + h % 2) * tile_halves;
-          float* const c = t.c + (h / 2) * 16 * strip + (h % 2) * 16;
+          float* const c = t.c + (h / 2) * 16 * strip_size + (h % 2) * 16;
           products_are_plain(ExponentRange(left), ExponentRange(right)) ? tile_multiply<true>(c, left, right)
                                                                         : tile_multiply<false>(c, left, right);
         }
@@ -118,7 +118,7 @@ struct Emulated {
   }
 
   static void multiply_bytes(const ByteProduct& t) {
-    __builtin_memset(t.c, 0, static_cast<std::size_t>(t.digits) * strip * strip * sizeof(std::int32_t));
+    __builtin_memset(t.c, 0, static_cast<std::size_t>(t.digits) * strip_size * strip_size * sizeof(std::int32_t));
     for (int64_t block = 0; block < t.digits * t.blocks; ++block) {
       Exponents right[byte_k][2];  // signed bytes, of 16 columns
       for (int64_t k = 0; k < byte_k; ++k) {
@@ -128,9 +128,9 @@ struct Emulated {
           right[k][h] = reinterpret_cast<Exponents>(four << (24 - k % 4 * 8)) >> 24;
         }
       }
-      for (int64_t i = 0; i < strip; ++i) {
+      for (int64_t i = 0; i < strip_size; ++i) {
         const std::uint8_t* a = t.a + i * t.ld + block % t.blocks * t.a_block;
-        std::int32_t* c = t.c + (block / t.blocks * strip + i) * strip;
+        std::int32_t* c = t.c + (block / t.blocks * strip_size + i) * strip_size;
         Exponents sum[2];
         __builtin_memcpy(sum, c, sizeof sum);
         for (int64_t k = 0; k < byte_k; ++k) {

@@ -30,13 +30,13 @@ MLPFAST_INLINE std::int32_t digits_for(float ratio, std::int32_t digits, float s
 MLPFAST_INLINE void survey_columns(const DigitArgs& t) {
   Words most[2] = {}, zeros[2] = {};
   Floats sum[2] = {};
-  alignas(64) float spare[strip * strip];
+  alignas(64) float spare[strip_size * strip_size];
   int64_t rows = 0;
-  for (int64_t p = 0; p < t.k; p += strip, rows += strip) {
+  for (int64_t p = 0; p < t.k; p += strip_size, rows += strip_size) {
     const Matrix<const float> x = block_of(t.x, t.k, t.count, p, 0, spare);
-    for (int64_t r = 0; r < strip; ++r) {
+    for (int64_t r = 0; r < strip_size; ++r) {
       for (int h = 0; h < 2; ++h) {
-        __builtin_prefetch(x.row(r + strip) + 16 * h);
+        __builtin_prefetch(x.row(r + strip_size) + 16 * h);
         const Words magnitude = bits(load(x.row(r) + 16 * h)) & 0x7fffffff;
         most[h] = larger(most[h], magnitude);
         zeros[h] -= reinterpret_cast<Words>(magnitude == 0);
@@ -45,9 +45,9 @@ MLPFAST_INLINE void survey_columns(const DigitArgs& t) {
     }
   }
   DigitStrip& s = *t.strip;
-  std::int32_t top[strip];
+  std::int32_t top[strip_size];
   s.digits = t.digits;
-  for (int j = 0; j < strip; ++j) {
+  for (int j = 0; j < strip_size; ++j) {
     constexpr std::uint32_t infinite = 0x7f800000;
     const std::uint32_t largest = most[j / 16][j % 16];
     top[j] = 0;
@@ -68,7 +68,7 @@ MLPFAST_INLINE void survey_columns(const DigitArgs& t) {
     s.digits = s.digits > digits ? s.digits : digits;
     top[j] = magnitude_of(largest);
   }
-  for (int j = 0; j < strip; ++j) s.exponent[j] = 8 * s.digits - 2 - top[j];
+  for (int j = 0; j < strip_size; ++j) s.exponent[j] = 8 * s.digits - 2 - top[j];
 }
 
 /// d[digit] holds that byte of v[0], v[1], v[2], v[3] in each lane.
@@ -88,9 +88,9 @@ void write_digits(const DigitArgs& t) {
   constexpr std::uint32_t lower_digits = 0x808080U >> (8 * (max_digits - Digits));  // those that borrow: 0x80 = -128
   DigitStrip& s = *t.strip;
   const int64_t blocks = (t.k + byte_k - 1) / byte_k;
-  alignas(64) float spare[strip * strip];
+  alignas(64) float spare[strip_size * strip_size];
   Exponents lower[2] = {}, upper[2] = {};  // sums of the integers' halves
-  for (int64_t p = 0; p < blocks * byte_k; p += strip) {
+  for (int64_t p = 0; p < blocks * byte_k; p += strip_size) {
     std::uint8_t* image = t.image + p / byte_k * digit_block + p % byte_k * 16;
     const Matrix<const float> x = block_of(t.x, t.k, t.count, p, 0, spare);
     for (int h = 0; h < 2; ++h) {
@@ -98,7 +98,7 @@ void write_digits(const DigitArgs& t) {
       __builtin_memcpy(&exponent, s.exponent + 16 * h, sizeof exponent);
       const Words half = reinterpret_cast<Words>(exponent >> 1), rest = reinterpret_cast<Words>(exponent) - half;
       const Floats scale[] = {power_of_two(half), power_of_two(rest)};  // of tiny columns, more than a float32
-      for (int64_t r = 0; r < strip; r += 4) {
+      for (int64_t r = 0; r < strip_size; r += 4) {
         Words v[4], d[max_digits];
         MLPFAST_UNROLL
         for (int i = 0; i < 4; ++i) {
@@ -115,7 +115,7 @@ void write_digits(const DigitArgs& t) {
       }
     }
   }
-  for (int j = 0; Sums && j < strip; ++j)
+  for (int j = 0; Sums && j < strip_size; ++j)
     s.sum[j] = static_cast<double>(upper[j / 16][j % 16]) * 65536 + lower[j / 16][j % 16];
 }
 
@@ -134,15 +134,15 @@ void split_digits(const DigitArgs& t) {
 
 template <class Unit, int Digits, bool Shift>
 void join(const DigitStrip& b, double shift, const std::int32_t* c, Matrix<float> y) {
-  for (int64_t j = 0; j < strip; j += 16) {
+  for (int64_t j = 0; j < strip_size; j += 16) {
     Exponents e;
     __builtin_memcpy(&e, b.exponent + j, sizeof e);
     Doubles columns;
     __builtin_memcpy(&columns, b.sum + j, sizeof columns);
-    for (int64_t i = 0; i < strip; ++i) {
+    for (int64_t i = 0; i < strip_size; ++i) {
       Exponents digit[Digits];
       MLPFAST_UNROLL
-      for (int q = 0; q < Digits; ++q) __builtin_memcpy(&digit[q], c + (q * strip + i) * strip + j, sizeof e);
+      for (int q = 0; q < Digits; ++q) __builtin_memcpy(&digit[q], c + (q * strip_size + i) * strip_size + j, sizeof e);
       Floats sum;
       if constexpr (Shift) {
         Doubles exact = __builtin_convertvector(digit[0], Doubles);

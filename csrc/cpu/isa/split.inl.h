@@ -29,12 +29,13 @@ MLPFAST_INLINE Words smaller(Words a, Words b) { return a < b ? a : b; }
 /// 32 x 32 numbers of x from (i, j); copied to `spare` where x ends before.
 MLPFAST_INLINE Matrix<const float> block_of(Matrix<const float> x, int64_t rows, int64_t cols, int64_t i, int64_t j,
                                             float* spare) {
-  if (i + strip <= rows && j + strip <= cols) return x.at(i, j);
-  __builtin_memset(spare, 0, strip * strip * sizeof(float));
-  const int64_t height = rows - i < strip ? rows - i : strip, width = cols - j < strip ? cols - j : strip;
+  if (i + strip_size <= rows && j + strip_size <= cols) return x.at(i, j);
+  __builtin_memset(spare, 0, strip_size * strip_size * sizeof(float));
+  const int64_t height = rows - i < strip_size ? rows - i : strip_size,
+                width = cols - j < strip_size ? cols - j : strip_size;
   for (int64_t r = 0; r < height; ++r)
-    __builtin_memcpy(spare + r * strip, x.row(i + r) + j, static_cast<std::size_t>(width) * sizeof(float));
-  return {spare, strip};
+    __builtin_memcpy(spare + r * strip_size, x.row(i + r) + j, static_cast<std::size_t>(width) * sizeof(float));
+  return {spare, strip_size};
 }
 
 MLPFAST_INLINE void transpose(Words (&r)[16]) {
@@ -98,10 +99,10 @@ MLPFAST_INLINE void survey_rows(const SplitArgs& t, Survey (&half)[2]) {
 
 /// Of strips whose columns run along k.
 MLPFAST_INLINE void survey_columns(const SplitArgs& t, Survey (*half)[2]) {
-  alignas(64) float spare[strip * strip];
+  alignas(64) float spare[strip_size * strip_size];
   for (int64_t p = 0; p < t.k; p += tile_k) {
-    for (int64_t s = 0; s * strip < t.count; ++s) {
-      const Matrix<const float> x = block_of(t.x, t.k, t.count, p, s * strip, spare);
+    for (int64_t s = 0; s * strip_size < t.count; ++s) {
+      const Matrix<const float> x = block_of(t.x, t.k, t.count, p, s * strip_size, spare);
       for (int64_t r = 0; r < tile_k; ++r) {
         half[s][0].see(load(x.row(r)));
         half[s][1].see(load(x.row(r) + 16));
@@ -115,7 +116,7 @@ MLPFAST_INLINE void scale_rows(const Survey (&half)[2], int parts, Strip& s) {
   constexpr std::int32_t infinite = 0x7f800000, bias = 127, subnormal = -149, most_exponent = 126;
   s.low = scaled_top;
   s.parts = 1;
-  for (int64_t i = 0; i < strip; ++i) {
+  for (int64_t i = 0; i < strip_size; ++i) {
     const Survey& survey = half[i / 16];
     const std::uint32_t most = survey.most[i % 16], least = survey.least[i % 16];
     if ((survey.lower[i % 16] & 0xffff) != 0) s.parts = parts;
@@ -187,8 +188,8 @@ SplitBlock split_block_for(const SplitArgs& t) {
 
 template <class Unit>
 void split(const SplitArgs& t) {
-  alignas(64) float spare[strip * strip];
-  alignas(64) float scale[most_strips][strip];
+  alignas(64) float spare[strip_size * strip_size];
+  alignas(64) float scale[most_strips][strip_size];
   Survey half[most_strips][2];
   if (t.along) {
     survey_rows(t, half[0]);
@@ -198,20 +199,20 @@ void split(const SplitArgs& t) {
   const SplitBlock exact = split_block_for<Unit, 1>(t),
                    inexact = t.parts == 2 ? split_block_for<Unit, 2>(t) : split_block_for<Unit, 3>(t);
   const int64_t blocks = (t.k + tile_k - 1) / tile_k;
-  for (int64_t s = 0; s * strip < t.count; ++s) {
+  for (int64_t s = 0; s * strip_size < t.count; ++s) {
     scale_rows(half[s], t.parts, t.strips[s]);
-    for (int64_t i = 0; i < strip; i += 16) {
+    for (int64_t i = 0; i < strip_size; i += 16) {
       Words exponent;
       __builtin_memcpy(&exponent, t.strips[s].exponent + i, sizeof exponent);
       store(power_of_two(exponent), scale[s] + i);
     }
   }
   for (int64_t p = 0; p < blocks; ++p) {
-    for (int64_t s = 0; s * strip < t.count; ++s) {
+    for (int64_t s = 0; s * strip_size < t.count; ++s) {
       const Strip& of = t.strips[s];
       if (of.low < least_low) continue;  // not multiplied here
       const Matrix<const float> x = t.along ? block_of(t.x, t.count, t.k, 0, p * tile_k, spare)
-                                            : block_of(t.x, t.k, t.count, p * tile_k, s * strip, spare);
+                                            : block_of(t.x, t.k, t.count, p * tile_k, s * strip_size, spare);
       std::uint16_t* image = t.image + (s * blocks * t.parts + p * of.parts) * 2 * tile_halves;
       (of.parts == 1 ? exact : inexact)(x, scale[s], image);
     }

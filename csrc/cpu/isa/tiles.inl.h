@@ -12,11 +12,11 @@ using Exponents = std::int32_t __attribute__((vector_size(64)));
 
 template <class Unit>
 void unscale(const Strip& a, const Strip& b, const float* c, Matrix<float> y) {
-  for (int64_t i = 0; i < strip; ++i) {
-    for (int64_t j = 0; j < strip; j += 16) {
+  for (int64_t i = 0; i < strip_size; ++i) {
+    for (int64_t j = 0; j < strip_size; j += 16) {
       Exponents e;
       __builtin_memcpy(&e, b.exponent + j, sizeof e);
-      store(Unit::scale(load(c + i * strip + j), -a.exponent[i] - e), y.row(i) + j);
+      store(Unit::scale(load(c + i * strip_size + j), -a.exponent[i] - e), y.row(i) + j);
     }
   }
 }

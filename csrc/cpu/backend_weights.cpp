@@ -1,0 +1,188 @@
+// What follows the loss: gradients of the weights and their updates. Of single examples these wait for the next one.
+#include <algorithm>
+#include <utility>
+
+#include "cpu/backend.h"
+
+namespace mlpfast::cpu {
+
+template <class T>
+void Backend<T>::prepare_gradients() {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    bool any = false;
+    for (int l = bytes_ ? 1 : 0; l < layers(); ++l) {
+      const Problem p = weights_problem(l);
+      if (p.parts == 0) continue;
+      const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
+      const SplitImage x(p.m, p.k, p.parts, images.x_turned), dy(p.n, p.k, p.parts, images.dy);
+      split_a(*job_.tiles, x, p.a, true, team_.share(x.count()));
+      split_b(*job_.tiles, dy, p.b, false, team_.share(dy.count()));
+      any = true;
+    }
+    if (any) team_.barrier();
+  }
+}
+
+template <class T>
+UpdateArgs<T> Backend<T>::flat_update_args(int64_t offset, int64_t cols, const T* dw) const {
+  const ops::UpdateRule<T>& rule = *job_.optimization;
+  UpdateArgs<T> args{.rows = 1,
+                     .cols = cols,
+                     .dw = {dw, cols},
+                     .scale = 1,
+                     .w = {job_.parameters + offset, cols},
+                     .slots = {},
+                     .scalars = rule.scalars};
+  for (int s = 0; s < ops::max_slots; ++s) args.slots[s] = rule.slots[s] ? rule.slots[s] + offset : nullptr;
+  return args;
+}
+
+/// Of a block of a layer's weights, without dw.
+template <class T>
+UpdateArgs<T> Backend<T>::weights_update_args(int l, Range rows, Range cols) const {
+  const int64_t ld = spec_.outputs(l), offset = spec_.weights_at(l) + rows.begin * ld + cols.begin;
+  UpdateArgs<T> args = flat_update_args(offset, cols.size(), nullptr);
+  args.rows = rows.size();
+  args.scale = static_cast<T>(spec_.scale(l));
+  args.w.ld = ld;
+  if (l == 0 && own_) {
+    args.w = {own_, cols.size()};
+    for (int s = 0; s < ops::max_slots; ++s) args.slots[s] = own_ + (1 + s) * rows.size() * cols.size();
+  }
+  return args;
+}
+
+template <class T>
+void Backend<T>::finish_weights(int l, const Tile<T>& tile, network::UpdateMode mode) const {
+  if (mode == network::UpdateMode::store) {
+    const Matrix<T> dw{job_.parameter_gradient + spec_.weights_at(l), spec_.outputs(l)};
+    const T scale = static_cast<T>(spec_.scale(l));
+    table_.combine({tile.rows, tile.cols, constant(tile.sum), scale, 0, dw.at(tile.i, tile.j)});
+  } else {
+    UpdateArgs<T> args = weights_update_args(l, {tile.i, tile.i + tile.rows}, {tile.j, tile.j + tile.cols});
+    args.dw = constant(tile.sum);
+    apply(args);
+  }
+}
+
+/// Of few examples; their gradient passes through registers only.
+template <class T>
+void Backend<T>::outer_update(int l, int64_t examples, Matrix<T> x, Range rows, Range cols) const {
+  const Matrix<T> dy = work_.gradient[static_cast<std::size_t>(l) + 1];
+  OuterUpdateArgs<T> args{weights_update_args(l, rows, cols), examples, constant(x.at(0, rows.begin)),
+                          constant(dy.at(0, cols.begin))};
+  table_.outer_update[static_cast<int>(job_.optimization->optimizer)](args);
+}
+
+/// The update of the example before on the way.
+template <class T>
+void Backend<T>::outer_forward(int l, Epilogue<T> epilogue) {
+  const auto in = static_cast<std::size_t>(l);
+  const Range rows{0, spec_.inputs(l)}, cols = columns(spec_.outputs(l));
+  T* const sums = work_.sums + cols.begin;
+  table_.outer_forward[static_cast<int>(job_.optimization->optimizer)](
+      {weights_update_args(l, rows, cols), work_.previous[in], work_.gradient[in + 1].data + cols.begin,
+       work_.activation[in].data, sums});
+  epilogue({0, cols.begin, 1, cols.size(), {sums, cols.size()}});
+  waits_[in] = false;
+}
+
+/// move(array, own, n): of n numbers of the parameters or their slots.
+template <class T>
+template <class Move>
+void Backend<T>::move_columns(const Move& move) {
+  const Range cols = team_.share(spec_.outputs(0), table_.lanes);
+  const int64_t ld = spec_.outputs(0), rows = spec_.inputs(0), offset = spec_.weights_at(0) + cols.begin;
+  T* own = own_;
+  const auto move_array = [&](T* array) {
+    for (int64_t i = 0; array && i < rows; ++i) move(array + offset + i * ld, own + i * cols.size(), cols.size());
+    own += rows * cols.size();
+  };
+  move_array(job_.parameters);
+  for (T* const slot : job_.optimization->slots) move_array(slot);
+}
+
+template <class T>
+void Backend<T>::own_columns() {
+  const Range cols = team_.share(spec_.outputs(0), table_.lanes);
+  own_ = work_.own + (1 + ops::max_slots) * spec_.inputs(0) * cols.begin;
+  move_columns([](const T* array, T* own, int64_t n) { std::copy_n(array, n, own); });
+}
+
+template <class T>
+void Backend<T>::end() {
+  for (int l = 0; l < layers(); ++l) {
+    const auto at = static_cast<std::size_t>(l);
+    if (std::exchange(waits_[at], 0))
+      outer_update(l, 1, {work_.previous[at], 0}, {0, spec_.inputs(l)}, columns(spec_.outputs(l)));
+  }
+  if (own_) move_columns([](T* array, const T* own, int64_t n) { std::copy_n(own, n, array); });
+  own_ = nullptr;
+}
+
+template <class T>
+void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
+  const Problem problem = weights_problem(l);
+  const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
+  const auto finish = [&](const Tile<T>& t) { finish_weights(l, t, mode); };
+  if (l == 0 && bytes_) {
+    multiply_bytes(problem, ByteRows::turned(problem.k, images.x_turned), false, Epilogue<T>(finish));
+    return bias_gradient(l, mode);
+  }
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (problem.parts > 0) {
+      const SplitImage x(problem.m, problem.k, problem.parts, images.x_turned),
+          dy(problem.n, problem.k, problem.parts, images.dy);
+      multiply_tiles(team_, table_, *job_.tiles, problem, x, dy, {0, x.count()}, false, Epilogue<T>(finish));
+      return bias_gradient(l, mode);
+    }
+  }
+  if (batch_.rows == 1 && may_wait(l) && mode == network::UpdateMode::fused) {
+    if (team_.rank() == 0) std::copy_n(problem.a.data, problem.m, work_.previous[static_cast<std::size_t>(l)]);
+    waits_[static_cast<std::size_t>(l)] = true;
+  } else if (batch_.rows <= most_outer_examples && mode == network::UpdateMode::fused) {
+    const bool by_rows = problem.m >= problem.n;
+    const Range rows = by_rows ? team_.share(problem.m) : Range{0, problem.m};
+    const Range cols = by_rows ? Range{0, problem.n} : team_.share(problem.n, table_.lanes);
+    outer_update(l, batch_.rows, work_.activation[static_cast<std::size_t>(l)], rows, cols);
+  } else {
+    gemm_by_team(team_, table_, problem, {0, problem.m}, Epilogue<T>(finish));
+  }
+  bias_gradient(l, mode);
+}
+
+template <class T>
+void Backend<T>::bias_gradient(int l, network::UpdateMode mode) {
+  const Matrix<T> dy = work_.gradient[static_cast<std::size_t>(l) + 1];
+  const Range mine = team_.share(spec_.outputs(l), table_.lanes);
+  constexpr int64_t most = 256;
+  alignas(64) T sums[most];
+  for (int64_t j = mine.begin; j < mine.end; j += most) {
+    const int64_t cols = std::min(most, mine.end - j), offset = spec_.bias_at(l) + j;
+    T* db = mode == network::UpdateMode::store ? job_.parameter_gradient + offset : sums;
+    table_.column_sums(batch_.rows, cols, constant(dy.at(0, j)), db);
+    if (mode == network::UpdateMode::store) continue;
+    apply(flat_update_args(offset, cols, db));
+  }
+}
+
+template <class T>
+void Backend<T>::update() {
+  const Range mine = team_.share(spec_.parameters(), 64);
+  apply(flat_update_args(mine.begin, mine.size(), job_.parameter_gradient + mine.begin));
+}
+
+template void Backend<float>::prepare_gradients();
+template void Backend<float>::own_columns();
+template void Backend<float>::end();
+template void Backend<float>::outer_forward(int, Epilogue<float>);
+template void Backend<float>::backward_weights(int, network::UpdateMode);
+template void Backend<float>::update();
+template void Backend<double>::prepare_gradients();
+template void Backend<double>::own_columns();
+template void Backend<double>::end();
+template void Backend<double>::outer_forward(int, Epilogue<double>);
+template void Backend<double>::backward_weights(int, network::UpdateMode);
+template void Backend<double>::update();
+
+}  // namespace mlpfast::cpu
