@@ -11,12 +11,13 @@ namespace mlpfast::bindings {
 using network::Spec;
 
 Spec spec_from(const py::tuple& plain) {
-  Spec spec{plain[0].cast<std::vector<int64_t>>(),
-            {},
-            plain[2].cast<std::vector<double>>(),
-            real_argument<double>(plain[3], "MLP", "input_scale"),
-            real_argument<double>(plain[4], "MLP", "input_shift"),
-            precision_argument(plain[5], "MLP")};
+  const auto number = [](py::handle value, const char* name) {
+    real_argument<float>(value, "MLP", name);  // floats must hold it, float64 networks take all of it
+    return real_argument<double>(value, "MLP", name);
+  };
+  Spec spec{plain[0].cast<std::vector<int64_t>>(), {},
+            plain[2].cast<std::vector<double>>(),  number(plain[3], "input_scale"),
+            number(plain[4], "input_shift"),       precision_argument(plain[5], "MLP")};
   for (const py::handle name : plain[1]) spec.activations.push_back(activation_argument(name, "MLP"));
   if (spec.sizes.size() < 2 || spec.activations.size() + 2 != spec.sizes.size() ||
       spec.alphas.size() != spec.activations.size() || *std::min_element(spec.sizes.begin(), spec.sizes.end()) < 1)

@@ -6,8 +6,11 @@
 namespace mlpfast::cpu {
 namespace {
 
+/// Numbers that T may not hold are shifted before they are rounded: features may all be far from 0.
 template <class T, class S>
-void load(const KernelTable<T>&, int64_t n, const char* row, T shift, T* y) {
+void load(const KernelTable<T>&, int64_t n, const char* row, double shift, T* y) {
+  constexpr bool fits = sizeof(S) < 4 || std::is_same_v<S, float>;
+  using Exact = std::conditional_t<fits, T, double>;
   if constexpr (std::is_same_v<S, T>) {
     if (shift == 0) {
       std::memcpy(y, row, static_cast<std::size_t>(n) * sizeof(T));
@@ -15,12 +18,12 @@ void load(const KernelTable<T>&, int64_t n, const char* row, T shift, T* y) {
     }
   }
   const S* x = reinterpret_cast<const S*>(row);
-  for (int64_t j = 0; j < n; ++j) y[j] = static_cast<T>(x[j]) - shift;
+  for (int64_t j = 0; j < n; ++j) y[j] = static_cast<T>(static_cast<Exact>(x[j]) - static_cast<Exact>(shift));
 }
 
 template <class T>
-void load_bytes(const KernelTable<T>& table, int64_t n, const char* row, T shift, T* y) {
-  table.load_uint8(n, reinterpret_cast<const std::uint8_t*>(row), shift, y);
+void load_bytes(const KernelTable<T>& table, int64_t n, const char* row, double shift, T* y) {
+  table.load_uint8(n, reinterpret_cast<const std::uint8_t*>(row), static_cast<T>(shift), y);
 }
 
 template <class T>

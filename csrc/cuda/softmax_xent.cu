@@ -63,6 +63,25 @@ struct Online {
   }
 };
 
+/// Larger for a larger number, and for one before its equals; a NaN counts as the largest.
+__device__ __forceinline__ std::uint64_t rank(float x, int64_t column) {
+  const auto bits = __builtin_bit_cast(std::uint32_t, x == 0 ? 0.0F : x);  // -0 is 0
+  const std::uint32_t ordered = x != x ? ~0U : bits >> 31 ? ~bits : bits | 1U << 31;
+  return std::uint64_t{ordered} << 32 | ~static_cast<std::uint32_t>(column);
+}
+
+struct Higher {
+  __device__ std::uint64_t operator()(std::uint64_t a, std::uint64_t b) const { return b > a ? b : a; }
+};
+
+/// The column of the first largest number of a row, by all threads of a group.
+template <class Column, class Group>
+__device__ __forceinline__ Column argmax(Group group, const float* x, Column cols) {
+  std::uint64_t best = 0;
+  for (Column j = group.lane(); j < cols; j += Group::lanes) best = Higher()(best, rank(x[j], j));
+  return static_cast<Column>(~static_cast<std::uint32_t>(group.fold(best, Higher())));
+}
+
 /// One row, by all threads of a group. Where `there` is false they repeat another's row, and write nothing.
 template <int items, bool online, class Group>
 __device__ __forceinline__ void visit(const CrossEntropyArgs& t, Group group, int64_t i, bool there) {
@@ -103,7 +122,7 @@ __device__ __forceinline__ void visit(const CrossEntropyArgs& t, Group group, in
   }
   if constexpr (!online) sum = group.fold(sum, Sum());
   if (labelled) {
-    if (t.correct) first = group.fold(first, Smaller());
+    if (t.correct) first = sum == sum ? group.fold(first, Smaller()) : argmax<Column>(group, row.x, cols);
     if (share != 0) weighted = group.fold(weighted, Sum());
   }
 
@@ -152,26 +171,13 @@ __global__ void __launch_bounds__(threads, 1) long_rows_kernel(const __grid_cons
   visit<items, items == 0>(t, Block<threads>(), blockIdx.x, true);
 }
 
-/// Larger for a larger number, and for one before its equals.
-__device__ __forceinline__ std::uint64_t rank(float x, int64_t column) {
-  const auto bits = __builtin_bit_cast(std::uint32_t, x == 0 ? 0.0F : x);  // -0 is 0
-  const std::uint32_t ordered = x != x ? ~0U : bits >> 31 ? ~bits : bits | 1U << 31;
-  return std::uint64_t{ordered} << 32 | ~static_cast<std::uint32_t>(column);
-}
-
-struct Higher {
-  __device__ std::uint64_t operator()(std::uint64_t a, std::uint64_t b) const { return b > a ? b : a; }
-};
-
 __global__ void __launch_bounds__(short_threads)
     classify_kernel(int64_t rows, int64_t cols, const __grid_constant__ Matrix<const float> x, int64_t* classes) {
   const Lanes<16> group;
   const int64_t place = int64_t(blockIdx.x) * (short_threads / 16) + threadIdx.x / 16;
   const int64_t i = place < rows ? place : rows - 1;
-  std::uint64_t best = 0;
-  for (int64_t j = group.lane(); j < cols; j += 16) best = Higher()(best, rank(x.data[i * x.ld + j], j));
-  best = group.fold(best, Higher());
-  if (place < rows && group.lane() == 0) classes[i] = ~static_cast<std::uint32_t>(best);
+  const auto best = argmax<int64_t>(group, x.data + i * x.ld, cols);
+  if (place < rows && group.lane() == 0) classes[i] = best;
 }
 
 constexpr int few_threads = 256, many_threads = 1024;

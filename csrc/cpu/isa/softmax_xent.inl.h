@@ -176,6 +176,15 @@ MLPFAST_INLINE bool first_largest(const T* x, int64_t label, T top) {
   return true;
 }
 
+/// Whether argmax(x), of a row with a NaN or an infinity, is the label: a NaN counts as the largest.
+template <class T>
+[[gnu::cold, gnu::noinline]] bool is_argmax(int64_t n, const T* x, int64_t label) {
+  int64_t best = 0;
+  for (int64_t j = 1; j < n && x[best] == x[best]; ++j)
+    if (!(x[j] <= x[best])) best = j;
+  return best == label;
+}
+
 template <class V>
 MLPFAST_INLINE void cross_entropy_row(const CrossEntropyArgs<typename V::T>& t, int64_t i) {
   using T = typename V::T;
@@ -200,6 +209,7 @@ MLPFAST_INLINE void cross_entropy_row(const CrossEntropyArgs<typename V::T>& t, 
     if (d) part.store(e, d + j);
   });
   const T total = sum.total(), row_weight = t.row_weight ? t.row_weight[i] : 1;
+  if (t.correct && total != total) t.correct[i] = is_argmax(t.cols, x, label);
   const T weighted_z = weights.smoothing != 0 ? weighted.total() : 0;
   const V loss = ops::cross_entropy(weights, ops::log(V::all(total)), V::all(z_label), V::all(weighted_z));
   t.loss[i] = row_weight * first_lane(loss);
@@ -284,7 +294,11 @@ MLPFAST_INLINE void cross_entropy_group(const CrossEntropyArgs<typename V::T>& t
   if (t.correct) {
     T correct[V::lanes];
     select(equal(largest, group.label), select(ignored, V::all(0), V::all(1)), V::all(0)).store(correct);
-    for (int64_t i = 0; i < rows; ++i) t.correct[first + i] = correct[i] != 0;
+    for (int64_t i = 0; i < rows; ++i) {
+      t.correct[first + i] = correct[i] != 0;
+      if (const T l = t.loss[first + i]; l != l)
+        t.correct[first + i] = is_argmax(t.cols, t.logits.row(first + i), t.labels[first + i]);
+    }
   }
   if (!t.d_logits.data) return;
 
