@@ -1,10 +1,13 @@
 """Fast multilayer perceptrons: hand-written CPU kernels under a thin trainer."""
 
+import os as _os
 import pkgutil as _pkgutil
+from importlib.machinery import EXTENSION_SUFFIXES as _SUFFIXES
 from typing import Any as _Any
 
 # In a clone, the sources beside the caller find the installed extension.
-__path__ = _pkgutil.extend_path(__path__, __name__)
+if not _os.path.exists(_os.path.join(_os.path.dirname(__file__), f"_cpu{_SUFFIXES[0]}")):
+    __path__ = _pkgutil.extend_path(__path__, __name__)
 
 try:
     from mlpfast import _cpu as _cpu

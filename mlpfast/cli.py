@@ -8,7 +8,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -59,11 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["predict", "model.safetensors", "digits", "--rows", "10:20"])  # doctest: +SKIP
     0
     """
+    if getattr(sys.stdout, "errors", None) == "strict" and isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes
     try:
         args = _parser().parse_args(argv)
         with nullcontext() if args.threads is None else mlpfast.threads(args.threads):
             args.run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the shell (`>&-`)
+            sys.stdout.flush()
         return 0
     except SystemExit as stop:  # argparse has said why
         return int(stop.code or 0)
@@ -79,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train a network, show each epoch, write what was asked for, on Ctrl-C and SIGTERM too."""
+    """Train a network, show each epoch, write what was asked for, also when the training is broken off."""
     for name, value in SETTINGS[args.dataset].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -101,9 +105,10 @@ def train(args: argparse.Namespace) -> None:
             _fit(args, trainer, data)
             print(f"test accuracy {trainer.history.epochs[-1]['val_accuracy']:.4f}")
             _write(args, trainer, data)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OSError) as stop:  # Ctrl-C, SIGTERM, or nobody takes the log any more
             if trainer.epoch or trainer.position:
-                _write(args, trainer, data)  # the writing may be what was interrupted
+                with redirect_stdout(sys.stdout if isinstance(stop, KeyboardInterrupt) else None):
+                    _write(args, trainer, data)  # the writing may be what was interrupted
             raise
 
 
@@ -223,7 +228,7 @@ def _check_outputs(paths: Sequence[str]) -> None:
         try:
             if path.exists() and not path.is_file():
                 raise OSError("not a regular file")
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".mlpfast."):
                 pass
             if path.exists():
                 path.open("ab").close()

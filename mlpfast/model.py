@@ -30,7 +30,8 @@ class MLP:
     activation : a name of `mlpfast.kernels.ACTIVATIONS`, or one for each hidden layer
     loss : "softmax_cross_entropy"
     init : "he", "xavier", "lecun", "zeros", "normal:DEVIATION" or "constant:VALUE"; biases start as zeros
-    input_scale, input_shift : the network sees ``(x - input_shift) * input_scale``
+    input_scale, input_shift : the network sees ``(x - input_shift) * input_scale``; features that float32
+        cannot hold are rounded to the model's dtype after the shift, for a GPU before it
     seed : of the initial weights
     dtype : "float32" or "float64", of the parameters and everything computed
     device : "cpu" or "cuda", where to compute, there in float32; parameters are NumPy arrays on both. Models
@@ -354,6 +355,8 @@ class MLP:
         tensors, facts = checkpoint.load(path)
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         try:
+            if missing := {"sizes", "activation", *OPTIONS} - facts.keys():
+                raise ValueError(f"it lacks {', '.join(sorted(missing))}")
             sizes = checked_sizes(facts["sizes"])
             if shapes != shapes_of(sizes):
                 raise ValueError(f"tensors {shapes} do not make a network of sizes {sizes}")

@@ -65,7 +65,8 @@ class SGD:
         return "momentum", [self.velocity], numbers
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_owner": None}
+        velocity = None if self.velocity is None else self.velocity.copy()
+        return self.__dict__ | {"_owner": None, "velocity": velocity}
 
     def __repr__(self) -> str:
         return (

@@ -115,7 +115,9 @@ def image_grid(
         axes = figure.add_subplot(rows, columns, i, xticks=[], yticks=[])
         axes.imshow(image, cmap="gray_r")
         wrong = name != guess
-        axes.set_title(f"true {name}\npredicted {guess}", fontsize=9, color=WRONG if wrong else "black")
+        axes.set_title(
+            f"true {name}\npredicted {guess}", fontsize=9, color=WRONG if wrong else "black", parse_math=False
+        )
         axes.spines[:].set(color=WRONG if wrong else "0.8", linewidth=2.5 if wrong else 0.8)
     _write(figure, path)
 

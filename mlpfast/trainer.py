@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mlpfast import arrays
 from mlpfast.arguments import flag, integer, numbers, unfit
 from mlpfast.errors import DivergenceError
 from mlpfast.model import MLP
@@ -125,33 +126,34 @@ class Trainer:
         epochs, batch_size = integer("fit", "epochs", epochs, 1), integer("fit", "batch_size", batch_size, 1)
         shuffle, drop_last = flag("fit", "shuffle", shuffle), flag("fit", "drop_last", drop_last)
         seed, callbacks = integer("fit", "seed", seed) % 2**64, _callables(callbacks)
-        if (classes := self.model.sizes[-1]) < 2:  # any weights have loss 0
+        model = self.model
+        if (classes := model.sizes[-1]) < 2:  # any weights have loss 0
             expected = "the number of classes, at least 2"
             raise ValueError(unfit("fit", "the model's sizes[-1]", classes, expected))
-        x, y = self.model.examples(x, y, "fit")
+        x, y = model.examples(x, y, "fit")
         held_out = None
         if validation_data is not None:
-            held_out = self.model.examples(*_pair(validation_data), "fit: validation_data")
+            held_out = model.examples(*_pair(validation_data), "fit: validation_data")
         weights = (
-            _sample_weights(sample_weight, len(x), self.model.dtype),
-            _class_weights(class_weight, classes, self.model.dtype),
+            _sample_weights(sample_weight, len(x), model.dtype),
+            _class_weights(class_weight, classes, model.dtype),
         )
         if drop_last and batch_size > len(x):
             raise ValueError(
                 f"fit: batch_size is {batch_size}, x has {len(x)} rows: drop_last would leave no step"
             )
         batch_size = min(batch_size, len(x))
-        with self.model._busy:
+        with model._busy:
             history = self.history = History()
-            fit = _Fit(self, x, y, weights, batch_size, shuffle, drop_last, seed)
+            fit = _Fit(self, model, x, y, weights, batch_size, shuffle, drop_last, seed)
             self._resume((len(x), batch_size, drop_last, shuffle, seed), fit.end)
             if held_out is not None:
-                held_out = self.model.on_device(held_out[0]), held_out[1]
+                held_out = model.on_device(held_out[0]), held_out[1]
             for _ in range(epochs):
                 start = time.perf_counter()
                 record = fit.run_epoch()
                 if held_out is not None:
-                    result = self.model.evaluate(*held_out)
+                    result = model.evaluate(*held_out)
                     record |= {"val_loss": result["loss"], "val_accuracy": result["accuracy"]}
                 record["seconds"] = time.perf_counter() - start
                 history.epochs.append(record)
@@ -176,6 +178,7 @@ class _Fit:
     def __init__(
         self,
         trainer: Trainer,
+        model: MLP,
         x: NDArray[Any],
         y: NDArray[np.int32],
         weights: tuple[Floats | None, Floats | None],
@@ -184,26 +187,28 @@ class _Fit:
         drop_last: bool,
         seed: int,
     ) -> None:
-        model = trainer.model
+        self.model, self.spec = model, model.spec
         self.trainer, self.batch_size, self.drop_last = trainer, batch_size, drop_last
         self.shuffle, self.seed = shuffle, seed
         self.examples = (x, y, *weights)
         self.end = len(x) // batch_size * batch_size if drop_last else len(x)
-        self.workspace = model._native.workspace(model._flat, model.spec, batch_size, *self.examples)
+        self.workspace = model._native.workspace(model._flat, self.spec, batch_size, *self.examples)
         fused = flag("fit", "the trainer's fused", trainer.fused)
         stored = not fused or model._native.needs_gradient(batch_size)
         self.gradient = np.empty_like(model._flat) if stored else None
 
     def run_epoch(self) -> Record:
         """The rest of the current epoch, in native calls of a fraction of a second."""
-        trainer, model = self.trainer, self.trainer.model
+        trainer, model = self.trainer, self.model
+        if trainer.model is not model:
+            raise ValueError("fit: trainer.model was replaced while it was trained; make a Trainer of each")
         order = (self.seed, trainer.epoch) if self.shuffle else None
         rule = trainer.optimizer.rule(model._flat)
         how = (self.batch_size, self.drop_last, trainer.fused, SECONDS_PER_CALL)
         while trainer.position < self.end:
             finite = model._native.train(
                 model._flat,
-                model.spec,
+                self.spec,
                 self.gradient,
                 rule,
                 *self.examples,
@@ -268,11 +273,14 @@ def _class_weights(
 
 
 def _weights(name: str, weights: ArrayLike | Sequence[float], size: int, each: str, dtype: str) -> Floats:
-    array = numbers("fit", name, weights)
+    array = numbers("fit", name, arrays.on_host(weights, "fit", name))
     if array.shape != (size,):
         raise ValueError(f"fit: {name} has shape {array.shape}, expected ({size},), one for each {each}")
-    wrong = np.flatnonzero(~((array >= 0) & (array <= np.finfo(dtype).max)))
+    info = np.finfo(dtype)
+    least = info.tiny if name == "class_weight" else info.smallest_subnormal  # the first has an inverse
+    most = 2.0 ** (info.maxexp // 2 - 1)  # sums and products are finite
+    wrong = np.flatnonzero(~((array == 0) | ((array >= least) & (array <= most))))
     if wrong.size:
-        value = array[wrong[0]]
-        raise ValueError(unfit("fit", f"{name}[{wrong[0]}]", value, f"a finite {dtype} number, not negative"))
+        expected = f"a finite {dtype} number, not negative: 0, or {least:.3g} .. {most:.3g}"
+        raise ValueError(unfit("fit", f"{name}[{wrong[0]}]", array[wrong[0]], expected))
     return np.ascontiguousarray(array, dtype)

@@ -13,6 +13,21 @@ def floats(rng, *shape):
     return rng.standard_normal(shape).astype(np.float32)
 
 
+def assert_judges_as_it_predicts(model):
+    """Where outputs are not numbers, too: the first NaN is the prediction, or the first largest number."""
+    x, last = np.zeros((11, model.sizes[0]), np.float32), model.sizes[-1] - 1
+    nan, inf = np.nan, np.inf
+    for outputs in ({1: nan}, {0: nan, last: nan}, {0: inf, 1: nan}, {1: inf, last: inf}, {0: -inf, 1: 1}):
+        for parameter in model.parameters:
+            parameter[...] = 0
+        for j, value in outputs.items():
+            model.parameters[-1][j] = value
+        predicted = model.predict(x)
+        assert np.array_equal(predicted, model.forward(x).argmax(axis=1))
+        assert model.evaluate(x, predicted)["accuracy"] == 1
+        assert model.evaluate(x, (predicted + 1) % (last + 1))["accuracy"] == 0
+
+
 @dataclass(frozen=True)
 class Problem:
     """`rows` examples in batches of `batch`; options are arguments of fit, MLP and SGD by name."""

@@ -72,8 +72,7 @@ def directives(path, text):
         if found[0].strip() not in GUARDS:
             yield number, f"{found[0].strip()}: choose files in CMake instead"
     for number, _ in lines_of(text, r"\s*#\s*pragma\s+omp\b"):
-        if not path.startswith("csrc/cpu/thread_count."):
-            yield number, "OpenMP lives in csrc/cpu/thread_count"
+        yield number, "threads live in csrc/cpu/team"
 
 
 def flags(path, text):

@@ -96,8 +96,9 @@ def test_models_read_them(library, rng):
         assert type(got) is kind and np.array_equal(numpy(got), ask(x))
     assert model.evaluate(make(x), make(y)) == model.evaluate(x, y)
     other = model.copy()
-    for m, given in ((model, (x, y)), (other, (make(x), make(y)))):
-        Trainer(m, SGD(0.1)).fit(*given, epochs=2, batch_size=4, validation_data=given)
+    weights = np.arange(6, dtype=np.float32)
+    for m, given, weight in ((model, (x, y), weights), (other, (make(x), make(y)), make(weights))):
+        Trainer(m, SGD(0.1)).fit(*given, epochs=2, batch_size=4, validation_data=given, sample_weight=weight)
     assert same_bits(model.parameters[0], other.parameters[0])
 
 

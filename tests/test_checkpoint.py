@@ -27,6 +27,7 @@ MODELS = {
 }
 W, B = np.zeros((3, 2), np.float32), np.zeros(2, np.float32)
 FACTS = dict(sizes=[3, 2], activation=[], loss="softmax_cross_entropy", init="he", input_scale=1.0)
+FACTS |= dict(input_shift=0.0, seed=0, precision="highest")
 # What a file may hold instead of two tensors ...
 TENSORS = {
     "nothing": {},
@@ -64,7 +65,7 @@ HOSTILE = {
             ("dtype", "float32"),
         ]
     },
-    **{f"no {name}": json.dumps({k: v for k, v in FACTS.items() if k != name}) for name in ("sizes", "init")},
+    **{f"no {name}": json.dumps({k: v for k, v in FACTS.items() if k != name}) for name in FACTS},
 }
 
 

@@ -324,11 +324,32 @@ def test_an_interruption_before_the_first_step_leaves_old_outputs(run, folder, m
 
 
 def test_a_reader_who_leaves(environment):
-    with subprocess_of("train", "xor", "--epochs", "100000", env=environment) as process:
+    """What was learnt until then is kept."""
+    options = ["--epochs", "100000", "--out", "m.safetensors"]
+    with subprocess_of("train", "xor", *options, env=environment) as process:
         process.stdout.readline()
         process.stdout.close()
         errors = process.stderr.read()
     assert (process.wait(60), errors) == (1, "")
+    assert mlpfast.MLP.load("m.safetensors").sizes == (2, 16, 2)
+
+
+def test_no_output_at_all(environment):
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "mlpfast"]
+    for command in (["train", "xor", "--epochs", "2", "--out", "m.safetensors"], ["info"]):
+        done = subprocess.run([*shell, *command], capture_output=True, timeout=60, env=environment)
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert mlpfast.MLP.load("m.safetensors").sizes == (2, 16, 2)
+
+
+def test_names_of_any_bytes(environment, folder):
+    for name in (b"\xff.safetensors", b"a" * 240 + b".safetensors"):
+        options = ["--epochs", "2", "--out", os.fsdecode(name)]
+        strict = environment | {"PYTHONIOENCODING": "utf-8:strict"}
+        with subprocess_of("train", "xor", *options, env=strict) as process:
+            out, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (0, "")
+        assert out.endswith(".safetensors\n") and (folder / os.fsdecode(name)).exists()
 
 
 @pytest.mark.slow

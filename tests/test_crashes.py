@@ -40,6 +40,16 @@ CASES = {
             return np.zeros(100000, int)
     assert k.softmax_cross_entropy(logits, Labels())[1].shape == (100000, 2)
 """,
+    "labels that change their size while ignore_index is read": """
+    labels = np.zeros(3_000_000, int)
+    class Ignored:
+        def __index__(self):
+            labels.resize(1, refcheck=False)
+            return -100
+    logits = np.zeros((3_000_000, 2), np.float32)
+    call = lambda: k.softmax_cross_entropy(logits, labels, ignore_index=Ignored())
+    assert "labels has shape (1,)" in raises(ValueError, call)
+""",
     "an error of the user's own": """
     class Stop:
         def __array__(self, dtype=None, copy=None):

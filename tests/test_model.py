@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from problems import reference_gradients
+from problems import assert_judges_as_it_predicts, reference_gradients
 from tolerances import same_bits, unit
 
 from mlpfast import MLP, kernels
@@ -40,6 +40,26 @@ def test_answers(rows, sizes, dtype, rng, isa):
         "accuracy": (outputs.argmax(axis=1) == y).mean(),
     }
     assert model.loss_and_gradients(x, y)[0] == pytest.approx(judged["loss"], rel=20 * unit(dtype))
+
+
+@pytest.mark.parametrize("kind", ["i4", "u4", "i8", "u8", "f8"])
+def test_features_are_shifted_before_they_are_rounded(kind):
+    shift = 2**24 + 1  # which float32 does not hold
+    model = MLP([1, 2], input_shift=shift, init="constant:1")
+    x = np.arange(shift - (kind[0] != "u"), shift + 4)[:, None].astype(kind)
+    assert np.array_equal(model.forward(x)[:, 0], x[:, 0].astype(float) - shift)
+
+
+@pytest.mark.parametrize("classes", [3, 70])
+def test_accuracy_is_that_of_predictions(classes, dtype, isa):
+    assert_judges_as_it_predicts(MLP([2, classes], dtype=dtype.__name__))
+
+
+def test_an_attribute_must_fit_float32():
+    model = MLP([1, 2])
+    model.input_scale = 1e39
+    with pytest.raises(ValueError, match="input_scale is 1e\\+39"):
+        model.forward(np.ones((1, 1)))
 
 
 def test_a_row_is_answered_alike_in_any_company(rng, threads):

@@ -41,6 +41,11 @@ def test_files(tmp_path, suffix):
         assert path.read_bytes().startswith(SIGNATURES[suffix])
 
 
+def test_names_are_no_formulas(tmp_path, figure):
+    plots.image_grid([IMAGES[0]], ["5$ or \\foo$"], ["5$ or 6$"], tmp_path / "grid.png")
+    assert figure().axes[0].get_title() == "true 5$ or \\foo$\npredicted 5$ or 6$"
+
+
 def test_curves(tmp_path, figure):
     plots.curves(HISTORY, tmp_path / "curves.png")
     (axes,) = figure().axes

@@ -1,5 +1,6 @@
 """Trainer.fit: what it records, how it goes on and stops."""
 
+import copy
 import gc
 import pickle
 import threading
@@ -37,6 +38,40 @@ def test_an_optimizer_of_a_model_that_is_gone(rng):
     optimizer.velocity = None
     second.fit(*data, epochs=1, batch_size=8)
     assert_same(state(second), trained(PROBLEM, data)[:-1])
+
+
+def test_a_copied_optimizer_has_a_velocity_of_its_own(rng):
+    data, first = PROBLEM.data(rng), PROBLEM.trainer()
+    first.fit(*data, epochs=1, batch_size=8)
+    for duplicate in (copy.copy(first.optimizer), copy.deepcopy(first.optimizer)):
+        assert_same([duplicate.velocity], [first.optimizer.velocity])
+        assert not np.shares_memory(duplicate.velocity, first.optimizer.velocity)
+
+
+def test_another_model_while_one_is_trained(rng):
+    trainer = PROBLEM.trainer()
+
+    def replace(trainer, record):
+        trainer.model = MLP([9, 2])
+
+    with pytest.raises(ValueError, match=r"trainer\.model was replaced"):
+        trainer.fit(*PROBLEM.data(rng), epochs=2, batch_size=8, callbacks=[replace])
+
+
+def test_another_precision_while_it_is_trained(tiles, rng):
+    """Counts from the next call of fit on."""
+    problem = Problem((64, 130, 128), 256, 256)
+    data, trainer = problem.data(rng), problem.trainer()
+
+    def change(trainer, record):
+        trainer.model.precision = "medium"
+
+    trainer.model.precision = "ieee"
+    trainer.fit(*data, epochs=2, batch_size=256, callbacks=[change])
+    want = problem.trainer()
+    want.model.precision = "ieee"
+    want.fit(*data, epochs=2, batch_size=256)
+    assert_same(trainer.model.parameters, want.model.parameters)
 
 
 def test_history(rng):

@@ -1,19 +1,14 @@
 // softmax and softmax_cross_entropy of NumPy's arrays on the CPU.
 #include "bindings/softmax_xent.h"
 
-#include <limits>
-
 #include "bindings/register.h"
 #include "cpu/softmax_xent.h"
 
 namespace mlpfast::bindings {
 namespace {
 
-/// Of weights that are not 0: means and products of them stay normal numbers.
 template <class T>
-constexpr T least_weight = std::numeric_limits<T>::min();
-template <class T>
-constexpr T most_weight = sizeof(T) == sizeof(float) ? T(0x1p63) : T(0x1p511);
+constexpr T most_weight = sizeof(T) == sizeof(float) ? T(0x1p63) : T(0x1p511);  // of which sums and products are finite
 
 std::string text_of_number(double x) { return py::str(py::float_(x)); }
 
@@ -24,12 +19,12 @@ struct HostSoftmaxXent : Host<T> {
   Labels labels(py::handle value, int64_t rows, int64_t classes, py::handle ignore_index, const char* function) const {
     return label_input(value, rows, classes, ignore_index, function, "labels");
   }
-  void require_weights(const Input<T>& weights, const char* function, const char* name) const {
+  void require_weights(const Input<T>& weights, T least, const char* function, const char* name) const {
     for (int64_t i = 0; i < weights.size(); ++i)
-      if (const T w = weights.data()[i]; w != 0 && !(w >= least_weight<T> && w <= most_weight<T>))
+      if (const T w = weights.data()[i]; w != 0 && !(w >= least && w <= most_weight<T>))
         throw value_error(function, std::string(name) + "[" + std::to_string(i) + "] is " + text_of_number(w) +
-                                        "; weights must be finite and not negative: 0, or " +
-                                        text_of_number(least_weight<T>) + " .. " + text_of_number(most_weight<T>));
+                                        "; weights must be finite and not negative: 0, or " + text_of_number(least) +
+                                        " .. " + text_of_number(most_weight<T>));
   }
   void softmax(int64_t rows, int64_t cols, const T* x, T* y) const {
     without_gil(work(rows, cols), [&] { cpu::softmax<T>(rows, cols, {x, cols}, {y, cols}); });

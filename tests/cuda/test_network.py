@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from problems import pair
+from problems import assert_judges_as_it_predicts, pair
 from tolerances import assert_same, same_bits
 
 import mlpfast
@@ -114,6 +114,11 @@ def test_special_values(cuda):
     got, want = (m.forward(x) for m in models)
     assert np.array_equal(got, want, equal_nan=True)
     assert same_bits(np.signbit(got[~np.isnan(got)]), np.signbit(want[~np.isnan(want)]))
+
+
+@pytest.mark.parametrize("classes", [10, 700, 1200])
+def test_accuracy_is_that_of_predictions(classes, cuda):
+    assert_judges_as_it_predicts(mlpfast.MLP([2, classes], device="cuda"))
 
 
 def test_a_sum_that_underflows_keeps_its_sign(cuda):

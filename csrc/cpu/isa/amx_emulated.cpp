@@ -41,7 +41,7 @@ struct ExponentRange {
       for (int shift = 7; shift < 32; shift += 16) {
         const auto e = reinterpret_cast<Exponents>(d >> shift & 255);
         high = e > high ? e : high;
-        low = (e > 0) & (e < low) ? e : low;
+        low = ((e > 0) & (e < low)) ? e : low;
       }
     }
     for (int j = 0; j < tile_rows; ++j) {
