@@ -87,7 +87,13 @@ void require_device(int device) {
 
 void synchronize() {
   require_device();
+  const std::unique_lock lock(recordings());
   check(cudaDeviceSynchronize(), "the last call");
+}
+
+std::shared_mutex& recordings() {
+  static auto* const mutex = new std::shared_mutex;  // a thread may use it while the process ends
+  return *mutex;
 }
 
 namespace {

@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <shared_mutex>
 #include <utility>
 
 #include "cuda/error.h"
@@ -146,6 +147,10 @@ class Stream {
   cudaStream_t stream_;
 };
 
+/// Shared while a graph is recorded, which a wait for the whole device would spoil. Whoever takes it has let go of
+/// Python's lock.
+std::shared_mutex& recordings();
+
 /// What was asked of a stream, to be asked again at once: many launches for the price of one.
 class Graph {
  public:
@@ -159,6 +164,7 @@ class Graph {
   template <class Ask>
   void record(cudaStream_t stream, const Ask& ask) {
     clear();
+    const std::shared_lock lock(recordings());
     check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "recording");
     try {
       ask();

@@ -198,7 +198,12 @@ bool Session::train_steps(const TrainingRun& run, int64_t steps) {
     return true;
   }
   const bool before = !r.graph.empty();
-  if (!before) r.graph.record(s.stream, ask);
+  try {
+    if (!before) r.graph.record(s.stream, ask);
+  } catch (const Error&) {  // another thread waited for the whole device, say; none of it was done
+    ask();
+    return false;
+  }
   r.graph.launch(s.stream);
   return before;
 }

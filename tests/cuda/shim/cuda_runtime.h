@@ -1,10 +1,13 @@
 // As much of CUDA as csrc/cuda uses, on the CPU, for tests only. A block's threads are fibers, run one after the other
 // between the points where they wait for each other, in turns forwards and backwards, so that a missing barrier shows.
-// Memory begins as NaN. Variables of the environment make it fail as a GPU may. For one thread of the host.
+// Memory begins as NaN. Variables of the environment make it fail as a GPU may. For one thread of the host; others may
+// wait for the device.
 #pragma once
 #include <setjmp.h>
 #include <ucontext.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -114,7 +117,8 @@ inline long number(const char* name, long otherwise) {
 }
 
 inline char* const streams = reinterpret_cast<char*>(1L << 20);  // those that are made, one of each device
-inline Steps* recording = nullptr;                               // launches go there meanwhile
+inline std::atomic<Steps*> recording = nullptr;                  // launches go there meanwhile
+inline std::atomic<bool> spoilt = false;                         // by a wait for the device
 
 inline void run(dim3 blocks, unsigned count, const std::function<void()>& kernel) {
   if (blocks.x == 0 || count == 0 || count > most_threads) throw std::logic_error("not a grid");
@@ -220,7 +224,10 @@ inline bool is_recorded(cudaStream_t stream) {  // into a graph of the caller's
   return stream && stream == reinterpret_cast<cudaStream_t>(shim::number("SHIM_CAPTURING", 0));
 }
 inline cudaError_t cudaFreeAsync(void* p, cudaStream_t s) { return is_recorded(s) ? 1 : (std::free(p), cudaSuccess); }
-inline cudaError_t cudaDeviceSynchronize() { return shim::number("SHIM_CAPTURING", 0) ? 900 : cudaSuccess; }
+inline cudaError_t cudaDeviceSynchronize() {
+  if (shim::recording) shim::spoilt = true;
+  return shim::recording || shim::number("SHIM_CAPTURING", 0) ? 900 : cudaSuccess;
+}
 inline cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
   return *status = static_cast<cudaStreamCaptureStatus>(is_recorded(stream)), cudaSuccess;
 }
@@ -231,7 +238,13 @@ inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, u
   return is_recorded(stream) == is_recorded(*event) ? cudaSuccess : cudaErrorStreamCaptureIsolation;
 }
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t, int) { return shim::recording = new shim::Steps, cudaSuccess; }
-inline int cudaStreamEndCapture(void*, auto* graph) { return *graph = std::exchange(shim::recording, nullptr), 0; }
+inline int cudaStreamEndCapture(void*, auto* graph) {
+  usleep(shim::number("SHIM_RECORDING", 0));
+  *graph = shim::recording.exchange(nullptr);
+  if (!shim::spoilt.exchange(false) && !shim::number("SHIM_SPOILT", 0)) return cudaSuccess;
+  delete std::exchange(*graph, nullptr);
+  return 901;
+}
 inline int cudaGraphInstantiate(auto* made, auto* graph, int) { return *made = new shim::Steps(*graph), cudaSuccess; }
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t steps, cudaStream_t) {
   for (const auto& step : *steps) step();

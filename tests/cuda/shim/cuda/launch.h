@@ -9,6 +9,6 @@ void launch(void (*kernel)(P...), dim3 blocks, unsigned threads, cudaStream_t st
   if (device >= 0 && device != current_device()) throw std::logic_error("a stream of another device");
   const auto run = [=] { shim::run(blocks, threads, [&] { kernel(arguments...); }); };
   if (!shim::recording) return run();
-  shim::recording->push_back(run);
+  shim::recording.load()->push_back(run);
 }
 }  // namespace mlpfast::cuda
