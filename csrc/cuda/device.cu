@@ -118,6 +118,7 @@ cudaMemPool_t pool() {
 }
 
 std::pair<int64_t, int64_t> free_and_total() {
+  const WhileCapturing allowed;
   std::size_t free = 0, total = 0;
   std::uint64_t reserved = 0, used = 0;
   check(cudaMemGetInfo(&free, &total), "looking at memory");
@@ -143,6 +144,7 @@ int64_t free_bytes() { return free_and_total().first; }
 
 void trim() {
   constexpr std::size_t most = 1 << 28;
+  const WhileCapturing allowed;
   check(cudaMemPoolTrimTo(pool(), most), "giving memory back");
 }
 
@@ -176,7 +178,9 @@ void* allocate_pinned(int64_t bytes, cudaStream_t) {
 }
 
 void release_pinned(void* memory, cudaStream_t) {
-  if (memory && !is_child()) ignore(cudaFreeHost(memory));
+  if (!memory || is_child()) return;
+  const WhileCapturing allowed;
+  ignore(cudaFreeHost(memory));
 }
 
 bool order(cudaStream_t earlier, cudaStream_t later) {

@@ -53,7 +53,7 @@ class OnDevice {
   int before_, now_;
 };
 
-/// Lets its thread make what calls need, once, though one of its streams may be capturing a graph.
+/// Lets its thread make what calls need, once, though a stream, its own or another thread's, may be capturing a graph.
 class WhileCapturing {
  public:
   WhileCapturing();

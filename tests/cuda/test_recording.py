@@ -35,3 +35,10 @@ def test_waiting_for_the_gpu_while_another_thread_trains(fits, monkeypatch):
             mlpfast.cuda.synchronize()
         training.result()
     fits[1]()
+
+
+def test_training_while_a_caller_records(fits, monkeypatch):
+    """A graph, on a stream of theirs."""
+    monkeypatch.setenv("SHIM_CAPTURING", "5")
+    for fit in fits:
+        fit()

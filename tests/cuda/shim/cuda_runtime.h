@@ -174,7 +174,11 @@ constexpr int cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInsuffici
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocPortable = 1;
 constexpr int cudaMemoryTypeDevice = 0, cudaMemoryTypeManaged = 1, cudaMemLocationTypeDevice = 1,
               cudaMemAllocationTypePinned = 1;
-enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed };
+enum cudaStreamCaptureMode {
+  cudaStreamCaptureModeGlobal,
+  cudaStreamCaptureModeThreadLocal,
+  cudaStreamCaptureModeRelaxed
+};
 enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive };
 enum { cudaMemPoolAttrReleaseThreshold, cudaMemPoolAttrReservedMemCurrent, cudaMemPoolAttrUsedMemCurrent };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDefault };
@@ -191,10 +195,16 @@ struct cudaMemPoolProps {
   cudaPointerAttributes location;
 };
 constexpr auto succeed = [](const auto&...) { return cudaSuccess; };
-constexpr auto cudaGetLastError = succeed, cudaMemPoolCreate = succeed, cudaMemPoolSetAttribute = succeed,
-               cudaMemPoolGetAttribute = succeed, cudaMemPoolTrimTo = succeed,
-               cudaThreadExchangeStreamCaptureMode = succeed, cudaStreamSynchronize = succeed,
-               cudaStreamDestroy = succeed, cudaEventSynchronize = succeed;
+constexpr auto cudaGetLastError = succeed, cudaMemPoolSetAttribute = succeed, cudaMemPoolGetAttribute = succeed,
+               cudaStreamSynchronize = succeed, cudaStreamDestroy = succeed, cudaEventSynchronize = succeed;
+inline thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
+inline int cudaThreadExchangeStreamCaptureMode(auto* mode) { return std::swap(*mode, capture_mode), 0; }
+inline cudaError_t unless_captured() {  // of calls that a caller's recording does not bear, unless a thread says so
+  const bool bears = capture_mode == cudaStreamCaptureModeRelaxed || !shim::number("SHIM_CAPTURING", 0);
+  return bears ? cudaSuccess : 900;
+}
+inline cudaError_t cudaMemPoolCreate(cudaMemPool_t*, const cudaMemPoolProps*) { return unless_captured(); }
+inline cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, std::size_t) { return unless_captured(); }
 inline cudaError_t cudaEventQuery(cudaEvent_t) { return shim::number("SHIM_BUSY", cudaSuccess); }
 inline const char* cudaGetErrorString(cudaError_t) { return "?"; }
 inline cudaError_t cudaGetDeviceCount(int* count) {
@@ -210,13 +220,15 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
 }
 inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* a, const void*) { return *a = {}, cudaSuccess; }
 inline int cudaFuncGetAttributes(void*, void (*)()) { return shim::number("SHIM_KERNELS", cudaSuccess); }
-inline int cudaMemGetInfo(auto* free, auto* all) { return *free = *all = shim::number("SHIM_MEMORY", 1L << 40), 0; }
+inline int cudaMemGetInfo(auto* free, auto* all) {
+  return *free = *all = shim::number("SHIM_MEMORY", 1L << 40), unless_captured();
+}
 inline cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t bytes, cudaMemPool_t, cudaStream_t) {
   if (static_cast<long>(bytes) > shim::number("SHIM_MEMORY", 1L << 40)) return cudaErrorMemoryAllocation;
   return *memory = std::memset(std::malloc(bytes), 0xff, bytes), cudaSuccess;
 }
-inline cudaError_t cudaHostAlloc(void** at, std::size_t n, unsigned) { return *at = std::malloc(n), cudaSuccess; }
-inline cudaError_t cudaFreeHost(void* memory) { return std::free(memory), cudaSuccess; }
+inline int cudaHostAlloc(void** at, std::size_t n, unsigned) { return *at = std::malloc(n), unless_captured(); }
+inline int cudaFreeHost(void* memory) { return unless_captured() ? 900 : (std::free(memory), cudaSuccess); }
 inline cudaError_t cudaMemsetAsync(void* p, int v, std::size_t n, void*) { return std::memset(p, v, n), cudaSuccess; }
 inline int cudaMemcpyAsync(void* a, const void* b, std::size_t n, int, void*) { return std::memcpy(a, b, n), 0; }
 inline int cudaStreamCreateWithFlags(void** s, int) { return *s = shim::streams + shim::number("SHIM_DEVICE", 0), 0; }
