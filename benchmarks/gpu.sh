@@ -1,6 +1,7 @@
 #!/bin/bash
 # What only a machine with an NVIDIA GPU can show, in ten minutes: build, tests, benchmarks, sanitizers. Needs
-# nvcc 13, and NumPy, safetensors, pytest, scikit-build-core, pybind11, PyTorch and what other peers there are, installed.
+# nvcc 13, CMake 3.25.2 and ninja, and NumPy, safetensors, pytest, pytest-timeout, scikit-build-core, pybind11, PyTorch
+# and what other peers there are, installed.
 # Usage: benchmarks/gpu.sh [folder for results and logs]. Ends with 1 where something fails, with 2 where all that went
 # wrong is time that did not suffice.
 set -uo pipefail
@@ -27,7 +28,7 @@ timeout 120 python3 -m pip install --no-build-isolation --no-deps --force-reinst
 python3 -c "import mlpfast; mlpfast.cuda.synchronize(); mlpfast.show_config()" || exit 1
 
 echo "== tests"
-within 60 python3 -m pytest -q -p no:cacheprovider tests/cuda -k "(gpu- or gpu] or machine) and not shim" > "$out/tests.log" 2>&1
+within 60 python3 -m pytest -q -p no:cacheprovider -W ignore::pytest.PytestConfigWarning tests/cuda -k "(gpu- or gpu] or machine) and not shim" > "$out/tests.log" 2>&1
 tail -15 "$out/tests.log"
 
 measure() {  # measure <seconds> <name> <arguments ...>: the cases done in time are in <name>.json, and printed
@@ -44,8 +45,8 @@ small="(gpu- or gpu]) and not shim and (test_gemm or test_layers or test_softmax
 for tool in memcheck racecheck initcheck synccheck; do
   echo "== $tool"
   within 45 compute-sanitizer --tool $tool --error-exitcode 9 --target-processes all \
-    python3 -m pytest -q -x -p no:cacheprovider tests/cuda -k "$small" > "$out/$tool.log" 2>&1
-  grep -E "ERROR SUMMARY|passed|failed|timed out" "$out/$tool.log" | tail -3
+    python3 -m pytest -q -x -p no:cacheprovider -W ignore::pytest.PytestConfigWarning tests/cuda -k "$small" > "$out/$tool.log" 2>&1
+  grep -E "SUMMARY|passed|failed|timed out" "$out/$tool.log" | tail -3
 done
 
 for threads in 1 2 4 8 16; do
