@@ -14,6 +14,7 @@ namespace mlpfast::cuda {
 struct Totals {
   double weight;
   float class_weight;
+  double inverse;  // of the weight, or 0: a division takes many GPUs long
 };
 
 /// Where a run stands, and what changes between two replays of its steps. Lives on the device.

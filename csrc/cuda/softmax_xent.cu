@@ -82,6 +82,8 @@ __device__ __forceinline__ Column argmax(Group group, const float* x, Column col
   return static_cast<Column>(~static_cast<std::uint32_t>(group.fold(best, Higher())));
 }
 
+MLPFAST_INLINE double inverse_of(double divisor) { return divisor > 0 ? 1 / divisor : 0; }
+
 /// One row, by all threads of a group. Where `there` is false they repeat another's row, and write nothing.
 template <int items, bool online, class Group>
 __device__ __forceinline__ void visit(const CrossEntropyArgs& t, Group group, int64_t i, bool there) {
@@ -139,8 +141,8 @@ __device__ __forceinline__ void visit(const CrossEntropyArgs& t, Group group, in
     if (!isfinite(loss) && t.control) t.control->diverged = 1;
   }
   if (!there || !t.d_logits.data) return;
-  const double divisor = t.weighted ? t.totals->weight : t.divisor;
-  const float scale = static_cast<float>(static_cast<double>(row_weight) * (divisor > 0 ? 1 / divisor : 0));
+  const double inverse = t.weighted ? t.totals->inverse : t.inverse;
+  const auto scale = static_cast<float>(t.row_weight ? static_cast<double>(row_weight) * inverse : inverse);
   const float factor = labelled ? (target + share * class_sum) * scale / sum : 1 / sum;
   const float smoothing = share * scale;
   float* const d = t.d_logits.data + i * t.d_logits.ld;
@@ -210,7 +212,7 @@ __global__ void __launch_bounds__(threads)
     sum = block.fold(sum, Sum());
     all_classes = block.fold(all_classes, Sum());
   }
-  if (threadIdx.x == 0) *totals = {sum, static_cast<float>(all_classes)};
+  if (threadIdx.x == 0) *totals = {sum, static_cast<float>(all_classes), inverse_of(sum)};
 }
 
 __global__ void __launch_bounds__(many_threads, 1) reduce_kernel(const __grid_constant__ ReduceArgs t) {
@@ -252,7 +254,9 @@ __global__ void __launch_bounds__(many_threads, 1) reduce_kernel(const __grid_co
 
 }  // namespace
 
-void cross_entropy(const CrossEntropyArgs& t, cudaStream_t stream) {
+void cross_entropy(const CrossEntropyArgs& args, cudaStream_t stream) {
+  CrossEntropyArgs t = args;
+  t.inverse = inverse_of(t.divisor);
   using Kernel = void (*)(CrossEntropyArgs);
   struct Choice {
     int64_t most;  // classes
