@@ -14,8 +14,13 @@ constexpr int threads = 256;
 unsigned blocks_for(int64_t n) { return static_cast<unsigned>((n + threads - 1) / threads); }
 
 __global__ void gather_kernel(const __grid_constant__ GatherArgs t) {
-  const int64_t i = blockIdx.x, place = (t.control ? t.control->next : t.first) + i;
-  const int64_t source = t.control && t.control->shuffled ? t.control->shuffle(place) : place;
+  __shared__ int64_t source;
+  const int64_t i = blockIdx.x;
+  if (threadIdx.x == 0) {
+    const int64_t place = (t.control ? t.control->next : t.first) + i;
+    source = t.control && t.control->shuffled ? t.control->shuffle(place) : place;
+  }
+  __syncthreads();
   float* const x = t.x.data + i * t.x.ld;
   const auto* const bytes = static_cast<const std::uint8_t*>(t.from.features) + source * t.from.cols;
   const auto* const floats = static_cast<const float*>(t.from.features) + source * t.from.cols;
