@@ -2,6 +2,7 @@
 // before their arguments that says where.
 #include <pybind11/stl.h>
 
+#include <atomic>
 #include <deque>
 #include <tuple>
 
@@ -275,6 +276,7 @@ DeviceArray classify(const DeviceArray& x) {
 void raise_label_fault(cudaStream_t stream, bool any_stream) {
   volatile cuda::Fault* const fault = cuda::label_fault();
   if (!fault->found || (fault->stream != stream && !any_stream)) return;
+  std::atomic_thread_fence(std::memory_order_acquire);  // the rest was written before `found`
   const int64_t index = fault->index, label = fault->label, classes = fault->classes;
   fault->found = 0;
   throw value_error("softmax_cross_entropy", "labels[" + std::to_string(index) + "] is " + std::to_string(label) +
