@@ -100,8 +100,8 @@ namespace {
 
 /// Of the current device. Not the one that other libraries share, which gives all back to the system at each wait.
 cudaMemPool_t pool() {
-  static std::mutex one_at_a_time;
-  static std::map<int, cudaMemPool_t> pools;
+  static auto& one_at_a_time = *new std::mutex;  // a thread may use both while the process ends
+  static auto& pools = *new std::map<int, cudaMemPool_t>;
   const std::lock_guard lock(one_at_a_time);
   const int device = current_device();
   if (const auto made = pools.find(device); made != pools.end()) return made->second;
