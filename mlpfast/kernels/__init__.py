@@ -45,7 +45,8 @@ def gemm(
     beta : needs ``out`` when it is not 0; when it is 0, ``out`` is not read
     out : floats [m, n], must not overlap ``a`` or ``b``
     precision : "ieee", "highest", "high" or "medium", a floor of accuracy
-    stream : of PyTorch or CuPy, or an address, on which arrays of a GPU are computed
+    stream : of PyTorch or CuPy, or an address, on which arrays of a GPU are computed; arrays made on 2, the
+        default stream of each thread, are for that thread
 
     Raises
     ------
