@@ -27,7 +27,7 @@ def is_available() -> bool:
 
 
 def synchronize() -> None:
-    """Wait until the GPU has done everything asked of it.
+    """Wait until the GPU has done everything asked of it; give back memory beyond 256 MB that is not in use.
 
     Raises
     ------

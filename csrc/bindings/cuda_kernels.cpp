@@ -333,6 +333,7 @@ void register_cuda_kernels(py::module_& m) {
   m.def("synchronize", [] {
     without_gil(cuda::synchronize);
     let_go(0);
+    without_gil(cuda::trim);
     raise_label_fault(nullptr, true);
   });
 }

@@ -143,9 +143,8 @@ void* allocate(int64_t bytes, cudaStream_t stream) {
 int64_t free_bytes() { return free_and_total().first; }
 
 void trim() {
-  constexpr std::size_t most = 1 << 28;
   const WhileCapturing allowed;
-  check(cudaMemPoolTrimTo(pool(), most), "giving memory back");
+  check(cudaMemPoolTrimTo(pool(), kept_bytes), "giving memory back");
 }
 
 // A child that inherited an object leaves what it held to its parent.

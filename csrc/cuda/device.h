@@ -24,7 +24,9 @@ void release(void* memory, cudaStream_t stream);
 /// Bytes of the current device that allocate() can find.
 int64_t free_bytes();
 
-/// Gives what is kept to whoever wants it, but for 256 MB: small networks are trained without asking for memory again.
+/// Gives what is kept to whoever wants it, but for so many bytes: small networks are trained without asking for memory
+/// again.
+constexpr int64_t kept_bytes = 1 << 28;
 void trim();
 
 /// Sets memory to 0, as work of a stream.

@@ -162,12 +162,12 @@ Session::Session(const Spec& spec, const GivenExamples& examples, int64_t batch,
 }
 
 Session::~Session() {
-  if (!state_ || !state_->training) return;
-  const int device = state_->device;
-  state_.reset();
+  if (!state_) return;
   try {
-    const OnDevice here(device);
-    trim();                 // examples may have taken half of the device
+    const OnDevice here(state_->device);
+    const bool large = state_->training || state_->features.size() > kept_bytes;
+    state_.reset();
+    if (large) trim();      // examples may have taken half of the device
   } catch (const Error&) {  // the process ends, or is not the one that had a GPU
   }
 }

@@ -101,3 +101,13 @@ def test_memory_that_ends_while_a_graph_is_recorded(lent, recorded, monkeypatch)
     monkeypatch.setenv("SHIM_CAPTURING", "0")
     kernels.relu(given)
     assert not reference()
+
+
+def test_waiting_gives_memory_back(cuda, monkeypatch):
+    """What is not used; that it fails shows that it is asked for."""
+    if cuda != "shim":
+        pytest.skip("for the GPU that the CPU plays")
+    mlpfast.cuda.synchronize()
+    monkeypatch.setenv("SHIM_TRIM", "1")
+    with pytest.raises(mlpfast.DeviceError, match="giving memory back failed"):
+        mlpfast.cuda.synchronize()

@@ -204,7 +204,7 @@ inline cudaError_t unless_captured() {  // of calls that a caller's recording do
   return bears ? cudaSuccess : 900;
 }
 inline cudaError_t cudaMemPoolCreate(cudaMemPool_t*, const cudaMemPoolProps*) { return unless_captured(); }
-inline cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, std::size_t) { return unless_captured(); }
+inline int cudaMemPoolTrimTo(cudaMemPool_t, std::size_t) { return shim::number("SHIM_TRIM", unless_captured()); }
 inline cudaError_t cudaEventQuery(cudaEvent_t) { return shim::number("SHIM_BUSY", cudaSuccess); }
 inline const char* cudaGetErrorString(cudaError_t) { return "?"; }
 inline cudaError_t cudaGetDeviceCount(int* count) {
