@@ -36,7 +36,7 @@ struct CrossEntropyArgs {
   Control* control;        // told of a loss that is not finite, where not null
 };
 
-/// Rows with neither a class nor the right to be without: this NaN.
+/// Loss of a row whose label is neither a class nor the ignored one: this NaN.
 inline constexpr std::uint32_t outside = 0x7fc0bad1;
 
 void cross_entropy(const CrossEntropyArgs& args, cudaStream_t stream);
