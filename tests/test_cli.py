@@ -327,7 +327,8 @@ def test_a_reader_who_leaves(environment):
     """What was learnt until then is kept."""
     options = ["--epochs", "100000", "--out", "m.safetensors"]
     with subprocess_of("train", "xor", *options, env=environment) as process:
-        process.stdout.readline()
+        while not process.stdout.readline().startswith("epoch "):
+            pass
         process.stdout.close()
         errors = process.stderr.read()
     assert (process.wait(60), errors) == (1, "")
