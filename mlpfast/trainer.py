@@ -278,7 +278,7 @@ def _weights(name: str, weights: ArrayLike | Sequence[float], size: int, each: s
         raise ValueError(f"fit: {name} has shape {array.shape}, expected ({size},), one for each {each}")
     info = np.finfo(dtype)
     least = info.tiny if name == "class_weight" else info.smallest_subnormal  # the first has an inverse
-    most = 2.0 ** (info.maxexp // 2 - 1)  # sums and products are finite
+    most = 2.0 ** (info.maxexp * 25 // 32)  # sums are finite
     wrong = np.flatnonzero(~((array == 0) | ((array >= least) & (array <= most))))
     if wrong.size:
         expected = f"a finite {dtype} number, not negative: 0, or {least:.3g} .. {most:.3g}"

@@ -8,7 +8,7 @@ namespace mlpfast::bindings {
 namespace {
 
 template <class T>
-constexpr T most_weight = sizeof(T) == sizeof(float) ? T(0x1p63) : T(0x1p511);  // of which sums and products are finite
+constexpr T most_weight = sizeof(T) == sizeof(float) ? T(0x1p100) : T(0x1p800);  // of which sums are finite
 
 std::string text_of_number(double x) { return py::str(py::float_(x)); }
 
