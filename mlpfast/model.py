@@ -280,7 +280,7 @@ class MLP:
     def _as_it_is_read(self, array: NDArray[Any]) -> NDArray[Any]:
         """Of a native dtype, with adjacent numbers in a row."""
         if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
-            array = array.astype(self.dtype)
+            array = array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
         native = array.dtype.newbyteorder("=")
         adjacent = array.shape[1] < 2 or array.strides[1] == array.itemsize
         if array.dtype != native or not array.flags.aligned or not adjacent:

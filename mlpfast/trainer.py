@@ -103,7 +103,8 @@ class Trainer:
         batch_size : rows of a step; the last step of an epoch has the rest, or is left out with ``drop_last``
         validation_data : (x, y) to evaluate after each epoch
         sample_weight : [rows], not negative; a batch's loss is the weighted mean
-        class_weight : [classes], or {class: weight} with 1 for the others
+        class_weight : [classes], or {class: weight} with 1 for the others; weights, and products of both,
+            are 0, or in float32 1.2e-38 .. 1.2e30, in float64 2.3e-308 .. 6e240
         shuffle : a new order each epoch, which depends on ``seed``, the epoch and the number of rows only
         callbacks : called as ``callback(trainer, record)`` after each epoch; True ends training, None and
             False go on
@@ -138,6 +139,7 @@ class Trainer:
             _sample_weights(sample_weight, len(x), model.dtype),
             _class_weights(class_weight, classes, model.dtype),
         )
+        _check_products(*weights, model.dtype)
         if drop_last and batch_size > len(x):
             raise ValueError(
                 f"fit: batch_size is {batch_size}, x has {len(x)} rows: drop_last would leave no step"
@@ -276,11 +278,32 @@ def _weights(name: str, weights: ArrayLike | Sequence[float], size: int, each: s
     array = numbers("fit", name, arrays.on_host(weights, "fit", name))
     if array.shape != (size,):
         raise ValueError(f"fit: {name} has shape {array.shape}, expected ({size},), one for each {each}")
-    info = np.finfo(dtype)
-    least = info.tiny if name == "class_weight" else info.smallest_subnormal  # the first has an inverse
-    most = 2.0 ** (info.maxexp * 25 // 32)  # sums are finite
-    wrong = np.flatnonzero(~((array == 0) | ((array >= least) & (array <= most))))
+    least, most = _weight_range(dtype)
+    wide = array.astype(np.result_type(array, np.float64))
+    wrong = np.flatnonzero(~((wide == 0) | ((wide >= least) & (wide <= most))))
     if wrong.size:
         expected = f"a finite {dtype} number, not negative: 0, or {least:.3g} .. {most:.3g}"
         raise ValueError(unfit("fit", f"{name}[{wrong[0]}]", array[wrong[0]], expected))
     return np.ascontiguousarray(array, dtype)
+
+
+def _weight_range(dtype: str) -> tuple[np.float64, np.float64]:
+    """Of weights above 0, and of their products: they have an inverse, sums of them are finite."""
+    info = np.finfo(dtype)
+    return np.float64(info.tiny), np.float64(2.0 ** (info.maxexp * 25 // 32))
+
+
+def _check_products(sample: Floats | None, classes: Floats | None, dtype: str) -> None:
+    if sample is None or classes is None:
+        return
+    above = [weights[weights > 0].astype(np.float64) for weights in (sample, classes)]
+    if not all(weights.size for weights in above):
+        return
+    least, most = _weight_range(dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        low, high = (np.prod([end(weights) for weights in above]) for end in (np.min, np.max))
+    if low < least or high > most:
+        raise ValueError(
+            f"fit: sample_weight times class_weight is {low:.3g} .. {high:.3g}; "
+            f"products must be 0, or {least:.3g} .. {most:.3g}"
+        )

@@ -26,6 +26,11 @@ def assert_judges_as_it_predicts(model):
         assert np.array_equal(predicted, model.forward(x).argmax(axis=1))
         assert model.evaluate(x, predicted)["accuracy"] == 1
         assert model.evaluate(x, (predicted + 1) % (last + 1))["accuracy"] == 0
+    model.parameters[0][...] = 1
+    x[::2] = nan  # beside rows of numbers
+    predicted = model.forward(x).argmax(axis=1)
+    assert np.array_equal(model.predict(x), predicted) and len(set(predicted)) == 2
+    assert model.evaluate(x, predicted)["accuracy"] == 1
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,12 @@ KERNELS = [
         (dict(class_weight="n * np.float32(inf)"), ValueError, "class_weight[0] inf finite"),
         (dict(class_weight="n * np.float32(1e38)"), ValueError, "class_weight[0] 0, or 1.17 .. 1.26"),
         (dict(class_weight="n * np.float32(1e-39)"), ValueError, "class_weight[0] 0, or 1.17 .. 1.26"),
-        (dict(sample_weight="m * np.float32(1e38)"), ValueError, "sample_weight[0] 0, or 1.40 .. 1.26"),
+        (dict(sample_weight="m * np.float32(1e38)"), ValueError, "sample_weight[0] 0, or 1.17 .. 1.26"),
+        (
+            dict(class_weight="n * np.float32(1e20)", sample_weight="m * np.float32(1e20)"),
+            ValueError,
+            "class_weight times sample_weight products",
+        ),
         (dict(sample_weight="n"), ValueError, "sample_weight (5,) (3,) row"),
         (dict(sample_weight="m[:, None]"), ValueError, "sample_weight 1 dimension (3, 1)"),
         (dict(sample_weight="m - 2"), ValueError, "sample_weight[0] negative"),
@@ -158,7 +163,7 @@ NO_SIZE = ["1.5", "4.0", "True", "'4'", "None", "[4]", "inf", "nan"]
 TOO_MANY = ["[2**40, 2**40, 10]", "[2**31, 2**31]", "[2**62, 4]", "[10**30, 2]", "np.array([2**62, 4])"]
 NO_INIT = ["'random'", "'He'", "'he:1'", "''", "None", "5"]
 NO_INIT += ["'normal'", "'normal:'", "'normal:x'", "'normal:nan'", "'normal:1e39'", "'constant:inf'"]
-NO_WEIGHTS = ["nan", "inf", "-inf", "1e39", "-1", "3e38", "1e-50"]
+NO_WEIGHTS = ["nan", "inf", "-inf", "1e39", "-1", "3e38", "1e-50", "np.float16(inf)"]
 NO_PAIRS = ["5", "X", "(X,)", "(X, Y, Y)", "'ab'", "{'x': X, 'y': Y}", "np.ones((2, 4, 3))"]
 NO_CALLBACKS = ["print", "5", "[None]", "'ab'", "[print, 5]", "None", "[Progress]"]
 FIT = "trainer.fit"
@@ -199,6 +204,16 @@ MODELS = [
         "keys",
     ),
     *values(FIT, "class_weight", ["{0: -1.0}"], ValueError, "[0] negative"),
+    (
+        "trainer.fit(X, Y, epochs=1, batch_size=2, sample_weight=[1e20] * 4, class_weight=[1e20, 1])",
+        ValueError,
+        "sample_weight times class_weight products",
+    ),
+    (
+        "trainer.fit(X, Y, epochs=1, batch_size=2, sample_weight=np.array([1, np.inf, 1, 1], 'f2'))",
+        ValueError,
+        "sample_weight[1] is inf finite",
+    ),
     *values(FIT, "validation_data", NO_PAIRS, TypeError, "(x, y)"),
     *values(FIT, "callbacks", NO_CALLBACKS, TypeError, "functions"),
     *refusals(

@@ -121,10 +121,17 @@ CASES = {
         limit(more)
         assert (k.gemm(a, a, out=out) == 300).all()
 """,
-    "sample weights near the smallest number": """
-    tiny = np.full(2, 1e-40, np.float32)
-    loss, d_logits = k.softmax_cross_entropy(np.zeros((2, 2), np.float32), [0, 1], sample_weight=tiny)
-    assert np.allclose(loss, np.log(2)) and np.allclose(d_logits, [[-0.25, 0.25], [0.25, -0.25]])
+    "weights at the ends of their range": """
+    for kind, most in ((np.float32, 2.0**100), (np.float64, 2.0**800)):
+        for weight in (np.finfo(kind).tiny, most):
+            for name in ("class_weight", "sample_weight"):
+                weights = {name: np.full(2, weight, kind)}
+                loss, d_logits = k.softmax_cross_entropy(np.zeros((2, 2), kind), [0, 1], **weights)
+                assert np.allclose(loss, np.log(2)) and np.allclose(d_logits, [[-0.25, 0.25], [0.25, -0.25]])
+                model = mlpfast.MLP([2, 2], dtype=np.dtype(kind).name)
+                fit = mlpfast.Trainer(model, mlpfast.SGD(0.1)).fit
+                record = fit(np.eye(2), [0, 1], epochs=9, batch_size=1, **weights).epochs[-1]
+                assert 0 < record["train_loss"] < 10 and np.isfinite(model.parameters[0]).all()
 """,
 }
 

@@ -42,7 +42,7 @@ def test_answers(rows, sizes, dtype, rng, isa):
     assert model.loss_and_gradients(x, y)[0] == pytest.approx(judged["loss"], rel=20 * unit(dtype))
 
 
-@pytest.mark.parametrize("kind", ["i4", "u4", "i8", "u8", "f8"])
+@pytest.mark.parametrize("kind", ["i4", "u4", "i8", "u8", "f8", "g"])
 def test_features_are_shifted_before_they_are_rounded(kind):
     shift = 2**24 + 1  # which float32 does not hold
     model = MLP([1, 2], input_shift=shift, init="constant:1")

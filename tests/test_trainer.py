@@ -48,6 +48,17 @@ def test_a_copied_optimizer_has_a_velocity_of_its_own(rng):
         assert not np.shares_memory(duplicate.velocity, first.optimizer.velocity)
 
 
+def test_weights_of_any_dtype(dtype, rng):
+    problem = PROBLEM.of(dtype)
+    data, weights = problem.data(rng), np.arange(53) % 3
+    want = problem.trainer()
+    want.fit(*data, epochs=1, batch_size=8, sample_weight=weights)
+    for kind in ("f2", "f4", "f8", "g", "u1"):
+        got = problem.trainer()
+        got.fit(*data, epochs=1, batch_size=8, sample_weight=weights.astype(kind))
+        assert_same(got.model.parameters, want.model.parameters)
+
+
 def test_another_model_while_one_is_trained(rng):
     trainer = PROBLEM.trainer()
 

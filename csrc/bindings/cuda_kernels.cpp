@@ -184,7 +184,8 @@ class Gpu {
     if (labels.labels.ignoring) labels.labels.ignored = integer_argument(ignore_index, function, "ignore_index");
     return labels;
   }
-  void require_weights(const Input<float>&, float, const char*, const char*) const {}
+  void require_weights(const Input<float>&, const char*, const char*) const {}
+  void require_products(const Input<float>&, const Input<float>&, const char*) const {}
   py::object cross_entropy(const CrossEntropy<float>& p, const Labels& labels) const {
     const cudaStream_t stream = place_.stream;
     const bool each = p.reduction == Reduction::none;

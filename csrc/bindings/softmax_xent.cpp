@@ -1,14 +1,20 @@
 // softmax and softmax_cross_entropy of NumPy's arrays on the CPU.
 #include "bindings/softmax_xent.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "bindings/register.h"
 #include "cpu/softmax_xent.h"
 
 namespace mlpfast::bindings {
 namespace {
 
+/// Of weights above 0, and of products of both kinds: they have an inverse, sums of them are finite.
 template <class T>
-constexpr T most_weight = sizeof(T) == sizeof(float) ? T(0x1p100) : T(0x1p800);  // of which sums are finite
+constexpr T least_weight = std::numeric_limits<T>::min();
+template <class T>
+constexpr T most_weight = sizeof(T) == sizeof(float) ? T(0x1p100) : T(0x1p800);
 
 std::string text_of_number(double x) { return py::str(py::float_(x)); }
 
@@ -19,12 +25,27 @@ struct HostSoftmaxXent : Host<T> {
   Labels labels(py::handle value, int64_t rows, int64_t classes, py::handle ignore_index, const char* function) const {
     return label_input(value, rows, classes, ignore_index, function, "labels");
   }
-  void require_weights(const Input<T>& weights, T least, const char* function, const char* name) const {
+  void require_weights(const Input<T>& weights, const char* function, const char* name) const {
     for (int64_t i = 0; i < weights.size(); ++i)
-      if (const T w = weights.data()[i]; w != 0 && !(w >= least && w <= most_weight<T>))
+      if (const T w = weights.data()[i]; w != 0 && !(w >= least_weight<T> && w <= most_weight<T>))
         throw value_error(function, std::string(name) + "[" + std::to_string(i) + "] is " + text_of_number(w) +
-                                        "; weights must be finite and not negative: 0, or " + text_of_number(least) +
-                                        " .. " + text_of_number(most_weight<T>));
+                                        "; weights must be finite and not negative: 0, or " +
+                                        text_of_number(least_weight<T>) + " .. " + text_of_number(most_weight<T>));
+  }
+  void require_products(const Input<T>& a, const Input<T>& b, const char* function) const {
+    T least = 1, most = 1;
+    for (const Input<T>* weights : {&a, &b}) {
+      T low = most_weight<T>, high = 0;
+      for (int64_t i = 0; i < weights->size(); ++i)
+        if (const T w = weights->data()[i]; w > 0) low = std::min(low, w), high = std::max(high, w);
+      if (high == 0) return;
+      least *= low;
+      most *= high;
+    }
+    if (least < least_weight<T> || most > most_weight<T>)
+      throw value_error(function, "class_weight times sample_weight is " + text_of_number(least) + " .. " +
+                                      text_of_number(most) + "; products must be 0, or " +
+                                      text_of_number(least_weight<T>) + " .. " + text_of_number(most_weight<T>));
   }
   void softmax(int64_t rows, int64_t cols, const T* x, T* y) const {
     without_gil(work(rows, cols), [&] { cpu::softmax<T>(rows, cols, {x, cols}, {y, cols}); });

@@ -1,8 +1,6 @@
 // softmax and softmax_cross_entropy, as Python calls them: what arguments must be, whatever the device. K has the
 // device's arrays and labels, as Host has NumPy's, and computes.
 #pragma once
-#include <limits>
-
 #include "bindings/checks.h"
 #include "bindings/scalars.h"
 
@@ -47,18 +45,17 @@ py::tuple softmax_cross_entropy(const K& kernels, py::handle logits_value, py::h
   const int64_t rows = logits.rows(), cols = logits.cols();
   if (cols == 0)
     throw value_error(name, "logits has shape " + shape_text(shape_of(logits.array)) + ", without a class");
-  const auto weights = [&](py::handle value, int64_t size, T least, const char* argument, const char* why) {
+  const auto weights = [&](py::handle value, int64_t size, const char* argument, const char* why) {
     if (value.is_none()) return Input<T>{};
     Input<T> given = kernels.array(value, name, argument, 1);
     require_shape(given.array, {size}, name, argument, why);
-    kernels.require_weights(given, least, name, argument);
+    kernels.require_weights(given, name, argument);
     return given;
   };
-  using Limits = std::numeric_limits<T>;  // a class's weight may be all that a mean divides by, and has an inverse
-  const Input<T> class_weight =
-      weights(class_weight_value, cols, Limits::min(), "class_weight", "(one for each class)");
-  const Input<T> row_weight =
-      weights(sample_weight_value, rows, Limits::denorm_min(), "sample_weight", "(one for each row)");
+  const Input<T> class_weight = weights(class_weight_value, cols, "class_weight", "(one for each class)");
+  const Input<T> row_weight = weights(sample_weight_value, rows, "sample_weight", "(one for each row)");
+  if (!class_weight_value.is_none() && !sample_weight_value.is_none())
+    kernels.require_products(class_weight, row_weight, name);
   const auto labels = kernels.labels(labels_value, rows, cols, ignore_index, name);
   py::array out = kernels.output(out_value, {rows, cols}, name, {class_weight.given, row_weight.given}, {logits.given});
   const py::object loss = kernels.cross_entropy(

@@ -124,7 +124,14 @@ __device__ __forceinline__ void visit(const CrossEntropyArgs& t, Group group, in
   }
   if constexpr (!online) sum = group.fold(sum, Sum());
   if (labelled) {
-    if (t.correct) first = sum == sum ? group.fold(first, Smaller()) : argmax<Column>(group, row.x, cols);
+    if (t.correct) {
+      first = group.fold(first, Smaller());
+      const bool odd = sum != sum;  // a NaN or an infinity; a warp has several rows, and folds them together
+      if (Lanes<32>().fold(odd ? 1.0F : 0.0F, Larger()) > 0) {
+        const Column best = argmax<Column>(group, row.x, cols);
+        if (odd) first = best;
+      }
+    }
     if (share != 0) weighted = group.fold(weighted, Sum());
   }
 

@@ -342,8 +342,9 @@ def softmax_cross_entropy(
     labels : integers [rows] in 0 .. classes - 1, or ``ignore_index``: no loss, no gradient; on a GPU int32
         or int64, and a wrong label raises ValueError in a later call, or in `mlpfast.cuda.synchronize`
     label_smoothing : 0 .. 1, share of the target spread evenly over all classes
-    class_weight : floats [classes], optional, not negative (which is not checked on a GPU)
-    sample_weight : floats [rows], likewise
+    class_weight : floats [classes], optional
+    sample_weight : floats [rows], likewise; these, and products of both, are 0 or in float32
+        1.2e-38 .. 1.2e30, in float64 2.3e-308 .. 6e240 (which is not checked on a GPU)
     reduction : "mean", "sum" or "none"
     out : floats [rows, classes] for the gradient, may be ``logits``
     stream : as in `gemm`, which also says what is raised

@@ -7,6 +7,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
@@ -40,21 +41,22 @@ namespace shim {
 constexpr unsigned warp = 32, most_threads = 1024;
 constexpr std::size_t stack_bytes = 1 << 16;
 
-using Steps = std::vector<std::function<void()>>;
+using Step = std::function<void()>;
+using Steps = std::vector<Step>;
 enum class Fiber { ready, at_warp, at_block, done };
 struct Thread {
   ucontext_t context;  // where it begins; it goes on at `place`, without a system call
   jmp_buf place;
   Fiber state;
-  unsigned begun, groups, shuffles;                                // so far: their values lie in one of two places
-  std::vector<std::pair<unsigned, std::function<void()>>> copies;  // on their way, each of one of its groups
+  unsigned begun, groups, shuffles;               // so far: their values lie in one of two places
+  std::vector<std::pair<unsigned, Step>> copies;  // on their way, each of one of its groups
 };
 inline Thread threads[most_threads];
 inline const std::unique_ptr<char[]> stacks{new char[most_threads * stack_bytes]};
 inline char values[2][most_threads][8];
 inline jmp_buf scheduler;
 inline unsigned current;
-inline std::function<void()> body;
+inline Step body;
 
 inline void wait(Fiber state) {
   Thread& self = threads[current];
@@ -111,16 +113,14 @@ inline void run_block(unsigned count) {
   }
 }
 
-inline long number(const char* name, long otherwise) {
-  const char* text = std::getenv(name);
-  return text ? std::atol(text) : otherwise;
-}
+inline long number(const char* of, long otherwise) { return std::getenv(of) ? std::atol(std::getenv(of)) : otherwise; }
+inline long memory() { return number("SHIM_MEMORY", 1L << 40); }
 
 inline char* const streams = reinterpret_cast<char*>(1L << 20);  // those that are made, one of each device
 inline std::atomic<Steps*> recording = nullptr;                  // launches go there meanwhile
 inline std::atomic<bool> spoilt = false;                         // by a wait for the device
 
-inline void run(dim3 blocks, unsigned count, const std::function<void()>& kernel) {
+inline void run(dim3 blocks, unsigned count, const Step& kernel) {
   if (blocks.x == 0 || count == 0 || count > most_threads) throw std::logic_error("not a grid");
   const bool backwards = number("SHIM_BACKWARDS", 0);
   body = kernel;
@@ -170,16 +170,12 @@ inline float __ldcg(const float* at) { return *at; }
 using cudaError_t = int;
 constexpr int cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35,
               cudaErrorInvalidDeviceFunction = 98, cudaErrorNoDevice = 100, cudaErrorNoKernelImageForDevice = 209,
-              cudaErrorUnsupportedPtxVersion = 222, cudaErrorStreamCaptureIsolation = 905;
+              cudaErrorUnsupportedPtxVersion = 222;
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocPortable = 1;
 constexpr int cudaMemoryTypeDevice = 0, cudaMemoryTypeManaged = 1, cudaMemLocationTypeDevice = 1,
               cudaMemAllocationTypePinned = 1;
-enum cudaStreamCaptureMode {
-  cudaStreamCaptureModeGlobal,
-  cudaStreamCaptureModeThreadLocal,
-  cudaStreamCaptureModeRelaxed
-};
-enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1, cudaStreamCaptureModeRelaxed };
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone };
 enum { cudaMemPoolAttrReleaseThreshold, cudaMemPoolAttrReservedMemCurrent, cudaMemPoolAttrUsedMemCurrent };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDefault };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
@@ -197,20 +193,16 @@ struct cudaMemPoolProps {
 constexpr auto succeed = [](const auto&...) { return cudaSuccess; };
 constexpr auto cudaGetLastError = succeed, cudaMemPoolSetAttribute = succeed, cudaMemPoolGetAttribute = succeed,
                cudaStreamSynchronize = succeed, cudaStreamDestroy = succeed, cudaEventSynchronize = succeed;
-inline thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
+inline thread_local cudaStreamCaptureMode capture_mode;
 inline int cudaThreadExchangeStreamCaptureMode(auto* mode) { return std::swap(*mode, capture_mode), 0; }
 inline cudaError_t unless_captured() {  // of calls that a caller's recording does not bear, unless a thread says so
-  const bool bears = capture_mode == cudaStreamCaptureModeRelaxed || !shim::number("SHIM_CAPTURING", 0);
-  return bears ? cudaSuccess : 900;
+  return capture_mode == cudaStreamCaptureModeRelaxed || !shim::number("SHIM_CAPTURING", 0) ? cudaSuccess : 900;
 }
 inline cudaError_t cudaMemPoolCreate(cudaMemPool_t*, const cudaMemPoolProps*) { return unless_captured(); }
 inline int cudaMemPoolTrimTo(cudaMemPool_t, std::size_t) { return shim::number("SHIM_TRIM", unless_captured()); }
 inline cudaError_t cudaEventQuery(cudaEvent_t) { return shim::number("SHIM_BUSY", cudaSuccess); }
 inline const char* cudaGetErrorString(cudaError_t) { return "?"; }
-inline cudaError_t cudaGetDeviceCount(int* count) {
-  *count = shim::number("SHIM_STATUS", cudaSuccess) == cudaSuccess;
-  return shim::number("SHIM_STATUS", cudaSuccess);
-}
+inline int cudaGetDeviceCount(int* n) { return *n = !shim::number("SHIM_STATUS", 0), shim::number("SHIM_STATUS", 0); }
 inline int cudaDriverGetVersion(int* version) { return *version = shim::number("SHIM_DRIVER", CUDART_VERSION), 0; }
 inline cudaError_t cudaGetDevice(int* device) { return *device = shim::number("SHIM_DEVICE", 0), cudaSuccess; }
 inline cudaError_t cudaSetDevice(int device) { return setenv("SHIM_DEVICE", std::to_string(device).c_str(), 1); }
@@ -220,11 +212,9 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
 }
 inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* a, const void*) { return *a = {}, cudaSuccess; }
 inline int cudaFuncGetAttributes(void*, void (*)()) { return shim::number("SHIM_KERNELS", cudaSuccess); }
-inline int cudaMemGetInfo(auto* free, auto* all) {
-  return *free = *all = shim::number("SHIM_MEMORY", 1L << 40), unless_captured();
-}
+inline int cudaMemGetInfo(auto* free, auto* all) { return *free = *all = shim::memory(), unless_captured(); }
 inline cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t bytes, cudaMemPool_t, cudaStream_t) {
-  if (static_cast<long>(bytes) > shim::number("SHIM_MEMORY", 1L << 40)) return cudaErrorMemoryAllocation;
+  if (static_cast<long>(bytes) > shim::memory()) return cudaErrorMemoryAllocation;
   return *memory = std::memset(std::malloc(bytes), 0xff, bytes), cudaSuccess;
 }
 inline int cudaHostAlloc(void** at, std::size_t n, unsigned) { return *at = std::malloc(n), unless_captured(); }
@@ -240,15 +230,11 @@ inline cudaError_t cudaDeviceSynchronize() {
   if (shim::recording) shim::spoilt = true;
   return shim::recording || shim::number("SHIM_CAPTURING", 0) ? 900 : cudaSuccess;
 }
-inline cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
-  return *status = static_cast<cudaStreamCaptureStatus>(is_recorded(stream)), cudaSuccess;
-}
+inline int cudaStreamIsCapturing(void* s, auto* is) { return *is = cudaStreamCaptureStatus(is_recorded(s)), 0; }
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* made, int) { return *made = new cudaStream_t, cudaSuccess; }
 inline cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete event, cudaSuccess; }
 inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) { return *event = stream, cudaSuccess; }
-inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  return is_recorded(stream) == is_recorded(*event) ? cudaSuccess : cudaErrorStreamCaptureIsolation;
-}
+inline int cudaStreamWaitEvent(void* s, auto* e, unsigned) { return is_recorded(s) == is_recorded(*e) ? 0 : 905; }
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t, int) { return shim::recording = new shim::Steps, cudaSuccess; }
 inline int cudaStreamEndCapture(void*, auto* graph) {
   usleep(shim::number("SHIM_RECORDING", 0));
@@ -258,9 +244,6 @@ inline int cudaStreamEndCapture(void*, auto* graph) {
   return 901;
 }
 inline int cudaGraphInstantiate(auto* made, auto* graph, int) { return *made = new shim::Steps(*graph), cudaSuccess; }
-inline cudaError_t cudaGraphLaunch(cudaGraphExec_t steps, cudaStream_t) {
-  for (const auto& step : *steps) step();
-  return cudaSuccess;
-}
+inline int cudaGraphLaunch(auto* steps, void*) { return std::ranges::for_each(*steps, &shim::Step::operator()), 0; }
 inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
 inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t steps) { return delete steps, cudaSuccess; }
