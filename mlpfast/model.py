@@ -1,6 +1,5 @@
 """MLP: a network's shape, its parameters, and what can be asked of it."""
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Self, cast
@@ -9,16 +8,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlpfast import _cpu, arrays, checkpoint, cuda
-from mlpfast.arguments import DTYPES, PathLike, choice, numbers
+from mlpfast.arguments import DTYPES, PathLike, choice
 from mlpfast.errors import CheckpointError, DeviceError
+from mlpfast.features import features
 from mlpfast.init import initializer
 from mlpfast.kernels import ACTIVATIONS, softmax
 from mlpfast.parameters import Floats, Parameters, shapes_of, zeros
 from mlpfast.spec import OPTIONS, checked_activations, checked_options, checked_sizes
 
 DEVICES = ("cpu", "cuda")
-READ_AS_IS = frozenset(map(np.dtype, "?bBhHiIlLqQfd"))
-READ_ON_GPU = frozenset(map(np.dtype, "?Bf"))
 
 
 class MLP:
@@ -189,7 +187,8 @@ class MLP:
 
     def _outputs(self, x: ArrayLike, function: str) -> Any:
         """Of NumPy, or a DeviceArray where x lies on a GPU."""
-        return self._native.predict(self._flat, self.spec, self.features(x, function))
+        given = features(x, self._sizes[0], self._device, function)
+        return self._native.predict(self._flat, self.spec, given)
 
     @staticmethod
     def _as_given(x: ArrayLike, results: Any) -> Any:
@@ -245,68 +244,15 @@ class MLP:
         loss, weight, *_ = self._native.gradients(self._flat, self.spec, gradient, x, y, workspace)
         return loss / weight, Parameters(gradient, self._shapes)
 
-    def features(self, x: ArrayLike, function: str) -> NDArray[Any]:
-        """x as the extension reads it: [rows, inputs] of a native real dtype; copied only where needed.
-
-        Errors name the function.
-        """
-        if type(x) is np.ndarray and x.shape[1:] == self._sizes[:1] and x.dtype in READ_AS_IS:
-            flags = x.flags
-            if flags.c_contiguous and flags.aligned:
-                return x
-        on_gpu = arrays.is_foreign(x) and arrays.is_on_gpu(x)
-        if on_gpu and self.device != "cuda":
-            text = (
-                "x lies on a GPU, the model computes on the CPU; bring x there, or make it with device='cuda'"
-            )
-            raise ValueError(f"{function}: {text}")
-        if on_gpu:
-            array = self._native.view(x, function, "x")
-        else:
-            array = numbers(function, "x", arrays.on_host(x, function, "x"))
-        if array.ndim < 2:
-            expected = f"[rows, {self.sizes[0]}]; for one row use x[None]"
-            raise ValueError(f"{function}: x has shape {array.shape}, expected {expected}")
-        if array.ndim > 2:
-            array = array.reshape(array.shape[0], math.prod(array.shape[1:]))
-        if array.shape[1] != self.sizes[0]:
-            text = f"x has {array.shape[1]} features a row, the model takes {self.sizes[0]}"
-            raise ValueError(f"{function}: {text}")
-        if on_gpu and array.dtype not in READ_ON_GPU:
-            text = f"x has dtype {array.dtype}; on a GPU it must be float32, uint8 or bool"
-            raise TypeError(f"{function}: {text}")
-        return array if on_gpu else self._as_it_is_read(array)
-
-    def _as_it_is_read(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Of a native dtype, with adjacent numbers in a row."""
-        if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
-            array = array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
-        native = array.dtype.newbyteorder("=")
-        adjacent = array.shape[1] < 2 or array.strides[1] == array.itemsize
-        if array.dtype != native or not array.flags.aligned or not adjacent:
-            array = np.require(array, native, ["C", "A"])
-        return array
-
-    def on_device(self, features: Any) -> Any:
-        """What `features` returned, copied to the model's device; unchanged if it does not fit there."""
-        if self.device == "cpu" or not isinstance(features, np.ndarray):
-            return features
-        with np.errstate(over="ignore"):
-            features = features if features.dtype in READ_ON_GPU else features.astype(np.float32)
-        try:
-            return cuda.from_numpy(features)
-        except DeviceError:
-            return features
-
     def examples(self, x: ArrayLike, y: ArrayLike, function: str) -> tuple[NDArray[Any], NDArray[np.int32]]:
         """Features and labels as the extension reads them; at least one row."""
-        features = self.features(x, function)
-        if len(features) == 0:
+        given = features(x, self.sizes[0], self.device, function)
+        if len(given) == 0:
             raise ValueError(
-                f"{function}: x has shape {features.shape}: there is no row to learn from or to judge"
+                f"{function}: x has shape {given.shape}: there is no row to learn from or to judge"
             )
         labels = arrays.on_host(y, function, "y")
-        return features, _cpu.labels(labels, len(features), self.sizes[-1], function)
+        return given, _cpu.labels(labels, len(given), self.sizes[-1], function)
 
     def summary(self) -> str:
         """A table of the layers.

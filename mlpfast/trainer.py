@@ -1,19 +1,19 @@
 """Trainer: the loop over epochs. A native call runs many steps, and returns in time for Ctrl-C."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlpfast import arrays
-from mlpfast.arguments import flag, integer, numbers, unfit
+from mlpfast.arguments import flag, integer, unfit
 from mlpfast.errors import DivergenceError
+from mlpfast.features import on_device
 from mlpfast.model import MLP
 from mlpfast.optim import SGD
-from mlpfast.parameters import Floats
+from mlpfast.weights import Weights, checked_weights
 
 Record = dict[str, float]
 Callback = Callable[["Trainer", Record], bool | None]
@@ -135,11 +135,7 @@ class Trainer:
         held_out = None
         if validation_data is not None:
             held_out = model.examples(*_pair(validation_data), "fit: validation_data")
-        weights = (
-            _sample_weights(sample_weight, len(x), model.dtype),
-            _class_weights(class_weight, classes, model.dtype),
-        )
-        _check_products(*weights, model.dtype)
+        weights = checked_weights(sample_weight, class_weight, len(x), classes, model.dtype)
         if drop_last and batch_size > len(x):
             raise ValueError(
                 f"fit: batch_size is {batch_size}, x has {len(x)} rows: drop_last would leave no step"
@@ -150,7 +146,7 @@ class Trainer:
             fit = _Fit(self, model, x, y, weights, batch_size, shuffle, drop_last, seed)
             self._resume((len(x), batch_size, drop_last, shuffle, seed), fit.end)
             if held_out is not None:
-                held_out = model.on_device(held_out[0]), held_out[1]
+                held_out = on_device(held_out[0], model.device), held_out[1]
             for _ in range(epochs):
                 start = time.perf_counter()
                 record = fit.run_epoch()
@@ -183,7 +179,7 @@ class _Fit:
         model: MLP,
         x: NDArray[Any],
         y: NDArray[np.int32],
-        weights: tuple[Floats | None, Floats | None],
+        weights: Weights,
         batch_size: int,
         shuffle: bool,
         drop_last: bool,
@@ -255,55 +251,3 @@ def _ends(callback: Callback, result: Any) -> bool:
         expected = "True, which ends training, False or None"
         raise TypeError(unfit("fit", f"the result of the callback {callback!r}", result, expected))
     return bool(result)
-
-
-def _sample_weights(weights: ArrayLike | None, rows: int, dtype: str) -> Floats | None:
-    return None if weights is None else _weights("sample_weight", weights, rows, "row of x", dtype)
-
-
-def _class_weights(
-    weights: Mapping[int, float] | ArrayLike | None, classes: int, dtype: str
-) -> Floats | None:
-    if weights is None:
-        return None
-    if isinstance(weights, Mapping):
-        unknown = [c for c in weights if c not in range(classes)]
-        if unknown:
-            raise ValueError(f"fit: class_weight has keys {unknown}, outside 0 .. {classes - 1}")
-        weights = [weights.get(c, 1.0) for c in range(classes)]
-    return _weights("class_weight", weights, classes, "class", dtype)
-
-
-def _weights(name: str, weights: ArrayLike | Sequence[float], size: int, each: str, dtype: str) -> Floats:
-    array = numbers("fit", name, arrays.on_host(weights, "fit", name))
-    if array.shape != (size,):
-        raise ValueError(f"fit: {name} has shape {array.shape}, expected ({size},), one for each {each}")
-    least, most = _weight_range(dtype)
-    wide = array.astype(np.result_type(array, np.float64))
-    wrong = np.flatnonzero(~((wide == 0) | ((wide >= least) & (wide <= most))))
-    if wrong.size:
-        expected = f"a finite {dtype} number, not negative: 0, or {least:.3g} .. {most:.3g}"
-        raise ValueError(unfit("fit", f"{name}[{wrong[0]}]", array[wrong[0]], expected))
-    return np.ascontiguousarray(array, dtype)
-
-
-def _weight_range(dtype: str) -> tuple[np.float64, np.float64]:
-    """Of weights above 0, and of their products: they have an inverse, sums of them are finite."""
-    info = np.finfo(dtype)
-    return np.float64(info.tiny), np.float64(2.0 ** (info.maxexp * 25 // 32))
-
-
-def _check_products(sample: Floats | None, classes: Floats | None, dtype: str) -> None:
-    if sample is None or classes is None:
-        return
-    above = [weights[weights > 0].astype(np.float64) for weights in (sample, classes)]
-    if not all(weights.size for weights in above):
-        return
-    least, most = _weight_range(dtype)
-    with np.errstate(over="ignore", under="ignore"):
-        low, high = (np.prod([end(weights) for weights in above]) for end in (np.min, np.max))
-    if low < least or high > most:
-        raise ValueError(
-            f"fit: sample_weight times class_weight is {low:.3g} .. {high:.3g}; "
-            f"products must be 0, or {least:.3g} .. {most:.3g}"
-        )

@@ -35,7 +35,7 @@ LEAVES = {"arguments", "errors", "idx", "checkpoint", "datasets", "plots", "kern
 FLOORS = {
     **dict.fromkeys(["_cpu", "_cuda"], 0),
     **dict.fromkeys(["kernels", "arrays", "config", "cuda"], 1),
-    **dict.fromkeys(["model", "optim", "init", "parameters", "spec"], 2),
+    **dict.fromkeys(["model", "features", "weights", "optim", "init", "parameters", "spec"], 2),
     **dict.fromkeys(["trainer", "callbacks"], 3),
     **dict.fromkeys(["cli", "__main__", "__init__"], 4),
 }
