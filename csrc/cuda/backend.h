@@ -2,33 +2,19 @@
 // is finite is looked at on the device, where the kernels that follow then leave the weights alone.
 #pragma once
 #include <utility>
-#include <vector>
 
 #include "cuda/elementwise.h"
-#include "cuda/gemm.h"
-#include "network/spec.h"
+#include "cuda/workspace.h"
 #include "network/step.h"
 
 namespace mlpfast::cuda {
-
-/// Arrays for one batch, on the device.
-struct Arrays {
-  std::vector<Matrix<float>> activation;  // [layers + 1]: inputs, outputs of each layer
-  std::vector<Matrix<float>> saved;       // [layers + 1]: what the backward pass of the layer before reads
-  std::vector<Matrix<float>> gradient;    // [layers + 1]: with respect to activation; the logits' takes their place
-  float* loss;
-  float* row_weight;
-  std::int32_t* label;
-  std::uint8_t* correct;
-  GemmScratch scratch;  // of any product, and of biases' gradients
-};
 
 class Backend {
  public:
   struct Job {
     const network::Spec& spec;
     Examples examples;
-    const Arrays& arrays;
+    const Workspace& arrays;
     float* parameters;
     float* parameter_gradient;  // may be null where no step stores it
     const Update* rule;         // of training; its w is not read
@@ -64,7 +50,7 @@ class Backend {
 
   const Job& job_;
   const network::Spec& spec_;
-  const Arrays& arrays_;
+  const Workspace& arrays_;
   network::Batch batch_{};
   bool taken_ = false;
 };

@@ -14,43 +14,6 @@ using network::Spec;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-int64_t pitch(int64_t cols) { return (cols + 31) / 32 * 32; }
-
-/// Arrays for `batch` rows from memory at `block`; with null, only their size in numbers.
-int64_t carve(const Spec& spec, int64_t batch, bool training, float* block, Arrays& arrays) {
-  int64_t used = 0;
-  const auto take = [&](int64_t numbers) {
-    float* const piece = block ? block + used : nullptr;
-    used += pitch(numbers);
-    return piece;
-  };
-  for (int l = 0; l <= spec.layers(); ++l) {
-    const int64_t cols = spec.sizes[static_cast<std::size_t>(l)];
-    const int64_t ld = l < spec.layers() ? pitch(cols) : cols;  // outputs lie as the caller gets them
-    const auto matrix = [&] { return Matrix<float>{take(batch * ld), ld}; };
-    arrays.activation.push_back(matrix());
-    arrays.saved.push_back(l > 0 && spec.saves_input(l - 1) ? matrix() : arrays.activation.back());
-    arrays.gradient.push_back(training && l > 0 && l < spec.layers() ? matrix() : arrays.activation.back());
-  }
-  arrays.loss = take(batch);
-  arrays.row_weight = take(batch);
-  arrays.label = reinterpret_cast<std::int32_t*>(take(batch));
-  arrays.correct = reinterpret_cast<std::uint8_t*>(take(batch));
-  const int64_t longest = std::max(batch, *std::max_element(spec.sizes.begin(), spec.sizes.end()));
-  int64_t partial = most_slices(longest, spec.precision) > 1 ? most_partial : 0;
-  if (training)
-    for (const int64_t size : spec.sizes) partial = std::max(partial, bias_partial(batch, size));
-  arrays.scratch.exponents = reinterpret_cast<int*>(take(2 * longest));
-  arrays.scratch.partial = partial > 0 ? take(partial) : nullptr;
-  arrays.scratch.arrived = partial > 0 ? reinterpret_cast<unsigned*>(take(most_tiles)) : nullptr;
-  return used;
-}
-
-int64_t block_size(const Spec& spec, int64_t batch, bool training) {
-  Arrays counted;
-  return carve(spec, batch, training, nullptr, counted);
-}
-
 /// At a time, where not all can stay on the device; a multiple of the batch.
 int64_t rows_fed(const GivenExamples& from, int64_t cols, int64_t batch) {
   const int64_t bytes = std::min<int64_t>(1 << 24, free_bytes() / 8);
@@ -83,6 +46,7 @@ struct Session::State {
   const bool resident;  // the examples stay on the device, else they are fed
   const int device;     // of all this
   Stream stream;
+  Workspace arrays;
   Buffer<std::uint8_t> features;
   Buffer<std::int32_t> labels;
   Buffer<float> sample_weight, class_weight, parameters, block;
@@ -92,7 +56,6 @@ struct Session::State {
   Control at;
   Update rule;           // of the run at hand
   double next_look = 0;  // at whether that goes on
-  Arrays arrays;
   Backend::Job job;
   struct Recording {  // of several steps, and what they depend on besides the control
     Graph graph;
@@ -109,12 +72,13 @@ struct Session::State {
         training(training_),
         resident(from.on_device || bytes() <= free_bytes() / 2),
         device(current_device()),
+        arrays(spec, batch, training),
         class_weight(uploaded(from.class_weight, spec.sizes.back(), stream)),
         parameters(spec.parameters(), stream),
-        block(block_size(spec, batch, training), stream),
+        block(arrays.size(), stream),
         control(1, stream),
         job{spec, {}, arrays, parameters.data(), nullptr, nullptr, control.data(), stream} {
-    carve(spec, batch, training, block.data(), arrays);
+    arrays.place(block.data());
     if (unsigned* const arrived = arrays.scratch.arrived) clear(arrived, most_tiles * sizeof *arrived, stream);
     if (!resident) {
       feed = std::make_unique<Feed>(given, spec.inputs(0), rows_fed(given, spec.inputs(0), batch), stream);

@@ -1,0 +1,56 @@
+#include "cuda/workspace.h"
+
+#include <algorithm>
+
+#include "cuda/elementwise.h"
+
+namespace mlpfast::cuda {
+namespace {
+
+int64_t pitch(int64_t cols) { return (cols + 31) / 32 * 32; }
+
+/// Hands out pieces of a block, or only counts where there is none.
+struct Carver {
+  float* block;
+  int64_t used = 0;
+
+  float* take(int64_t numbers) {
+    float* const piece = block ? block + used : nullptr;
+    used += pitch(numbers);
+    return piece;
+  }
+  Matrix<float> matrix(int64_t rows, int64_t ld) { return {take(rows * ld), ld}; }
+};
+
+}  // namespace
+
+Workspace::Workspace(const network::Spec& spec, int64_t batch, bool training)
+    : spec_(spec), batch_(batch), training_(training), size_(carve(nullptr)) {}
+
+int64_t Workspace::carve(float* block) {
+  Carver carver{block};
+  for (auto* places : {&activation, &saved, &gradient}) places->resize(spec_.sizes.size());
+  for (int l = 0; l <= spec_.layers(); ++l) {
+    const auto at = static_cast<std::size_t>(l);
+    const int64_t width = spec_.sizes[at];
+    const int64_t ld = l < spec_.layers() ? pitch(width) : width;  // outputs lie as the caller gets them
+    const Matrix<float> y = activation[at] = carver.matrix(batch_, ld);
+    saved[at] = l > 0 && spec_.saves_input(l - 1) ? carver.matrix(batch_, ld) : y;
+    // The logits' gradient takes the logits' place.
+    gradient[at] = training_ && l > 0 && l < spec_.layers() ? carver.matrix(batch_, ld) : y;
+  }
+  loss = carver.take(batch_);
+  row_weight = carver.take(batch_);
+  label = reinterpret_cast<std::int32_t*>(carver.take(batch_));
+  correct = reinterpret_cast<std::uint8_t*>(carver.take(batch_));
+  const int64_t longest = std::max(batch_, *std::max_element(spec_.sizes.begin(), spec_.sizes.end()));
+  int64_t partial = most_slices(longest, spec_.precision) > 1 ? most_partial : 0;
+  if (training_)
+    for (const int64_t size : spec_.sizes) partial = std::max(partial, bias_partial(batch_, size));
+  scratch.exponents = reinterpret_cast<int*>(carver.take(2 * longest));
+  scratch.partial = partial > 0 ? carver.take(partial) : nullptr;
+  scratch.arrived = partial > 0 ? reinterpret_cast<unsigned*>(carver.take(most_tiles)) : nullptr;
+  return carver.used;
+}
+
+}  // namespace mlpfast::cuda
