@@ -1,4 +1,7 @@
-"""Other processors, emulated: csrc/cpu builds for them without a warning and computes the same bits there."""
+"""Other processors, emulated: csrc/cpu builds for them without a warning and computes the same bits there.
+
+AVX-512, which no common emulator has, is played by AVX2: native/avx512 has its intrinsics.
+"""
 
 import os
 import platform
@@ -11,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from tolerances import WITHOUT_FMA
+
+from mlpfast import _cpu
 
 ROOT = Path(__file__).resolve().parent.parent
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
@@ -41,6 +46,9 @@ EMULATED = {
         on="x86_64",
     ),
 }
+
+PLAYED = f"-mavx2 -mfma -O1 -Wno-psabi -Wno-unused-function -I{ROOT / 'tests' / 'native' / 'avx512'}"
+AVX512 = Machine(compiler="g++", options=(f"-DMLPFAST_ISAS=scalar|true|;avx512|true|{PLAYED}",))
 
 
 def program(name):
@@ -90,3 +98,14 @@ def test_same_bits_on_other_processors(machine, digests):
     for isa, cases in [*there.items(), *here.items()]:
         alike = isa if isa in WITHOUT_FMA else "amx_emulated" if isa in TILES else "scalar"
         assert cases == here[alike], isa
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_same_bits_by_avx512_played_by_avx2(digests):
+    known = dict(_cpu.available_isas())
+    if "avx512" in known or "avx2" not in known:
+        pytest.skip("this processor has AVX-512, or lacks AVX2 too")
+    isas = digests(AVX512)
+    assert len(isas["scalar"]) > 30
+    assert isas["avx512"] == isas["scalar"]
