@@ -29,7 +29,7 @@ for two cores with AVX-512, at high and medium with AMX."""
 
 def markdown(results: Iterable[Results], pictures: Iterable[str] = ()) -> str:
     """All tables of one or more runs; their pictures before them."""
-    parts = ["# Benchmarks", "", "Written by `python -m benchmarks`.", "", HOW]
+    parts = ["# Benchmarks", "", "Written by `python -m benchmarks report`.", "", HOW]
     for run, picture in zip_longest(results, pictures):
         parts += ["", *_environment(run)]
         if picture:

@@ -1,4 +1,4 @@
-"""A recipe for Fashion-MNIST: 512 units, momentum, a falling learning rate. Ten epochs give 0.887."""
+"""A recipe for Fashion-MNIST: 512 units, momentum, a falling learning rate; above 0.88 in ten epochs."""
 
 import mlpfast
 from mlpfast.callbacks import Progress

@@ -17,23 +17,34 @@ except ImportError as error:
         "not import mlpfast from its source folder"
     ) from error
 
-from mlpfast import cuda as cuda
-from mlpfast import datasets as datasets
-from mlpfast import kernels as kernels
-from mlpfast.config import __version__ as __version__
-from mlpfast.config import get_num_threads as get_num_threads
-from mlpfast.config import set_num_threads as set_num_threads
-from mlpfast.config import show_config as show_config
-from mlpfast.config import threads as threads
-from mlpfast.errors import CheckpointError as CheckpointError
-from mlpfast.errors import DataError as DataError
-from mlpfast.errors import DeviceError as DeviceError
-from mlpfast.errors import DivergenceError as DivergenceError
-from mlpfast.errors import MlpfastError as MlpfastError
-from mlpfast.model import MLP as MLP
-from mlpfast.optim import SGD as SGD
-from mlpfast.trainer import History as History
-from mlpfast.trainer import Trainer as Trainer
+from mlpfast import cuda, datasets, kernels
+from mlpfast.config import __version__, get_num_threads, set_num_threads, show_config, threads
+from mlpfast.errors import CheckpointError, DataError, DeviceError, DivergenceError, MlpfastError
+from mlpfast.model import MLP
+from mlpfast.optim import SGD
+from mlpfast.trainer import History, Trainer
+
+__all__ = [
+    "MLP",
+    "SGD",
+    "CheckpointError",
+    "DataError",
+    "DeviceError",
+    "DivergenceError",
+    "History",
+    "MlpfastError",
+    "Trainer",
+    "__version__",
+    "callbacks",
+    "cuda",
+    "datasets",
+    "get_num_threads",
+    "kernels",
+    "plots",
+    "set_num_threads",
+    "show_config",
+    "threads",
+]
 
 
 def __getattr__(name: str) -> _Any:
@@ -43,3 +54,8 @@ def __getattr__(name: str) -> _Any:
 
         return import_module(f"mlpfast.{name}")
     raise AttributeError(f"module 'mlpfast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Those that are not loaded yet, too."""
+    return sorted({*globals(), *__all__})

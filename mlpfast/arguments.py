@@ -78,5 +78,7 @@ def numbers(function: str, name: str, value: ArrayLike) -> NDArray[Any]:
     except ValueError as error:
         raise ValueError(f"{function}: {name} is no array: {error}") from error
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{function}: {name} has dtype {array.dtype}, expected real numbers")
+        kind, advice = type(value).__name__, "; of a sparse matrix pass .toarray()"
+        advice = advice if hasattr(value, "toarray") else ""
+        raise TypeError(f"{function}: {name} ({kind}) has dtype {array.dtype}, expected real numbers{advice}")
     return array

@@ -36,7 +36,7 @@ def call(name: str, stream: Any, *arguments: Any) -> Any:
         raise ValueError(f"{name}: stream is given, but no array lies on a GPU")
     if not foreign:
         return getattr(_cpu, name)(*arguments)
-    given = [on_host(a, name, "an array") for a in arguments]
+    given = [on_host(a, name, f"argument {i}") for i, a in enumerate(arguments, 1)]
     return like(foreign[0], getattr(_cpu, name)(*given), given, arguments)
 
 
@@ -70,7 +70,8 @@ def on_host(array: Any, function: str, name: str) -> Any:
         return np.asarray(array) if library == "jaxlib" else np.from_dlpack(array)
     except (RuntimeError, TypeError, BufferError, ValueError) as error:
         raise TypeError(
-            f"{function}: {name} of type {type(array).__name__} cannot be read: {error}"
+            f"{function}: {name} of type {type(array).__name__} cannot be read: {error}; "
+            "pass numbers that NumPy has too, such as float32, which need no gradient"
         ) from error
 
 

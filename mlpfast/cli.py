@@ -17,7 +17,7 @@ import mlpfast
 from mlpfast import callbacks, plots
 from mlpfast.datasets import DATASETS, Dataset
 
-COURSE_SETTINGS: dict[str, Any] = {  # of the multilayer-perceptron chapter of Dive into Deep Learning
+COURSE_SETTINGS: dict[str, Any] = {  # of Dive into Deep Learning, but for its --init normal:0.01
     "hidden": [256],
     "activation": "relu",
     "init": "he",
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train a network, show each epoch, write what was asked for, also when the training is broken off."""
+    """Train a network, show each epoch, write what was asked for, also when training is interrupted."""
     for name, value in SETTINGS[args.dataset].items():
         if getattr(args, name) is None:
             setattr(args, name, value)

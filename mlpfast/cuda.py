@@ -4,6 +4,8 @@ The extension `mlpfast._cuda` is built where a CUDA compiler is found. It is loa
 for, and needs a driver only then.
 """
 
+from __future__ import annotations
+
 import sys
 from importlib import import_module
 from types import ModuleType

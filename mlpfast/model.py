@@ -1,5 +1,7 @@
 """MLP: a network's shape, its parameters, and what can be asked of it."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Self, cast
@@ -24,7 +26,7 @@ class MLP:
 
     Parameters
     ----------
-    sizes : numbers of inputs, of units in each hidden layer, and of classes, which are at least two
+    sizes : numbers of inputs, of units in each hidden layer, and of classes: at least two to be trained
     activation : a name of `mlpfast.kernels.ACTIVATIONS`, or one for each hidden layer
     loss : "softmax_cross_entropy"
     init : "he", "xavier", "lecun", "zeros", "normal:DEVIATION" or "constant:VALUE"; biases start as zeros
@@ -33,7 +35,7 @@ class MLP:
     seed : of the initial weights
     dtype : "float32" or "float64", of the parameters and everything computed
     device : "cpu" or "cuda", where to compute, there in float32; parameters are NumPy arrays on both. Models
-        also take arrays of other libraries, on a GPU if they compute there, and return that kind
+        also take arrays of other libraries, on a GPU if they compute there, and predict in that kind
     precision : "ieee", "highest", "high" or "medium", a floor of accuracy in float32
 
     Attributes
@@ -73,7 +75,7 @@ class MLP:
         self._sizes = checked_sizes(sizes)
         self._activations = checked_activations(activation, len(self.sizes) - 2)
         options = checked_options(loss, init, input_scale, input_shift, seed, precision)
-        self.loss, self.init, self.input_scale, self.input_shift, self.seed, self.precision = options
+        self._loss, self._init, self.input_scale, self.input_shift, self._seed, self.precision = options
         self._dtype = choice("MLP", "dtype", dtype, list(DTYPES))
         self._device = choice("MLP", "device", device, DEVICES)
         if self._device == "cuda" and self._dtype != "float32":
@@ -105,6 +107,21 @@ class MLP:
     def activations(self) -> tuple[str, ...]:
         """The activation of each hidden layer."""
         return self._activations
+
+    @property
+    def loss(self) -> str:
+        """What training minimises."""
+        return self._loss
+
+    @property
+    def init(self) -> str:
+        """How the weights were first drawn."""
+        return self._init
+
+    @property
+    def seed(self) -> int:
+        """Of the initial weights."""
+        return self._seed
 
     @property
     def dtype(self) -> str:
@@ -279,6 +296,10 @@ class MLP:
     def save(self, path: PathLike) -> None:
         """Write a safetensors file, whole or not at all.
 
+        Parameters
+        ----------
+        path : of the file, which replaces one of that name
+
         Raises
         ------
         CheckpointError
@@ -291,6 +312,11 @@ class MLP:
     @classmethod
     def load(cls, path: PathLike, *, device: str = "cpu") -> Self:
         """Read a file that `save` wrote; files do not name a device.
+
+        Parameters
+        ----------
+        path : of the file
+        device : as in `MLP`
 
         Raises
         ------
@@ -312,7 +338,7 @@ class MLP:
         except (KeyError, TypeError, ValueError) as error:
             what = repr(error)[:500]
             raise CheckpointError(f"{path} does not describe a model of this version: {what}") from error
-        model.init = facts["init"]
+        model._init = facts["init"]
         for name, parameter in zip(model._shapes, model.parameters, strict=True):
             parameter[...] = tensors[name]
         return model

@@ -16,7 +16,7 @@ class SGD:
 
     Parameters
     ----------
-    lr : learning rate; may be changed between calls of `Trainer.fit`
+    lr : learning rate; may be changed between calls of `Trainer.fit`, and by its callbacks between epochs
     momentum : share of the velocity kept at each step
     nesterov : look ahead along the velocity; needs momentum
     weight_decay : added to the gradient, times the weight (biases too)

@@ -1,5 +1,7 @@
 """Pictures of a training: its curves, and test images with the names given to them. Drawn by matplotlib."""
 
+from __future__ import annotations
+
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -141,7 +143,7 @@ def check(path: PathLike) -> None:
         raise ValueError(f"{path}: the name of a picture must end in {', '.join(FORMATS)}")
 
 
-def _figure(inches: tuple[float, float]) -> "Figure":
+def _figure(inches: tuple[float, float]) -> Figure:
     """A figure of its own: no window, no pyplot, no global state."""
     try:
         from matplotlib.figure import Figure
@@ -150,7 +152,7 @@ def _figure(inches: tuple[float, float]) -> "Figure":
     return Figure(figsize=inches, layout="constrained")
 
 
-def _write(figure: "Figure", path: PathLike) -> None:
+def _write(figure: Figure, path: PathLike) -> None:
     check(path)
     content = io.BytesIO()
     figure.savefig(content, format=Path(path).suffix[1:], dpi=150)

@@ -1,5 +1,7 @@
 """Trainer: the loop over epochs. A native call runs many steps, and returns in time for Ctrl-C."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -44,6 +46,7 @@ class Trainer:
     Attributes
     ----------
     history : History of the last call of `fit`, as it grows, even if it was interrupted
+    fused : whether updates are applied as gradients are computed, or after; the same bits either way
 
     Examples
     --------
@@ -65,7 +68,7 @@ class Trainer:
         # Epochs done, rows of the current one done, its sums of loss, weight, correct answers and rows: one
         # array that native calls advance, so that Ctrl-C cannot come between the weights and their count.
         self._progress = np.zeros(6)
-        self.fused = True  # apply updates as gradients are computed; the same bits either way
+        self.fused = True
         self._order_of_rows: tuple[int, int, bool, bool, int] | None = None
 
     @property
@@ -100,12 +103,14 @@ class Trainer:
         x : real numbers [rows, ...]; uint8 and floats are read as they lie, batch by batch; a GPU gets all
             when training begins, or chunk by chunk if they take more than half of its free memory
         y : integers [rows] in 0 .. classes - 1
+        epochs : passes over all rows
         batch_size : rows of a step; the last step of an epoch has the rest, or is left out with ``drop_last``
         validation_data : (x, y) to evaluate after each epoch
         sample_weight : [rows], not negative; a batch's loss is the weighted mean
         class_weight : [classes], or {class: weight} with 1 for the others; weights, and products of both,
             are 0, or in float32 1.2e-38 .. 1.2e30, in float64 2.3e-308 .. 6e240
         shuffle : a new order each epoch, which depends on ``seed``, the epoch and the number of rows only
+        seed : of these orders
         callbacks : called as ``callback(trainer, record)`` after each epoch; True ends training, None and
             False go on
 

@@ -20,6 +20,9 @@ def checked_weights(
     dtype: str,
 ) -> Weights:
     """Of the model's dtype; weights and products of both are 0, or have an inverse and finite sums."""
+    if isinstance(class_weight, str):
+        expected = "an array, one weight for each class, or {class: weight}"
+        raise TypeError(unfit("fit", "class_weight", class_weight, expected))
     if isinstance(class_weight, Mapping):
         if unknown := [c for c in class_weight if c not in range(classes)]:
             raise ValueError(f"fit: class_weight has keys {unknown}, outside 0 .. {classes - 1}")

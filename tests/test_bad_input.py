@@ -195,7 +195,8 @@ MODELS = [
         "trainer.fit", "class_weight", ["[1]", "[1, 1, 1]", "1.0", "[[1], [1]]"], ValueError, "shape (2,)"
     ),
     *values(FIT, "class_weight", [f"[1, {w}]" for w in NO_WEIGHTS], ValueError, "[1] finite"),
-    *values(FIT, "class_weight", ["[1j, 1]", "{0: None}", "'ab'"], TypeError, "real"),
+    *values(FIT, "class_weight", ["[1j, 1]", "{0: None}"], TypeError, "real"),
+    *values(FIT, "class_weight", ["'balanced'"], TypeError, "array {class: weight}"),
     *values(
         "trainer.fit",
         "class_weight",

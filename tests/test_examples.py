@@ -82,7 +82,7 @@ def test_by_hand_equals_native_on_digits(digits):
 def test_from_scratch_falls_back(digits, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MLPFAST_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert example("from_scratch").main(epochs=1) > 0.05
+    assert example("from_scratch").main(epochs=5) > 0.9
     assert "digits instead" in capsys.readouterr().out
 
 

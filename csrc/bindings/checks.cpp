@@ -39,6 +39,9 @@ py::array readable(py::handle value, const char* function, const char* name) {
   const py::array array = as_array(value, function, name);
   const py::dtype dtype = array.dtype();
   const bool listed = !py::isinstance<py::array>(value) && (dtype.kind() == 'i' || dtype.kind() == 'u');
+  if (dtype.kind() == 'O' && !py::isinstance<py::array>(value))
+    throw type_error(function, std::string(name) + " is of type " + Py_TYPE(value.ptr())->tp_name +
+                                   " (dtype object), expected an array of float32 or float64");
   if (!listed && !is_float(dtype, 4) && !is_float(dtype, 8))
     throw type_error(function, std::string(name) + " has dtype " + dtype_text(array) +
                                    ", expected float32 or float64; convert it with .astype(numpy." + dtype_name<T>() +

@@ -11,6 +11,8 @@ Where the stream records a graph, arrays of `mlpfast.cuda` from before must be r
 Results are of the caller's library. `mlpfast.kernels.reference` holds the same functions in NumPy.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np  # noqa: F401, for the examples
@@ -45,8 +47,8 @@ def gemm(
     beta : needs ``out`` when it is not 0; when it is 0, ``out`` is not read
     out : floats [m, n], must not overlap ``a`` or ``b``
     precision : "ieee", "highest", "high" or "medium", a floor of accuracy
-    stream : of PyTorch or CuPy, or an address, on which arrays of a GPU are computed; arrays made on 2, the
-        default stream of each thread, are for that thread
+    stream : of PyTorch or CuPy, or the address of one that outlives the results, on which arrays of a GPU
+        are computed; what is made on 2, CUDA's default stream of each thread, is for that thread only
 
     Raises
     ------
@@ -71,8 +73,7 @@ def explain(
     Parameters
     ----------
     m, n, k : the product's shape, not negative
-    precision : as in `gemm`
-    dtype : "float32" or "float64"
+    precision, dtype : as in `gemm`, and "float32" or "float64"
 
     Returns
     -------
@@ -289,6 +290,7 @@ def activation_backward(
 
     Parameters
     ----------
+    name, alpha : of `ACTIVATIONS`, and its parameter
     dy : floats, any shape
     saved : floats of that shape, the activation's input or output as `ACTIVATIONS` says
     out : floats of that shape, may be ``dy`` or ``saved``
@@ -342,9 +344,8 @@ def softmax_cross_entropy(
     labels : integers [rows] in 0 .. classes - 1, or ``ignore_index``: no loss, no gradient; on a GPU int32
         or int64, and a wrong label raises ValueError in a later call, or in `mlpfast.cuda.synchronize`
     label_smoothing : 0 .. 1, share of the target spread evenly over all classes
-    class_weight : floats [classes], optional
-    sample_weight : floats [rows], likewise; these, and products of both, are 0 or in float32
-        1.2e-38 .. 1.2e30, in float64 2.3e-308 .. 6e240 (which is not checked on a GPU)
+    class_weight, sample_weight : floats [classes], [rows], optional; they, and products of both, are 0 or in
+        float32 1.2e-38 .. 1.2e30, in float64 2.3e-308 .. 6e240 (which is not checked on a GPU)
     reduction : "mean", "sum" or "none"
     out : floats [rows, classes] for the gradient, may be ``logits``
     stream : as in `gemm`, which also says what is raised
@@ -379,7 +380,7 @@ def sgd_step(
     """One step of stochastic gradient descent, in place, as `torch.optim.SGD` defines it.
 
     ``g = dw + weight_decay * w``; ``velocity = momentum * velocity + g``; ``w -= lr * velocity``, or
-    ``lr * (g + momentum * velocity)`` with Nesterov momentum.
+    ``w -= lr * (g + momentum * velocity)`` with ``nesterov``.
 
     Parameters
     ----------
