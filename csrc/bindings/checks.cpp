@@ -202,6 +202,8 @@ std::vector<std::int32_t> label_input(py::handle value, int64_t rows, int64_t cl
                                       const char* function, const char* name) {
   const bool ignoring = !ignore_index.is_none();  // asked first: it may be code of the user's, which changes the labels
   const int64_t ignored = ignoring ? integer_argument(ignore_index, function, "ignore_index") : 0;
+  if (rows > 0 && classes > INT32_MAX)
+    throw value_error(function, std::to_string(classes) + " classes are too many; at most 2^31 - 1 can be told apart");
   const py::array array = as_array(value, function, name);
   if (array.dtype().kind() != 'i' && array.dtype().kind() != 'u')
     throw type_error(function, std::string(name) + " must be integers, got dtype " + dtype_text(array) + "; " +

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <deque>
+#include <map>
 #include <tuple>
 
 #include "bindings/device_array.h"
@@ -57,6 +58,13 @@ auto with_room(const F& f) {
   return f();
 }
 
+/// What calls on a stream of a device found in their labels; Python's lock guards it.
+using Faults = std::map<std::pair<int, cudaStream_t>, cuda::Fault*>;
+Faults& label_faults() {
+  static auto* const all = new Faults;  // the interpreter may end before the process
+  return *all;
+}
+
 /// Those of the values that are arrays of other libraries.
 py::list foreign(const py::tuple& values) {
   py::list arrays;
@@ -97,6 +105,7 @@ class Gpu {
   struct Labels {
     py::array array;
     cuda::Labels labels;
+    Extent given;
   };
 
   /// `make` makes arrays of the caller's library, or is None.
@@ -179,7 +188,7 @@ class Gpu {
       throw type_error(function,
                        "labels must be int32 or int64 on a GPU, got dtype " + std::string(py::str(header.dtype())));
     require_shape(header, {rows}, function, "labels", "(one label for each row)");
-    Labels labels{header, {header.data(), header.itemsize() == 8}};
+    Labels labels{header, {header.data(), header.itemsize() == 8}, Extent(header)};
     labels.labels.ignoring = !ignore_index.is_none();
     if (labels.labels.ignoring) labels.labels.ignored = integer_argument(ignore_index, function, "ignore_index");
     return labels;
@@ -211,9 +220,9 @@ class Gpu {
     args.d_logits = {p.d_logits, p.cols};
     args.loss = each ? result : rows.data();
     if (p.rows > 0) cuda::cross_entropy(args, stream);
-    cuda::reduce_losses({p.rows, p.cols, args.loss, labels.labels, totals.data(), weighted, divisor,
-                         each ? nullptr : result, stream, cuda::label_fault()},
-                        stream);
+    cuda::reduce_losses(
+        {p.rows, p.cols, args.loss, labels.labels, totals.data(), weighted, divisor, each ? nullptr : result, fault()},
+        stream);
     return loss;
   }
 
@@ -239,6 +248,11 @@ class Gpu {
       throw type_error(function, std::string(name) + " has dtype " + std::string(py::str(dtype)) +
                                      "; GPU kernels take float32: convert it");
     return header;
+  }
+  cuda::Fault* fault() const {
+    cuda::Fault*& its = label_faults()[{place_.device, place_.stream}];
+    if (!its) its = new (cuda::allocate_pinned(sizeof(cuda::Fault))) cuda::Fault{};
+    return its;
   }
   static cuda::GemmArgs product(const Product<float>& p, cuda::Finish finish) {
     return {p.m, p.n, p.k, on_device(p.a), on_device(p.b), finish, {p.c.data, p.c.ld}};
@@ -273,10 +287,9 @@ DeviceArray classify(const DeviceArray& x) {
   return classes;
 }
 
-/// What a call before this one, on this stream, found in its labels.
-void raise_label_fault(cudaStream_t stream, bool any_stream) {
-  volatile cuda::Fault* const fault = cuda::label_fault();
-  if (!fault->found || (fault->stream != stream && !any_stream)) return;
+/// Raises what a call before this one found in its labels.
+void raise_label_fault(volatile cuda::Fault* fault) {
+  if (!fault || !fault->found) return;
   std::atomic_thread_fence(std::memory_order_acquire);  // the rest was written before `found`
   const int64_t index = fault->index, label = fault->label, classes = fault->classes;
   fault->found = 0;
@@ -301,7 +314,8 @@ auto on_gpu(R (*f)(const Gpu&, Args...)) {
     const cuda::OnDevice here(device);
     const Place place{stream_of(where[0]), device, where[1], where[3].template cast<bool>()};
     give_back(place);
-    raise_label_fault(place.stream, false);
+    if (const auto its = label_faults().find({device, place.stream}); its != label_faults().end())
+      raise_label_fault(its->second);
     const bool keeps = !place.in_order;
     if constexpr (std::is_void_v<R>) {
       f(Gpu(place, where[2]), args...);
@@ -335,7 +349,7 @@ void register_cuda_kernels(py::module_& m) {
     without_gil(cuda::synchronize);
     let_go(0);
     without_gil(cuda::trim);
-    raise_label_fault(nullptr, true);
+    for (const auto& [stream, fault] : label_faults()) raise_label_fault(fault);
   });
 }
 

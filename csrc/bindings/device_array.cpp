@@ -144,6 +144,7 @@ void DeviceArray::bring(const Place& place) const {
 }
 
 py::array DeviceArray::numpy() const {
+  cuda::require_device();
   const cuda::OnDevice here(device());
   py::array array(header_.dtype(), shape_of(header_));
   const cudaStream_t stream = storage_->last.stream;
@@ -151,7 +152,6 @@ py::array DeviceArray::numpy() const {
   void* const to = array.mutable_data();
   const auto bytes = static_cast<std::size_t>(array.nbytes());
   without_gil([&] {
-    cuda::require_device();
     if (bytes > 0) cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream), "copying");
     cuda::check(cudaStreamSynchronize(stream), "copying");
   });
@@ -165,8 +165,8 @@ py::capsule DeviceArray::dlpack(py::handle stream, py::handle max_version, py::h
   const bool waits = stream.is_none() || stream.cast<std::intptr_t>() != -1;
   if (waits && !stream.is_none() && stream.cast<std::intptr_t>() == 0)
     throw py::value_error("__dlpack__: stream 0 is ambiguous; pass 1 for the legacy default stream");
-  const cuda::OnDevice here(device());
   cuda::require_device();
+  const cuda::OnDevice here(device());
   if (waits) cuda::order(storage_->last.stream, stream_of(stream));
   if (!waits || stream_of(stream) != storage_->last.stream) storage_->lent = true;
   const bool versioned = !max_version.is_none() && max_version.cast<std::pair<int, int>>().first >= 1;

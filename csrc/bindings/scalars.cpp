@@ -42,7 +42,8 @@ int64_t integer_argument(py::handle value, const char* function, const char* arg
   if (PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr()))
     throw type_error(function, unfit(value, argument, "an integer"));
   const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
-  if (!index) throw py::error_already_set();
+  if (!index && !PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
+  if (!index) PyErr_Clear(), throw type_error(function, unfit(value, argument, "an integer"));  // an array, say
   int overflow = 0;
   const int64_t number = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
   if (overflow) throw value_error(function, unfit(value, argument, "an integer of 64 bits"));

@@ -20,10 +20,14 @@ std::string text_of_number(double x) { return py::str(py::float_(x)); }
 
 template <class T>
 struct HostSoftmaxXent : Host<T> {
-  using Labels = std::vector<std::int32_t>;
+  struct Labels {
+    std::vector<std::int32_t> numbers;
+    Extent given;
+  };
 
   Labels labels(py::handle value, int64_t rows, int64_t classes, py::handle ignore_index, const char* function) const {
-    return label_input(value, rows, classes, ignore_index, function, "labels");
+    const Extent given = py::isinstance<py::array>(value) ? Extent(py::cast<py::array>(value)) : Extent{};
+    return {label_input(value, rows, classes, ignore_index, function, "labels"), given};
   }
   void require_weights(const Input<T>& weights, const char* function, const char* name) const {
     for (int64_t i = 0; i < weights.size(); ++i)
@@ -56,7 +60,7 @@ struct HostSoftmaxXent : Host<T> {
     args.rows = p.rows;
     args.cols = p.cols;
     args.logits = {p.logits, p.cols};
-    args.labels = labels.data();
+    args.labels = labels.numbers.data();
     args.class_weight = p.class_weight;
     args.row_weight = p.row_weight;
     args.label_smoothing = p.label_smoothing;

@@ -57,7 +57,8 @@ py::tuple softmax_cross_entropy(const K& kernels, py::handle logits_value, py::h
   if (!class_weight_value.is_none() && !sample_weight_value.is_none())
     kernels.require_products(class_weight, row_weight, name);
   const auto labels = kernels.labels(labels_value, rows, cols, ignore_index, name);
-  py::array out = kernels.output(out_value, {rows, cols}, name, {class_weight.given, row_weight.given}, {logits.given});
+  py::array out = kernels.output(out_value, {rows, cols}, name, {class_weight.given, row_weight.given, labels.given},
+                                 {logits.given});
   const py::object loss = kernels.cross_entropy(
       {rows, cols, logits.data(), class_weight_value.is_none() ? nullptr : class_weight.data(),
        sample_weight_value.is_none() ? nullptr : row_weight.data(), label_smoothing, reduction, pointer<T>(out)},

@@ -87,13 +87,7 @@ void require_device(int device) {
 
 void synchronize() {
   require_device();
-  const std::unique_lock lock(recordings());
   check(cudaDeviceSynchronize(), "the last call");
-}
-
-std::shared_mutex& recordings() {
-  static auto* const mutex = new std::shared_mutex;  // a thread may use it while the process ends
-  return *mutex;
 }
 
 namespace {
@@ -225,31 +219,50 @@ Event::~Event() {
   if (!is_child()) ignore(cudaEventDestroy(event_));
 }
 
-Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"); }
+Stream::Stream() {
+  const WhileCapturing allowed;
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
+}
 Stream::~Stream() {
   if (is_child()) return;
+  const WhileCapturing allowed;
   ignore(cudaStreamSynchronize(stream_));  // what it still copies may be freed next
   ignore(cudaStreamDestroy(stream_));
 }
 void Stream::synchronize() const { check(cudaStreamSynchronize(stream_), "the last call"); }
 
+thread_local Graph* Graph::recorded_ = nullptr;
+
 void Graph::clear() {
-  if (steps_ && !is_child()) ignore(cudaGraphExecDestroy(steps_));
+  if (steps_ && !is_child()) {
+    const WhileCapturing allowed;
+    ignore(cudaGraphExecDestroy(steps_));
+  }
   steps_ = nullptr;
 }
 
-void Graph::finish(cudaStream_t stream, bool keep) {
-  cudaGraph_t graph = nullptr;
-  const cudaError_t status = cudaStreamEndCapture(stream, &graph);
-  if (!keep) {
-    ignore(status);
-    if (graph) ignore(cudaGraphDestroy(graph));
-    return;
-  }
+void Graph::begin() {
+  check(cudaGraphCreate(&chain_, 0), "recording");
+  last_ = {};
+  recorded_ = this;
+}
+
+void Graph::add(const cudaKernelNodeParams& kernel) {
+  const cudaGraphNode_t before = last_;
+  check(cudaGraphAddKernelNode(&last_, chain_, &before, before ? 1 : 0, &kernel), "recording a kernel");
+}
+
+void Graph::end() {
+  recorded_ = nullptr;
+  ignore(cudaGraphDestroy(chain_));
+}
+
+void Graph::finish() {
+  cudaGraphExec_t made = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&made, chain_, 0);
+  end();
   check(status, "recording");
-  const cudaError_t made = cudaGraphInstantiate(&steps_, graph, 0);
-  ignore(cudaGraphDestroy(graph));
-  check(made, "recording");
+  steps_ = made;
 }
 
 }  // namespace mlpfast::cuda

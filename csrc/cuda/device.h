@@ -4,7 +4,6 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <shared_mutex>
 #include <utility>
 
 #include "cuda/error.h"
@@ -149,11 +148,8 @@ class Stream {
   cudaStream_t stream_;
 };
 
-/// Shared while a graph is recorded, which a wait for the whole device would spoil. Whoever takes it has let go of
-/// Python's lock.
-std::shared_mutex& recordings();
-
-/// What was asked of a stream, to be asked again at once: many launches for the price of one.
+/// Kernels, one after the other, to be asked for again at once: many launches for the price of one. Put together node
+/// by node: while a stream captures, no thread of the process may wait for the device.
 class Graph {
  public:
   Graph() = default;
@@ -162,25 +158,33 @@ class Graph {
   ~Graph() { clear(); }
   bool empty() const { return !steps_; }
   void clear();
-  /// Records what `ask` asks of the stream, and does none of it.
+  /// Keeps what `ask` launches, and does none of it.
   template <class Ask>
-  void record(cudaStream_t stream, const Ask& ask) {
+  void record(const Ask& ask) {
+    const WhileCapturing allowed;
     clear();
-    const std::shared_lock lock(recordings());
-    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "recording");
+    begin();
     try {
       ask();
     } catch (...) {
-      finish(stream, false);
+      end();
       throw;
     }
-    finish(stream, true);
+    finish();
   }
+  /// The one that this thread records, or null.
+  static Graph* recorded() { return recorded_; }
+  void add(const cudaKernelNodeParams& kernel);
   void launch(cudaStream_t stream) const { check(cudaGraphLaunch(steps_, stream), "a recorded call"); }
 
  private:
-  void finish(cudaStream_t stream, bool keep);
+  void begin();
+  void end();
+  void finish();
 
+  static thread_local Graph* recorded_;
+  cudaGraph_t chain_ = nullptr;
+  cudaGraphNode_t last_{};
   cudaGraphExec_t steps_ = nullptr;
 };
 

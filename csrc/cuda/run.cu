@@ -12,6 +12,8 @@ namespace {
 using network::Batch;
 using network::Spec;
 
+constexpr int64_t most_recorded = 32;  // steps: recording more takes longer than it saves in a short training
+
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 /// At a time, where not all can stay on the device; a multiple of the batch.
@@ -139,46 +141,46 @@ Session::~Session() {
 int64_t Session::rows() const { return state_->given.rows; }
 int64_t Session::batch() const { return state_->batch; }
 
-/// `steps` whole batches; false if recording took part of the time. They are recorded the second time that as many are
-/// asked for: kernels are loaded by then, and a short training never waits for it.
+/// `steps` whole batches; false if recording took part of the time. Some steps are recorded the second time that as
+/// many are asked for: kernels are loaded by then, and a short training never waits for it.
 bool Session::train_steps(const TrainingRun& run, int64_t steps) {
   State& s = *state_;
   State::Recording& r = s.recording;
-  const auto ask = [&] {
+  const auto ask = [&](int64_t count) {
     Backend backend(s.job);
-    for (int64_t step = 0; step < steps; ++step) network::train_step(backend, {0, run.batch}, run.mode);
+    for (int64_t step = 0; step < count; ++step) network::train_step(backend, {0, run.batch}, run.mode);
   };
-  if (steps < r.pace) {
-    ask();
-    return true;
-  }
-  if (r.steps != steps || r.batch != run.batch || r.optimizer != run.rule.optimizer || r.mode != run.mode) {
+  const int64_t unit = std::min(r.pace, most_recorded);
+  if (steps < unit) return ask(steps), true;
+  const bool known = r.steps == unit && r.batch == run.batch && r.optimizer == run.rule.optimizer && r.mode == run.mode;
+  if (!known) {
     r.graph.clear();
-    r.steps = steps;
+    r.steps = unit;
     r.batch = run.batch;
     r.optimizer = run.rule.optimizer;
     r.mode = run.mode;
-    ask();
-    return true;
+    return ask(steps), true;
   }
   const bool before = !r.graph.empty();
   try {
-    if (!before) r.graph.record(s.stream, ask);
-  } catch (const Error&) {  // another thread waited for the whole device, say; none of it was done
-    ask();
-    return false;
+    if (!before) r.graph.record([&] { ask(unit); });
+  } catch (const Error&) {  // there is no memory for it, say
+    return ask(steps), false;
   }
-  r.graph.launch(s.stream);
+  for (; steps >= unit; steps -= unit) r.graph.launch(s.stream);
+  ask(steps);
   return before;
 }
 
-/// The number of steps that takes some milliseconds, found by doubling and halving.
+/// The number of steps that takes some milliseconds, in equal parts of an epoch.
 void Session::keep_pace(const TrainingRun& run, double seconds) {
   constexpr int64_t most = 256;
-  constexpr double short_time = 0.01, long_time = 0.04;
+  constexpr double short_time = 0.01, wanted = 0.02, long_time = 0.04;
+  if (seconds >= short_time && seconds <= long_time) return;
   int64_t& pace = state_->recording.pace;
-  if (seconds < short_time) pace = std::min({2 * pace, most, std::max<int64_t>(1, state_->given.rows / run.batch)});
-  if (seconds > long_time) pace = std::max<int64_t>(1, pace / 2);
+  const int64_t epoch = std::max<int64_t>(1, state_->given.rows / run.batch), parts = (epoch + most - 1) / most;
+  const double steps = static_cast<double>(pace) * wanted / seconds;
+  pace = static_cast<int64_t>(std::clamp(steps, 1.0, static_cast<double>((epoch + parts - 1) / parts)));
 }
 
 bool Session::goes_on(const TrainingRun& run) {

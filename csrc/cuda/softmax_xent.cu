@@ -254,7 +254,6 @@ __global__ void __launch_bounds__(many_threads, 1) reduce_kernel(const __grid_co
   t.fault->index = wrong;
   t.fault->label = t.labels.at(wrong);
   t.fault->classes = t.classes;
-  t.fault->stream = t.stream;
   __threadfence_system();
   t.fault->found = 1;
 }
@@ -294,11 +293,6 @@ void weigh_batch(const Labels& labels, int64_t classes, const float* class_weigh
   const auto kernel = in_order ? weigh_kernel<few_threads, true> : weigh_kernel<many_threads, false>;
   launch(kernel, dim3(1), in_order ? few_threads : many_threads, stream, labels, classes, class_weight, row_weight,
          rows, totals);
-}
-
-Fault* label_fault() {
-  static Fault* const fault = new (allocate_pinned(sizeof(Fault))) Fault{};
-  return fault;
 }
 
 void reduce_losses(const ReduceArgs& args, cudaStream_t stream) {

@@ -50,15 +50,11 @@ void classify(int64_t rows, int64_t cols, Matrix<const float> x, int64_t* classe
 void weigh_batch(const Labels& labels, int64_t classes, const float* class_weight, const float* row_weight,
                  int64_t rows, bool in_order, Totals* totals, cudaStream_t stream);
 
-/// Where a label was found outside its classes, in memory that the host sees too.
+/// Where a stream's call found a label outside its classes, in memory that the host sees too.
 struct Fault {
   int found;
   int64_t index, label, classes;
-  cudaStream_t stream;
 };
-
-/// The process's one record of a fault; Error where there is no memory for it.
-Fault* label_fault();
 
 /// total = the sum of the losses over the divisor; and the first label outside is reported.
 struct ReduceArgs {
@@ -69,8 +65,7 @@ struct ReduceArgs {
   bool weighted;
   double divisor;
   float* total;  // may be null; NaN where a label is outside
-  cudaStream_t stream;
-  Fault* fault;
+  Fault* fault;  // the stream's
 };
 void reduce_losses(const ReduceArgs& args, cudaStream_t stream);
 

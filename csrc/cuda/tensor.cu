@@ -263,6 +263,15 @@ void multiply(const GemmArgs& t, Layout layout, cudaStream_t stream) {
   launch(kernels[static_cast<int>(layout)], dim3(static_cast<unsigned>(blocks)), threads, stream, t);
 }
 
+/// The architecture, times ten, that the current device's kernels were written for. What was written for an older one,
+/// and made for this one by the driver, has no tensor cores.
+int written_for() {
+  const WhileCapturing allowed;
+  cudaFuncAttributes attributes;
+  check(cudaFuncGetAttributes(&attributes, tensor_kernel<1, false, false>), "looking at a kernel");
+  return attributes.ptxVersion;
+}
+
 }  // namespace
 
 int tensor_parts(int64_t m, int64_t n, int64_t k, network::Precision precision) {
@@ -270,7 +279,7 @@ int tensor_parts(int64_t m, int64_t n, int64_t k, network::Precision precision) 
   constexpr int64_t enough = 64, least_k = 64;
   const int64_t tiles = (m + tile - 1) / tile * ((n + tile - 1) / tile);
   const int version = capability();
-  if (tiles < enough || k < least_k || version < 80) return 0;
+  if (tiles < enough || k < least_k || version < 80 || written_for() < 80) return 0;
   // Others multiply bf16 two to four times as fast as float32: three products, or six, gain nothing there.
   const bool many_times_as_fast = version == 80 || version / 10 == 9 || version / 10 == 10;
   constexpr int parts[] = {0, 3, 2, 1};  // of each level

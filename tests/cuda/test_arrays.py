@@ -203,8 +203,14 @@ def test_a_label_outside_is_told_later(cuda, to_gpu, rng):
         assert not d.numpy()[600].any() and d.numpy()[599].any()
     loss, _ = kernels.softmax_cross_entropy(x, to_gpu(y))
     assert np.isnan(loss.numpy())
-    if cuda == "shim":  # another stream has nothing to do with it
+    if cuda == "shim":  # other streams have nothing to do with it, and faults of their own
         assert kernels.relu(x, stream=5).shape == (700, 3)
+        for stream in (5, 6):
+            kernels.softmax_cross_entropy(x, to_gpu(y), stream=stream)
+        for stream in (5, 6):
+            with pytest.raises(ValueError, match=r"labels\[600\]"):
+                kernels.relu(x, stream=stream)
+            assert kernels.relu(x, stream=stream).shape == (700, 3)
     with pytest.raises(ValueError, match=r"labels\[600\] .* a call before this one found it"):
         kernels.relu(x)
     assert kernels.relu(x).shape == (700, 3)

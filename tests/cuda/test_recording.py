@@ -1,14 +1,11 @@
-"""Steps of a training are recorded while other threads, and callers' graphs, use the GPU as well."""
-
-from concurrent.futures import ThreadPoolExecutor
+"""Steps of a training are recorded, and asked for again as one."""
 
 import numpy as np
 import pytest
 from problems import pair
 from tolerances import assert_same
 
-import mlpfast
-from mlpfast import SGD, Trainer
+from mlpfast import MLP, SGD, DeviceError, Trainer
 
 
 @pytest.fixture
@@ -20,21 +17,21 @@ def fits(cuda, rng):
     assert_same(*(m.parameters for m in models))
 
 
-def test_a_recording_that_is_spoilt(fits, monkeypatch):
+def test_without_room_for_a_recording(fits, monkeypatch):
     """Its steps are asked for one by one."""
-    monkeypatch.setenv("SHIM_SPOILT", "1")
+    monkeypatch.setenv("SHIM_NO_GRAPH", "2")
+    monkeypatch.setenv("SHIM_NO_LAUNCH", "2")
     for fit in fits:
         fit()
 
 
-def test_waiting_for_the_gpu_while_another_thread_trains(fits, monkeypatch):
-    monkeypatch.setenv("SHIM_RECORDING", "20000")
-    with ThreadPoolExecutor(1) as pool:
-        training = pool.submit(fits[0])
-        while not training.done():
-            mlpfast.cuda.synchronize()
-        training.result()
-    fits[1]()
+def test_a_recording_that_fails(cuda, rng, monkeypatch):
+    if cuda != "shim":
+        pytest.skip("for the GPU that the CPU plays")
+    monkeypatch.setenv("SHIM_NO_LAUNCH", "2")
+    trainer = Trainer(MLP((5, 6, 2), device="cuda"), SGD(0.1))
+    with pytest.raises(DeviceError, match="a recorded call failed"):
+        trainer.fit(rng.random((90, 5), np.float32), rng.integers(0, 2, 90), epochs=4, batch_size=20)
 
 
 def test_training_while_a_caller_records(fits, monkeypatch):

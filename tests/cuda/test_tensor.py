@@ -137,3 +137,5 @@ def test_gpus_whose_cores_are_not_worth_it(cuda, rng, monkeypatch):
         used = [p for p in asked if not same_bits(product(a, b, p), chain)]
         many_times_as_fast = version in (80, 90, 100, 103)
         assert used == [p for p in asked if many_times_as_fast or (p == "medium" and version > 75)]
+    monkeypatch.setenv("SHIM_PTX", "75")  # kernels of an older GPU, made for a newer one by the driver
+    assert same_bits(product(a, b, "medium"), chain)

@@ -1,14 +1,11 @@
 // As much of CUDA as csrc/cuda uses, on the CPU, for tests only. A block's threads are fibers, run one after the other
 // between the points where they wait for each other, in turns forwards and backwards, so that a missing barrier shows.
-// Memory begins as NaN. Variables of the environment make it fail as a GPU may. For one thread of the host; others may
-// wait for the device.
+// Memory begins as NaN. Variables of the environment make it fail as a GPU may. For one thread of the host.
 #pragma once
 #include <setjmp.h>
 #include <ucontext.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -117,8 +114,6 @@ inline long number(const char* of, long otherwise) { return std::getenv(of) ? st
 inline long memory() { return number("SHIM_MEMORY", 1L << 40); }
 
 inline char* const streams = reinterpret_cast<char*>(1L << 20);  // those that are made, one of each device
-inline std::atomic<Steps*> recording = nullptr;                  // launches go there meanwhile
-inline std::atomic<bool> spoilt = false;                         // by a wait for the device
 
 inline void run(dim3 blocks, unsigned count, const Step& kernel) {
   if (blocks.x == 0 || count == 0 || count > most_threads) throw std::logic_error("not a grid");
@@ -182,7 +177,11 @@ enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapab
 typedef void *cudaStream_t, *cudaMemPool_t;
 typedef cudaStream_t* cudaEvent_t;  // of where it was recorded
 typedef shim::Steps *cudaGraph_t, *cudaGraphExec_t;
-struct cudaFuncAttributes {};
+typedef shim::Step cudaKernelNodeParams;
+typedef std::size_t cudaGraphNode_t;  // how many there are then
+struct cudaFuncAttributes {
+  int ptxVersion;
+};
 struct cudaPointerAttributes {
   int type, device, id;
 };
@@ -211,7 +210,9 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   return *value = attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10 : capability % 10, cudaSuccess;
 }
 inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* a, const void*) { return *a = {}, cudaSuccess; }
-inline int cudaFuncGetAttributes(void*, void (*)()) { return shim::number("SHIM_KERNELS", cudaSuccess); }
+inline int cudaFuncGetAttributes(auto* a, auto) {
+  return a->ptxVersion = shim::number("SHIM_PTX", 90), shim::number("SHIM_KERNELS", cudaSuccess);
+}
 inline int cudaMemGetInfo(auto* free, auto* all) { return *free = *all = shim::memory(), unless_captured(); }
 inline cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t bytes, cudaMemPool_t, cudaStream_t) {
   if (static_cast<long>(bytes) > shim::memory()) return cudaErrorMemoryAllocation;
@@ -226,24 +227,23 @@ inline bool is_recorded(cudaStream_t stream) {  // into a graph of the caller's
   return stream && stream == reinterpret_cast<cudaStream_t>(shim::number("SHIM_CAPTURING", 0));
 }
 inline cudaError_t cudaFreeAsync(void* p, cudaStream_t s) { return is_recorded(s) ? 1 : (std::free(p), cudaSuccess); }
-inline cudaError_t cudaDeviceSynchronize() {
-  if (shim::recording) shim::spoilt = true;
-  return shim::recording || shim::number("SHIM_CAPTURING", 0) ? 900 : cudaSuccess;
-}
+inline int cudaDeviceSynchronize() { return shim::number("SHIM_CAPTURING", 0) ? 900 : cudaSuccess; }
 inline int cudaStreamIsCapturing(void* s, auto* is) { return *is = cudaStreamCaptureStatus(is_recorded(s)), 0; }
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* made, int) { return *made = new cudaStream_t, cudaSuccess; }
 inline cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete event, cudaSuccess; }
 inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) { return *event = stream, cudaSuccess; }
 inline int cudaStreamWaitEvent(void* s, auto* e, unsigned) { return is_recorded(s) == is_recorded(*e) ? 0 : 905; }
-inline cudaError_t cudaStreamBeginCapture(cudaStream_t, int) { return shim::recording = new shim::Steps, cudaSuccess; }
-inline int cudaStreamEndCapture(void*, auto* graph) {
-  usleep(shim::number("SHIM_RECORDING", 0));
-  *graph = shim::recording.exchange(nullptr);
-  if (!shim::spoilt.exchange(false) && !shim::number("SHIM_SPOILT", 0)) return cudaSuccess;
-  delete std::exchange(*graph, nullptr);
-  return 901;
+inline int cudaGraphCreate(auto* graph, int) { return *graph = new shim::Steps, cudaSuccess; }
+inline int cudaGraphAddKernelNode(auto* node, auto* graph, auto* before, int count,
+                                  const cudaKernelNodeParams* params) {
+  if (count != (graph->size() > 0) || (count && *before != graph->size())) throw std::logic_error("not a chain");
+  return graph->push_back(*params), *node = graph->size(), cudaSuccess;
 }
-inline int cudaGraphInstantiate(auto* made, auto* graph, int) { return *made = new shim::Steps(*graph), cudaSuccess; }
-inline int cudaGraphLaunch(auto* steps, void*) { return std::ranges::for_each(*steps, &shim::Step::operator()), 0; }
+inline int cudaGraphInstantiate(auto* made, auto* graph, int) {
+  return *made = new shim::Steps(*graph), shim::number("SHIM_NO_GRAPH", 0);
+}
+inline int cudaGraphLaunch(auto* steps, void*) {
+  return std::ranges::for_each(*steps, &shim::Step::operator()), shim::number("SHIM_NO_LAUNCH", 0);
+}
 inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
 inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t steps) { return delete steps, cudaSuccess; }

@@ -7,8 +7,8 @@ template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 blocks, unsigned threads, cudaStream_t stream, const A&... arguments) {
   const auto device = static_cast<char*>(stream) - shim::streams;
   if (device >= 0 && device != current_device()) throw std::logic_error("a stream of another device");
-  const auto run = [=] { shim::run(blocks, threads, [&] { kernel(arguments...); }); };
-  if (!shim::recording) return run();
-  shim::recording.load()->push_back(run);
+  const shim::Step run = [=] { shim::run(blocks, threads, [&] { kernel(arguments...); }); };
+  if (Graph* const graph = Graph::recorded()) return graph->add(run);
+  run();
 }
 }  // namespace mlpfast::cuda
