@@ -1,5 +1,6 @@
 """Checks of what users pass to the Python side; messages name function and argument and say what fits."""
 
+import math
 import os
 from collections.abc import Sequence
 from numbers import Real
@@ -32,11 +33,14 @@ def real(function: str, name: str, value: Any, least: float = -FLOAT32_MAX) -> f
     """A real number that float32 can hold, at least `least`; a bool does not count."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(unfit(function, name, value, "a real number"))
-    number: Any = value
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not least <= number <= FLOAT32_MAX:
         sign = "" if least else ", not negative"
         raise ValueError(unfit(function, name, value, "a finite float32 number" + sign))
-    return float(number)
+    return number
 
 
 def flag(function: str, name: str, value: Any) -> bool:
@@ -57,7 +61,8 @@ def choice(function: str, name: str, value: Any, known: Sequence[str]) -> str:
 
 def listed(function: str, name: str, value: Any, expected: str) -> list[Any]:
     """The items of a list, a tuple, or an array of one dimension: what has an order."""
-    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes | bytearray):
+    text_or_bytes = str | bytes | bytearray | memoryview
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, text_or_bytes):
         raise TypeError(unfit(function, name, value, expected))
     if isinstance(value, np.ndarray) and value.ndim != 1:
         raise ValueError(unfit(function, name, value, expected))

@@ -142,7 +142,7 @@ REALS = {  # function: its arguments; likewise below
 }
 NO_REALS = {
     **dict.fromkeys(["'q'", "1j", "True", "[1.0]", "np.ones(1)", "np.complex64(1)"], (TypeError, "real")),
-    **dict.fromkeys(["nan", "inf", "-inf", "1e39", "10**400"], (ValueError, "finite")),
+    **dict.fromkeys(["nan", "inf", "-inf", "1e39", "10**400", "np.float16(inf)"], (ValueError, "finite")),
 }
 FLAGS = {
     "gemm": "transpose_a transpose_b",
@@ -177,7 +177,9 @@ INTEGERS = {
     "set_num_threads": "n",
     "EarlyStopping": "patience",
 }
-NO_INTEGERS = dict.fromkeys(["1.0", "'3'", "True", "1j", "[1]", "nan"], (TypeError, "integer"))
+NO_INTEGERS = dict.fromkeys(
+    ["1.0", "'3'", "True", "1j", "[1]", "nan", "np.array([1, 2])"], (TypeError, "integer")
+)
 COUNTS = {"trainer.fit": "epochs batch_size", "set_num_threads": "n", "EarlyStopping": "patience"}
 NO_COUNTS = dict.fromkeys(["0", "-1", "-(10**30)"], (ValueError, "at least 1"))
 

@@ -102,6 +102,11 @@ KERNELS = [
         (dict(x="np.float32(1)", out="None"), ValueError, "x 1 dimension"),
         (dict(x="wide(2**40, 4)", out="None"), MemoryError, ""),
     ),
+    (
+        "(lambda b: softmax_cross_entropy(mn[:1, :2], b.view('i8'), out=b[None]))(np.zeros(2, 'f4'))",
+        ValueError,
+        "softmax_cross_entropy out overlaps memory",
+    ),
     *refusals(
         "softmax_cross_entropy",
         (dict(logits="n"), ValueError, "logits 2 dimensions (5,)"),
@@ -234,6 +239,7 @@ MODELS = [
     ),
     ("model.parameters[0] = np.zeros((4, 3))", ValueError, "broadcast (4,3) (3,4)"),
     ("model.parameters = [p + 1 for p in model.parameters]", AttributeError, "parameters"),
+    *[(f"model.{name} = model.{name}", AttributeError, name) for name in ("loss", "init", "seed", "sizes")],
     (f"Trainer(MLP([3, 1]), SGD(0.1)).{TRAIN}", ValueError, "fit sizes[-1] 1 number of classes at least 2"),
     ("Trainer(5, SGD(0.1))", TypeError, "Trainer model int MLP"),
     ("Trainer(model, None)", TypeError, "Trainer optimizer NoneType SGD"),

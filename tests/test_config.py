@@ -1,6 +1,7 @@
 """Threads and the report of what runs here: calls, environment variables, limits of the process."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -51,6 +52,33 @@ def test_threads_returns_to_the_default():
     with mlpfast.threads(7):
         pass
     assert _cpu.requested_threads() == 0
+
+
+def test_quotas_of_control_groups(tmp_path):
+    """Of version 2, of version 1, of a group or of one above it."""
+    root, groups = tmp_path / "cgroup", tmp_path / "groups"
+
+    def granted(lines, **quotas):
+        shutil.rmtree(root, ignore_errors=True)
+        for path, (quota, period) in quotas.items():
+            folder = root / path.replace("__", "/")
+            folder.mkdir(parents=True, exist_ok=True)
+            if "cpu" in path:
+                (folder / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+                (folder / "cpu.cfs_period_us").write_text(f"{period}\n")
+            else:
+                (folder / "cpu.max").write_text(f"{quota} {period}\n")
+        groups.write_text(lines)
+        return _cpu.granted_cpus(str(root), str(groups))
+
+    many = granted("")
+    assert many >= 1024
+    assert granted("0::/a/b\n", a__b=(150000, 100000), a=("max", 100000)) == 2
+    assert granted("0::/a/b\n", a__b=(400000, 100000), a=(50000, 100000)) == 1
+    assert granted("0::/a/b\n", other=(100000, 100000)) == many
+    assert granted("5:memory:/a\n4:cpu:/a\n1:x=y:/\n", cpu__a=(300000, 100000), cpu=(-1, 100000)) == 3
+    assert granted("4:cpu:/not/seen/here\n", cpu=(250000, 100000)) == 3
+    assert granted("4:cpuset:/\nnonsense\n", cpuset=(100000, 100000)) == many
 
 
 def test_it_holds_for_every_python_thread():

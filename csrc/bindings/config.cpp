@@ -65,6 +65,7 @@ void register_config(py::module_& m) {
   m.def("set_isa", [](const std::string& name) { cpu::set_isa(name.c_str()); });
   m.def("available_isas", available_isas);
   m.def("num_threads", cpu::num_threads);
+  m.def("granted_cpus", cpu::granted_cpus);
   m.def("requested_threads", cpu::requested_threads);
   m.def("set_num_threads", cpu::set_num_threads);
   m.def("max_threads", [] { return cpu::max_threads; });

@@ -55,7 +55,7 @@ struct Units {
 template <class T>
 Units gemm_units(const KernelTable<T>& table, const Gemm<T>& problem, int64_t m, int threads) {
   constexpr double unit_work = 1 << 20;  // from here taking a unit costs nothing that can be measured
-  constexpr int64_t most_each = 16;
+  constexpr int64_t most_each = 16, most_across = 1 << 20;  // a team has room for 2^28 units
   const int64_t n = problem.n, tile = table.tile_rows[table.tile_vectors - 1];
   const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(problem.k);
   const int64_t each = static_cast<int64_t>(std::min<double>(most_each, work / unit_work / threads));
@@ -68,6 +68,7 @@ Units gemm_units(const KernelTable<T>& table, const Gemm<T>& problem, int64_t m,
   const int64_t wide = prepared_panels(table) * panel;
   int64_t across = ceil_div(n, wide);
   if (tiles * across < each * threads) across = ceil_div(n, panel);
+  across = std::min(across, most_across);
   const int64_t down = std::max<int64_t>(1, each * threads / across);
   return {m, n, round_up(ceil_div(m, down), tile), round_up(ceil_div(n, across), table.lanes)};
 }

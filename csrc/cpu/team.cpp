@@ -120,7 +120,7 @@ int hire(int wanted) {
   return worker_count;
 }
 
-constexpr unsigned unit_bits = 24, round_bits = 16;
+constexpr unsigned unit_bits = 28, round_bits = 8;  // neighbours are at most a round apart
 constexpr std::uint64_t unit_mask = (1U << unit_bits) - 1;
 
 std::uint64_t packed(unsigned round, Range units) {
@@ -180,7 +180,7 @@ bool Team::take_over(int64_t& unit) {
         if (left.compare_exchange_weak(seen, packed(round_, {units.begin, units.end - 1}), std::memory_order_acq_rel))
           return true;
       }
-      awaited |= static_cast<std::uint16_t>(seen >> 2 * unit_bits) == static_cast<std::uint16_t>(round_ - 1);
+      awaited |= seen >> 2 * unit_bits == (round_ - 1) % (1U << round_bits);
     }
     if (!awaited) return false;
     wait_a_turn(turn);

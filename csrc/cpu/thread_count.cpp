@@ -24,26 +24,12 @@ int affinity_cpus() {
   return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1 << 16;
 }
 
-/// CPUs granted by a quota file: "max 100000" or "150000 100000".
-int quota_cpus(const std::string& path) {
-  std::ifstream file(path);
+/// CPUs that a control group's folder grants: "150000 100000" or "max 100000" in version 2, two files in version 1.
+int quota_cpus(const std::string& folder) {
+  std::ifstream both(folder + "/cpu.max"), first(folder + "/cpu.cfs_quota_us"), second(folder + "/cpu.cfs_period_us");
   double quota = 0, period = 0;
-  return file >> quota >> period && period > 0 ? std::max(1, static_cast<int>(std::ceil(quota / period))) : 1 << 16;
-}
-
-/// The smallest quota of the process's control group (version 2) and its ancestors.
-int cgroup_cpus() {
-  const std::string root = "/sys/fs/cgroup";
-  std::string group;
-  std::ifstream file("/proc/self/cgroup");
-  for (std::string line; std::getline(file, line);)
-    if (line.rfind("0::", 0) == 0) group = line.substr(3);
-  int cpus = quota_cpus(root + "/cpu.max");
-  while (group.size() > 1) {
-    cpus = std::min(cpus, quota_cpus(root + group + "/cpu.max"));
-    group.erase(group.rfind('/'));
-  }
-  return cpus;
+  const bool known = both >> quota >> period || (first >> quota && second >> period);
+  return known && quota > 0 && period > 0 ? std::max(1, static_cast<int>(std::ceil(quota / period))) : 1 << 16;
 }
 
 int environment_threads() {
@@ -59,12 +45,28 @@ int environment_threads() {
 
 int default_threads() {
   static const int fixed = environment_threads();
-  static const int granted = cgroup_cpus();
+  static const int granted = granted_cpus("/sys/fs/cgroup", "/proc/self/cgroup");
   if (fixed > 0) return fixed;
   return std::max(1, std::min({omp_get_max_threads(), affinity_cpus(), granted, max_threads}));
 }
 
 }  // namespace
+
+int granted_cpus(const std::string& root, const std::string& groups) {
+  int cpus = std::min(quota_cpus(root), quota_cpus(root + "/cpu"));
+  std::ifstream file(groups);
+  for (std::string line; std::getline(file, line);) {  // "0::/group" in version 2, "4:cpu,cpuacct:/group" in version 1
+    const std::size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    if (!controllers.empty() && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
+    const std::string top = controllers.empty() ? root : root + "/" + controllers;
+    std::string group = line.substr(second + 1);
+    for (std::size_t cut; (cut = group.rfind('/')) != std::string::npos; group.erase(cut))
+      cpus = std::min({cpus, quota_cpus(top + group), quota_cpus(top)});
+  }
+  return cpus;
+}
 
 int num_threads() {
   const int wanted = requested;

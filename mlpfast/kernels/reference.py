@@ -172,8 +172,10 @@ def softmax_cross_entropy(
     y = np.where(kept, y, 0)
     shifted = x - np.max(x, axis=1, keepdims=True)
     nll = np.log(np.exp(shifted).sum(axis=1, keepdims=True)) - shifted
-    target = (1.0 - label_smoothing) * w[y, None] * (np.arange(c) == y[:, None]) + label_smoothing / c * w
-    loss = np.where(kept, s * np.where(target == 0, 0.0, target * nll).sum(axis=1), 0.0)
+    own, spread = (1.0 - label_smoothing) * w[y], label_smoothing / c * w
+    target = own[:, None] * (np.arange(c) == y[:, None]) + spread
+    loss = own * nll[np.arange(m), y] + ((spread * nll).sum(axis=1) if label_smoothing else 0.0)
+    loss = np.where(kept, s * loss, 0.0)
     gradient = softmax(x) * target.sum(axis=1, keepdims=True) - target
     d_logits = np.where(kept[:, None], s[:, None] * gradient, 0.0)
     if reduction == "none":

@@ -147,3 +147,13 @@ def test_nan_and_infinity(special, precision, isa, rng, dtype):
     assert np.array_equal(np.isnan(got), np.isnan(want))
     assert np.array_equal(got[np.isinf(want)], want[np.isinf(want)])
     assert np.isfinite(got[np.isfinite(want)]).all()
+
+
+@pytest.mark.slow
+def test_more_columns_than_a_team_counts_blocks(use_isa, threads):
+    """2^28 columns in panels of 16: each is computed once, whoever takes it."""
+    columns = 2**28
+    b, out = np.ones((1, columns), np.float32), np.full((1, columns), -7, np.float32)
+    with use_isa("scalar"), threads(2):
+        kernels.gemm(np.array([[3]], np.float32), b, out=out)
+    assert out.min() == out.max() == 3
