@@ -12,8 +12,8 @@ class Case:
     """One row of a table.
 
     shape is m, n, k for gemm; the layers' sizes for step, fit and predict; rows, classes for softmax.
-    Targets: `floor`, least ratio to the best peer; `eager`, to torch_eager; `share`, of the peak; `limit`,
-    seconds. `remark` explains by ISA why one is missed.
+    Targets: `floor`, least ratio to the best peer, with AMX `amx` where that is another; `eager`, to
+    torch_eager; `share`, of the peak; `limit`, seconds. `remark` explains by ISA why one is missed.
     """
 
     group: str
@@ -29,6 +29,7 @@ class Case:
     device: str = "cpu"  # or "cuda"
     quick: bool = False  # of the small set: --quick and README's table
     floor: float = 0.0
+    amx: float = 0.0
     eager: float = 0.0
     share: float = 0.0
     limit: float = 0.0
@@ -61,15 +62,25 @@ class Case:
         )
 
 
+WHY_MIDDLE = {
+    "avx512": "Why MKL's tiles are faster here is not known.",
+    "amx": "AMX takes six products: too few rows and columns for 1.3x.",
+}
 WHY_LARGE = {
     "avx512": "Rows of a are read unpacked, MKL packs both operands.",
     "amx": "AMX takes six products, and on a shared machine gave between a quarter and all of its rate.",
+    "avx2": "More than we ask in minutes when nobody shared the cores.",
 }
+WHY_TINY = {"avx2": "Less than we ask in minutes when nobody shared the core."}
 WHY_LEVEL = dict.fromkeys(("avx512", "avx2"), "Without AMX float32 serves this level.")
 WHY_LEVEL |= {"amx": "A neighbour on the core's other thread costs two thirds."}
 WHY_STEP = dict.fromkeys(
     ("avx512", "amx"),
     "Two threads reach half of the FMA peak: cores of unequal speed, weights on their way between caches.",
+)
+WHY_WIDE = WHY_LARGE | {"avx2": "NumPy's products of this size are as fast as ours."}
+WHY_FIT = dict.fromkeys(
+    ("avx512", "avx2"), "Nine tenths of it are steps, whose own ratio the table above has."
 )
 WHY_STEP |= {"avx2": "Peers reach a larger part of AVX2's peak than of AVX-512's."}
 WHY_SMALL = {
@@ -80,8 +91,15 @@ WHY_DEEP = dict.fromkeys(
     ("avx512", "amx"), "Each thread transposes the weights again for the gradient of its rows."
 )
 WHY_DOUBLE = {"avx512": "Rows of a reach the tiles unpacked, and lie far apart."}
-WHY_SOFTMAX = {"avx2": "torch_eager takes less than a third of its time on the Intel processor."}
-WHY_PREDICT = {"avx512": "All but 4 us of it reads 0.8 MB of weights."}
+WHY_SOFTMAX = {
+    "avx512": "torch_eager's own time varied by a fifth from round to round.",
+    "avx2": "torch_eager takes less than a third of its time on the Intel processor.",
+}
+WHY_LONG = {"avx512": "Three passes over a row, the exponentials among them, take longer than to copy it."}
+WHY_PREDICT = {
+    "avx512": "All but 4 us of it reads 0.8 MB of weights.",
+    "avx2": "The weights, of 0.8 MB, do not fit an L2 of 512 KB.",
+}
 
 
 def _gemm(m: int, n: int, k: int, *forms: str, floor: float = 0.95, **fields: Any) -> list[Case]:
@@ -94,20 +112,20 @@ def _step(sizes: tuple[int, ...], batch: int, batches: int, **fields: Any) -> Ca
 
 CASES: list[Case] = [
     *_gemm(256, 256, 784, "NN", quick=True),
-    *_gemm(784, 256, 256, "TN", quick=True),
-    *_gemm(256, 784, 256, "NN", "NT", "TN"),
+    *_gemm(784, 256, 256, "TN", quick=True, remark=WHY_MIDDLE),
+    *_gemm(256, 784, 256, "NN", "NT", "TN", remark=WHY_MIDDLE),
     *_gemm(256, 10, 256, "NN", "TN", floor=1.1),
     *_gemm(256, 256, 10, "NT", floor=1.4),
     *_gemm(32, 256, 784),
     *_gemm(1, 256, 784),
-    *_gemm(4, 4, 4, quick=True, floor=0.0, limit=2e-6),
+    *_gemm(4, 4, 4, quick=True, floor=0.0, limit=2e-6, remark=WHY_TINY),
     *_gemm(617, 333, 200),
     *_gemm(129, 257, 1000),
-    *_gemm(512, 512, 512),
+    *_gemm(512, 512, 512, amx=1.3, remark=WHY_MIDDLE),
     *_gemm(1000, 1000, 1000, remark=WHY_LARGE),
-    *_gemm(1024, 1024, 1024, quick=True, share=0.82, remark=WHY_LARGE),
-    *_gemm(2048, 2048, 2048, remark=WHY_LARGE),
-    *_gemm(4096, 4096, 4096, remark=WHY_LARGE),
+    *_gemm(1024, 1024, 1024, quick=True, amx=1.5, share=0.82, remark=WHY_LARGE),
+    *_gemm(2048, 2048, 2048, amx=1.5, remark=WHY_LARGE),
+    *_gemm(4096, 4096, 4096, amx=1.5, remark=WHY_LARGE),
     *_gemm(1024, 2048, 2048, "NN", "TN", "NT", remark=WHY_LARGE),
     *_gemm(1024, 1024, 1024, precision="high", quick=True, floor=2.5, remark=WHY_LEVEL),
     *_gemm(2048, 2048, 2048, precision="high", floor=2.5, remark=WHY_LEVEL),
@@ -118,15 +136,15 @@ CASES: list[Case] = [
     *_gemm(4096, 4096, 4096, precision="medium", floor=1.2, remark=WHY_LEVEL),
     Case("gemm", (256, 256, 784), dtype="float64", floor=0.9, remark=WHY_DOUBLE),
     Case("gemm", (1024, 1024, 1024), dtype="float64", floor=0.9, remark=WHY_DOUBLE),
-    _step((784, 256, 10), 256, 60, quick=True, floor=1.4, remark=WHY_STEP),
-    _step((784, 256, 10), 256, 60, features="uint8", quick=True, floor=1.4, remark=WHY_STEP),
+    _step((784, 256, 10), 256, 60, quick=True, floor=1.4, amx=1.8, remark=WHY_STEP),
+    _step((784, 256, 10), 256, 60, features="uint8", quick=True, floor=1.4, amx=2.8, remark=WHY_STEP),
     _step((784, 256, 10), 256, 60, dtype="float64"),
     _step((784, 256, 10), 32, 300, quick=True, floor=1.6, remark=WHY_STEP),
     _step((784, 256, 10), 4, 1000, lr=0.001, quick=True, floor=1.6, remark=WHY_SMALL),
     _step((784, 256, 10), 1, 1000, lr=0.001, quick=True, floor=3.0, remark=WHY_SMALL),
-    _step((784, 2048, 2048, 10), 1024, 4, quick=True, floor=1.1, remark=WHY_LARGE),
-    _step((32, 512, 512, 2), 4096, 8, floor=1.2, remark=WHY_STEP),
-    _step((784, *[512] * 6, 10), 256, 20, floor=1.25, remark=WHY_DEEP),
+    _step((784, 2048, 2048, 10), 1024, 4, quick=True, floor=1.1, amx=1.4, remark=WHY_WIDE),
+    _step((32, 512, 512, 2), 4096, 8, floor=1.2, amx=1.3, remark=WHY_STEP),
+    _step((784, *[512] * 6, 10), 256, 20, floor=1.25, amx=1.4, remark=WHY_DEEP),
     _step((64, 48, 48, 48, 4), 512, 100, floor=1.5),
     _step((784, 256, 10), 256, 60, precision="medium", floor=5.0, remark=WHY_LEVEL),
     _step(
@@ -135,9 +153,19 @@ CASES: list[Case] = [
     _step((784, 2048, 2048, 10), 1024, 4, precision="medium", floor=1.5, remark=WHY_LEVEL),
     _step((32, 512, 512, 2), 4096, 8, precision="medium", floor=1.6, remark=WHY_LEVEL),
     _step((784, *[512] * 6, 10), 256, 20, precision="medium", floor=1.8, remark=WHY_LEVEL),
-    Case("fit", (784, 256, 10), batch=256, batches=234, epochs=10, features="uint8", quick=True, floor=2.0),
+    Case(
+        "fit",
+        (784, 256, 10),
+        batch=256,
+        batches=234,
+        epochs=10,
+        features="uint8",
+        quick=True,
+        floor=2.0,
+        remark=WHY_FIT,
+    ),
     Case("softmax", (65536, 10), quick=True, eager=15.0, remark=WHY_SOFTMAX),
-    Case("softmax", (4096, 32768), share=0.8),
+    Case("softmax", (4096, 32768), share=0.8, remark=WHY_LONG),
     Case("predict", (784, 256, 10), quick=True, floor=1.0, eager=2.5, limit=12e-6, remark=WHY_PREDICT),
 ]
 

@@ -1,6 +1,7 @@
 """Markdown from results: BENCHMARKS.md, and README's table between its markers."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import zip_longest
 from math import prod
 from pathlib import Path
@@ -159,6 +160,8 @@ def _notes(rows: list[Results], isa: str) -> list[str]:
         lines.append(f"Geometric mean over {len(heads)} cases: {mean:.2f}x the best peer.")
     for row in rows:
         case = known.get(row["name"])
+        if case and case.amx and isa == "amx":
+            case = replace(case, floor=case.amx)
         if case and (texts := missed(case, row["contenders"])):
             lines.append(f"- {case.name}: {'; '.join(texts)}. {case.remark.get(isa, '')}".rstrip())
     for row in rows:
