@@ -177,7 +177,7 @@ ON_GPU: list[Case] = [
         *_gemm(4096, 4096, 4096, precision="medium", floor=0.5),
         Case("softmax", (65536, 10), floor=5.0),
         Case("softmax", (16384, 32768), floor=2.0),
-        _step((784, 256, 10), 256, 234, epochs=10, floor=1.5),
+        _step((784, 256, 10), 256, 234, epochs=10, floor=1.5, limit=4e-3 / 234),
         _step((784, 2048, 2048, 10), 1024, 4, epochs=5, floor=1.2),
         _step((784, 2048, 2048, 10), 1024, 4, epochs=5, precision="medium", floor=1.2),
     ]

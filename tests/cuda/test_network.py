@@ -229,3 +229,16 @@ def test_fashion_mnist(cuda, data_dir):
     for got, want in zip(*(h.epochs for h in histories), strict=True):
         assert got["train_loss"] == pytest.approx(want["train_loss"], rel=1e-14)
         assert all(got[key] == want[key] for key in ("train_accuracy", "val_loss", "val_accuracy"))
+
+
+def test_all_of_fashion_mnist(cuda, data_dir):
+    """At the default level losses within 1e-3 of the CPU's after every epoch."""
+    if cuda == "shim":
+        pytest.skip("takes hours on the CPU that plays a GPU")
+    data = mlpfast.datasets.fashion_mnist(data_dir)
+    histories = []
+    for device in ("cuda", "cpu"):
+        model = mlpfast.MLP((784, 256, 10), input_scale=data.input_scale, init="normal:0.01", device=device)
+        histories.append(Trainer(model, SGD(0.1)).fit(data.x_train, data.y_train, epochs=10, batch_size=256))
+    for got, want in zip(*(h.epochs for h in histories), strict=True):
+        assert got["train_loss"] == pytest.approx(want["train_loss"], abs=1e-3)
