@@ -38,6 +38,7 @@ LARGE = [
     dict(m=2111, n=10, k=7),
 ]
 NETWORKS = [(1, 2), (5, 3), (33, 17, 3), (16, 65, 15), (31, 1, 5, 33), (17, 33, 31, 10)]
+FOR_TILES = [(128, 128, 64), (131, 137, 70), (160, 129, 65)]  # m, n, k
 
 
 class Guarded:
@@ -140,9 +141,23 @@ def trained(sizes, activation, x, y, w, place, fused):
     return [model._flat, trainer.optimizer.velocity, np.array([*metrics.values()]), model.forward(x)]
 
 
-def check_networks(memory, rng, dtype):
+def check_tiles(memory, rng, dtype):
+    for (m, n, k), *transposes in itertools.product(FOR_TILES, (False, True), (False, True)):
+        how = dict(zip(("transpose_a", "transpose_b"), transposes, strict=True), precision="high")
+        a = rng.standard_normal((k, m) if how["transpose_a"] else (m, k), dtype)
+        b = rng.standard_normal((n, k) if how["transpose_b"] else (k, n), dtype)
+        a[3, 3] = np.inf  # a block of multiply-adds among the tiles
+        out = memory.hold("out", np.zeros((m, n), dtype))
+        assert same_bits(
+            kernels.gemm(memory.hold("a", a), memory.hold("b", b), out=out, **how), kernels.gemm(a, b, **how)
+        )
+        memory.check((m, n, k, how))
+    check_networks(memory, rng, dtype, [(131, 140, 133, 3)], [133])
+
+
+def check_networks(memory, rng, dtype, networks=NETWORKS, counts=(1, 17, 130)):
     activations = itertools.cycle(kernels.ACTIVATIONS)
-    for sizes, rows, given in itertools.product(NETWORKS, (1, 17, 130), (np.uint8, dtype)):
+    for sizes, rows, given in itertools.product(networks, counts, (np.uint8, dtype)):
         x = rng.integers(0, 256, (rows, sizes[0])).astype(given)
         y, w = rng.integers(0, sizes[-1], rows).astype(np.int32), rng.random(rows, dtype)
         for activation, fused in zip((next(activations), next(activations)), (True, False), strict=True):
@@ -157,5 +172,6 @@ if __name__ == "__main__":
     faulthandler.enable()
     _cpu.set_isa(sys.argv[1])
     mlpfast.set_num_threads(3)
-    for check in (check_ops, check_networks):
+    vectors = dict(_cpu.available_isas())[sys.argv[1]]
+    for check in (check_ops, check_networks) if vectors else (check_tiles,):
         check(Memory(sys.argv[2]), np.random.default_rng(0), getattr(np, sys.argv[3]))

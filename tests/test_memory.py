@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from processes import output_of, python
-from tolerances import VECTOR_ISAS
+from tolerances import TILE_ISAS, VECTOR_ISAS
 
 FOLDER = Path(__file__).parent
 SLOW = {"scalar", "sse2"}  # each side with one dtype
@@ -16,6 +16,7 @@ BESIDE = [
     for side, dtype in product(("after", "before"), ("float32", "float64"))
     if isa not in SLOW or (side, dtype) in {("after", "float32"), ("before", "float64")}
 ]
+BESIDE += [(isa, side, "float32") for isa, side in product(TILE_ISAS, ("after", "before"))]
 BEYOND = """
 import sys
 folder, side, offset = sys.argv[1:]

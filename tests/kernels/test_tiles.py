@@ -99,6 +99,14 @@ def test_not_less_accurate_than_fmas(kind, k, tiles, rng):
     assert _cpu.tile_fallbacks() == before
 
 
+def test_mostly_zeros(tiles, rng):
+    """A chain loses nothing where it adds zeros; tiles stay within twice its error."""
+    a, b = data("normal", 256, rng)
+    a *= rng.random(a.shape) < 0.05
+    chain, split = (errors(product(a, b, precision), a, b) for precision in ("ieee", "highest"))
+    assert split[0] <= 2 * chain[0] and split[1] <= 2 * chain[1]
+
+
 @pytest.mark.parametrize("transposed", [False, True], ids=["x", "x.T"])
 @pytest.mark.parametrize(
     ("kind", "k", "shift"),

@@ -132,3 +132,21 @@ def test_a_batch_too_large_for_tiles_and_a_smaller_last_one(tiles, rng):
     got = trained(x, y, **options)
     want = trained(x, y, precision="ieee", **options)
     assert all(np.abs(a - b).max() < 1e-4 for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.slow
+def test_fashion_mnist(tiles, data_dir):
+    """An epoch in which no block falls back to FMAs, beside one at "ieee"."""
+    skip_what_amx_does(tiles)
+    data = mlpfast.datasets.fashion_mnist(data_dir)
+    rows, before = 60_000 if tiles == "amx" else 6000, _cpu.tile_fallbacks()
+    losses = {}
+    for precision in ("ieee", "highest", "medium"):
+        model = mlpfast.MLP((784, 256, 10), input_scale=data.input_scale, precision=precision)
+        history = mlpfast.Trainer(model, mlpfast.SGD(0.1)).fit(
+            data.x_train[:rows], data.y_train[:rows], epochs=1, batch_size=256
+        )
+        losses[precision] = history.epochs[0]["train_loss"]
+    assert _cpu.tile_fallbacks() == before
+    assert 0 < abs(losses["highest"] - losses["ieee"]) <= 1e-4
+    assert abs(losses["medium"] - losses["ieee"]) <= 1e-2
