@@ -246,6 +246,14 @@ def _rows(text: str) -> slice:
     return slice(start, stop)
 
 
+def _units(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        advice = "give several as 256 128; the data set comes before the options"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of units; {advice}") from None
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as any other error is said."""
 
@@ -284,7 +292,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_train_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--hidden", type=int, nargs="*", action="extend", metavar="UNITS",
+    add("--hidden", type=_units, nargs="*", action="extend", metavar="UNITS",
         help="units of each hidden layer; --hidden alone: none, softmax regression")  # fmt: skip
     add("--activation", metavar="NAME", help=", ".join(mlpfast.kernels.ACTIVATIONS))
     add("--init", metavar="NAME", help="he, xavier, lecun, zeros, normal:DEVIATION or constant:VALUE")

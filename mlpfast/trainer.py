@@ -238,7 +238,7 @@ class _Fit:
 
 def _pair(validation_data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, ArrayLike]:
     if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-        raise TypeError(f"fit: validation_data must be (x, y), got {type(validation_data).__name__}")
+        raise TypeError(unfit("fit", "validation_data", validation_data, "a pair (x, y)"))
     return validation_data[0], validation_data[1]
 
 

@@ -189,6 +189,8 @@ def test_help_tells_every_default(run):
         ("train --epochs 0", 2, "epochs"),
         ("train --batch-size 0", 2, "batch_size"),
         ("train --hidden 0", 2, "sizes"),
+        ("train --hidden 32,16", 2, "give several as 256 128"),
+        ("train --hidden 32 digits", 2, "the data set comes before the options"),
         ("train --seed -1", 2, "seed"),
         ("train --threads 0", 2, "at least 1"),
         ("train --nesterov --momentum 0", 2, "nesterov"),

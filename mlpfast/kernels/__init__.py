@@ -73,7 +73,7 @@ def explain(
     Parameters
     ----------
     m, n, k : the product's shape, not negative
-    precision, dtype : as in `gemm`, and "float32" or "float64"
+    precision, dtype : as in `gemm`; "float32", "float64", or "uint8" of features that a network predicts from
 
     Returns
     -------
@@ -90,12 +90,12 @@ def explain(
     m, n, k = (arguments.integer("explain", name, value, 0) for name, value in given.items())
     if max(m, n, k) >= 2**63:
         raise ValueError(f"explain: m, n, k are {m}, {n}, {k}; they must be below 2^63")
-    single = arguments.choice("explain", "dtype", dtype, list(arguments.DTYPES)) == "float32"
-    parts, rows, cols, threads = _cpu.explain(m, n, k, precision, single)
+    dtype = arguments.choice("explain", "dtype", dtype, [*arguments.DTYPES, "uint8"])
+    parts, rows, cols, threads = _cpu.explain(m, n, k, precision, dtype)
     if parts == 0:
-        return f"{_cpu.vectors()}: {dtype} multiply-adds", (rows, cols), threads
-    products = {1: "bf16", 2: "bf16 x3", 3: "bf16 x6, x3 where one operand is exact in bf16"}[parts]
-    return f"{_cpu.isa()}: {products}", (rows, cols), threads
+        return f"{_cpu.vectors()}: {dtype.replace('uint8', 'float32')} multiply-adds", (rows, cols), threads
+    methods = ["bf16", "bf16 x3", "bf16 x6, x3 where one operand is exact in bf16", "exact products of bytes"]
+    return f"{_cpu.isa()}: {methods[parts - 1]}", (rows, cols), threads
 
 
 def linear(

@@ -245,6 +245,8 @@ def test_explain(tiles, use_isa):
     path, tile, threads = kernels.explain(1024, 1024, 1024)
     assert path.startswith(f"{tiles}: bf16 x6") and tile == (32, 32) and threads >= 1
     assert "bf16 x3" in kernels.explain(256, 256, 784, precision="high")[0]
+    assert kernels.explain(256, 256, 784, dtype="uint8")[0] == f"{tiles}: exact products of bytes"
+    assert kernels.explain(256, 10, 784, dtype="uint8")[0] == f"{_cpu.vectors()}: float32 multiply-adds"
     for options in (dict(precision="ieee"), dict(dtype="float64")):
         assert kernels.explain(1024, 1024, 1024, **options)[0].startswith(_cpu.vectors())
     for shape in ((511, 1024, 1024), (1024, 10, 256), (1024, 1024, 10), (1024, 1024, 2**20)):
