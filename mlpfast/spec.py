@@ -9,7 +9,7 @@ from mlpfast.init import initializer
 from mlpfast.kernels import ACTIVATIONS
 
 LOSSES = ("softmax_cross_entropy",)
-OPTIONS = ("loss", "init", "input_scale", "input_shift", "seed", "precision")  # users may set them
+OPTIONS = ("loss", "init", "input_scale", "input_shift", "seed", "precision")
 
 
 def checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:

@@ -124,11 +124,8 @@ def test_round_trip(options, tmp_path, rng):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("loss", "hinge"),
-        ("init", "random"),
         ("input_scale", np.nan),
         ("input_shift", "1"),
-        ("seed", -1),
         ("precision", "exact"),
     ],
 )
