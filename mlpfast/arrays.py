@@ -4,6 +4,7 @@ A call computes where its arrays lie, and its results are arrays of the first on
 They are exchanged by DLPack (dmlc.github.io/dlpack) or the CUDA Array Interface (Numba's documentation).
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -36,8 +37,15 @@ def call(name: str, stream: Any, *arguments: Any) -> Any:
         raise ValueError(f"{name}: stream is given, but no array lies on a GPU")
     if not foreign:
         return getattr(_cpu, name)(*arguments)
-    given = [on_host(a, name, f"argument {i}") for i, a in enumerate(arguments, 1)]
+    given = [on_host(a, name, parameter) for a, parameter in zip(arguments, _parameters(name), strict=True)]
     return like(foreign[0], getattr(_cpu, name)(*given), given, arguments)
+
+
+@cache
+def _parameters(function: str) -> list[str]:
+    """Those of the kernel that are handed to `call`."""
+    parameters = inspect.signature(getattr(sys.modules["mlpfast.kernels"], function)).parameters
+    return [name for name in parameters if name != "stream"]
 
 
 def is_foreign(value: Any) -> bool:
@@ -70,8 +78,8 @@ def on_host(array: Any, function: str, name: str) -> Any:
         return np.asarray(array) if library == "jaxlib" else np.from_dlpack(array)
     except (RuntimeError, TypeError, BufferError, ValueError) as error:
         raise TypeError(
-            f"{function}: {name} of type {type(array).__name__} cannot be read: {error}; "
-            "pass numbers that NumPy has too, such as float32, which need no gradient"
+            f"{function}: {name} of type {type(array).__name__} cannot be read; its numbers must be of a "
+            f"dtype of NumPy, and need no gradient: {error}"
         ) from error
 
 

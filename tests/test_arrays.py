@@ -81,7 +81,7 @@ def test_what_a_library_refuses(rng):
         (negative, "negative bit"),
         (torch.ones(3, dtype=torch.bfloat16), "BFloat16"),
     ]:
-        with pytest.raises(TypeError, match=f"relu: argument 1 of type Tensor cannot be read: .*{text}"):
+        with pytest.raises(TypeError, match=f"relu: x of type Tensor cannot be read.*: .*{text}"):
             kernels.relu(tensor)
     with pytest.raises(TypeError, match="x has dtype int64"):
         kernels.relu(torch.ones(3, dtype=torch.int64))

@@ -78,6 +78,7 @@ def test_quotas_of_control_groups(tmp_path):
     assert granted("0::/a/b\n", other=(100000, 100000)) == many
     assert granted("5:memory:/a\n4:cpu:/a\n1:x=y:/\n", cpu__a=(300000, 100000), cpu=(-1, 100000)) == 3
     assert granted("4:cpu:/not/seen/here\n", cpu=(250000, 100000)) == 3
+    assert granted("4:cpuacct,cpu:/a\n", cpu__a=(100000, 100000)) == 1
     assert granted("4:cpuset:/\nnonsense\n", cpuset=(100000, 100000)) == many
 
 

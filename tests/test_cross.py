@@ -48,7 +48,7 @@ EMULATED = {
 }
 
 PLAYED = f"-mavx2 -mfma -O1 -Wno-psabi -Wno-unused-function -I{ROOT / 'tests' / 'native' / 'avx512'}"
-AVX512 = Machine(compiler="g++", options=(f"-DMLPFAST_ISAS=scalar|true|;avx512|true|{PLAYED}",))
+AVX512 = Machine(compiler="g++", options=(f"-DMLPFAST_ISAS=scalar|true|-O1;avx512|true|{PLAYED}",))
 
 
 def program(name):

@@ -58,7 +58,8 @@ auto with_room(const F& f) {
   return f();
 }
 
-/// What calls on a stream of a device found in their labels; Python's lock guards it.
+/// What calls on a stream of a device found in their labels, one record for each that had labels, for ever: another
+/// stream of the same address takes it over. Python's lock guards it.
 using Faults = std::map<std::pair<int, cudaStream_t>, cuda::Fault*>;
 Faults& label_faults() {
   static auto* const all = new Faults;  // the interpreter may end before the process

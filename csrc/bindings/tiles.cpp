@@ -75,12 +75,14 @@ py::array byte_multiply(const py::array_t<std::uint8_t, py::array::c_style>& x,
 }  // namespace
 
 void register_tiles(py::module_& m) {
-  m.def("explain", [](int64_t rows, int64_t cols, int64_t k, py::handle precision, const std::string& dtype) {
-    const network::Precision level = precision_argument(precision, "explain");
-    if (dtype == "uint8" && cpu::bytes_pay(rows, cols, k, level))
-      return py::make_tuple(products_of_bytes, cpu::strip_size, cpu::strip_size, cpu::gemm_threads(rows, cols, k));
-    return dtype == "float64" ? explain<double>(rows, cols, k, level) : explain<float>(rows, cols, k, level);
-  });
+  m.def("explain",
+        [](int64_t rows, int64_t cols, int64_t k, py::handle precision, const std::string& dtype) -> py::tuple {
+          const network::Precision level = precision_argument(precision, "explain");
+          if (dtype == "uint8" && cpu::bytes_pay(rows, cols, k, level))
+            return py::make_tuple(products_of_bytes, cpu::strip_size, cpu::strip_size,
+                                  cpu::gemm_threads(rows, cols, k));
+          return dtype == "float64" ? explain<double>(rows, cols, k, level) : explain<float>(rows, cols, k, level);
+        });
   m.def("tile_fallbacks", cpu::tile_fallbacks);
   m.def("tile_multiply", tile_multiply);
   m.def("byte_multiply", byte_multiply);

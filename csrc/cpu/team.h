@@ -28,8 +28,8 @@ inline Range share(Range all, int64_t unit, int parts, int rank) {
 /// One member's view of the running team.
 class Team {
  public:
-  /// What a member has left of its units: 16 bits that tell a round from the one before, 24 of the first unit, 24 of
-  /// the end.
+  /// What a member has left of its units: 8 bits that tell a round from its neighbours, 28 of the first unit, 28 of the
+  /// end.
   struct alignas(64) Work {
     std::atomic<std::uint64_t> left{0};
   };
@@ -48,7 +48,7 @@ class Team {
   void barrier();
   /// Begins a round: each member deals itself units, which take() hands out once each. One that has none left takes
   /// over, if it helps, from the end of the others'. take() is false when none is left or still to be dealt; others may
-  /// then be at their last unit, but none in the round before.
+  /// then be at their last unit, but none in the round before. Who does not help must come to a barrier next.
   void deal(Range own);
   bool take(int64_t& unit, bool helps = true) { return take_own(unit) || (helps && take_over(unit)); }
   /// Calls f(unit) for each unit of every member's own, once, and ends with a barrier.

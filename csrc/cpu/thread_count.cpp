@@ -60,10 +60,11 @@ int granted_cpus(const std::string& root, const std::string& groups) {
     if (second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
     if (!controllers.empty() && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
-    const std::string top = controllers.empty() ? root : root + "/" + controllers;
-    std::string group = line.substr(second + 1);
-    for (std::size_t cut; (cut = group.rfind('/')) != std::string::npos; group.erase(cut))
-      cpus = std::min({cpus, quota_cpus(top + group), quota_cpus(top)});
+    for (const std::string& top : {controllers.empty() ? root : root + "/" + controllers, root + "/cpu"}) {
+      std::string group = line.substr(second + 1);
+      for (std::size_t cut; (cut = group.rfind('/')) != std::string::npos; group.erase(cut))
+        cpus = std::min({cpus, quota_cpus(top + group), quota_cpus(top)});
+    }
   }
   return cpus;
 }

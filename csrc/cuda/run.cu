@@ -64,6 +64,7 @@ struct Session::State {
     int64_t steps = 0, batch = 0;
     ops::Optimizer optimizer;
     network::UpdateMode mode;
+    bool possible = true;
     int64_t pace = 1;  // steps between two looks at the clock, which Ctrl-C waits for too
   } recording;
 
@@ -150,11 +151,13 @@ bool Session::train_steps(const TrainingRun& run, int64_t steps) {
     Backend backend(s.job);
     for (int64_t step = 0; step < count; ++step) network::train_step(backend, {0, run.batch}, run.mode);
   };
-  const int64_t unit = std::min(r.pace, most_recorded);
+  // As many as before, while that is not far from the pace, which changes with whether they are recorded.
+  const bool fits = r.steps <= r.pace && (r.steps == most_recorded || r.pace < 8 * r.steps);
+  const int64_t unit = fits ? r.steps : std::min(r.pace, most_recorded);
   if (steps < unit) return ask(steps), true;
-  const bool known = r.steps == unit && r.batch == run.batch && r.optimizer == run.rule.optimizer && r.mode == run.mode;
-  if (!known) {
+  if (!fits || r.batch != run.batch || r.optimizer != run.rule.optimizer || r.mode != run.mode) {
     r.graph.clear();
+    r.possible = true;
     r.steps = unit;
     r.batch = run.batch;
     r.optimizer = run.rule.optimizer;
@@ -163,16 +166,17 @@ bool Session::train_steps(const TrainingRun& run, int64_t steps) {
   }
   const bool before = !r.graph.empty();
   try {
-    if (!before) r.graph.record([&] { ask(unit); });
+    if (!before && r.possible) r.graph.record([&] { ask(unit); });
   } catch (const Error&) {  // there is no memory for it, say
-    return ask(steps), false;
+    r.possible = false;
   }
+  if (r.graph.empty()) return ask(steps), true;
   for (; steps >= unit; steps -= unit) r.graph.launch(s.stream);
   ask(steps);
   return before;
 }
 
-/// The number of steps that takes some milliseconds, in equal parts of an epoch.
+/// The number of steps that takes some milliseconds, at most an equal part of an epoch.
 void Session::keep_pace(const TrainingRun& run, double seconds) {
   constexpr int64_t most = 256;
   constexpr double short_time = 0.01, wanted = 0.02, long_time = 0.04;

@@ -182,7 +182,7 @@ def softmax_cross_entropy(
         return loss, d_logits
     weight = float((s * w[y])[kept].sum()) if reduction == "mean" else 1.0
     share = 1.0 / weight if weight != 0 else 0.0
-    return float(loss.sum()) * share, d_logits * share
+    return float(loss.sum()) * share if share else 0.0, d_logits * share
 
 
 def sgd_step(
