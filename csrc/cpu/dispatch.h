@@ -116,9 +116,12 @@ struct CrossEntropyArgs {
 
 /// How large products are cut, as measured for an instruction set and the caches that come with it.
 struct Blocking {
-  int64_t k = 768;            // steps a pass, as far as that makes equal ones; a third more in one
-  int64_t panels_bytes = 0;   // of b that a strip of a meets in turn; four panels at least
-  bool packs_strips = false;  // of a, once for many panels
+  static constexpr int64_t never = int64_t{1} << 62;
+
+  int64_t k = 768;                         // steps a pass, as far as that makes equal ones; a third more in one
+  int64_t panels_bytes = 0;                // of b that a strip of a meets in turn; four panels at least
+  int64_t packs_from[2] = {never, never};  // steps of a pass: a is packed, once for many panels; [a transposed]
+  int64_t strips_bytes = 1 << 20;          // of packed a, where all panels are prepared but once
 };
 
 template <class T>

@@ -9,9 +9,8 @@
 namespace mlpfast::cpu {
 namespace {
 
-constexpr int64_t strips_bytes = 64 << 10;  // of packed a, where all panels are prepared but once
-constexpr int64_t pack_for = 96;            // rows of a (columns of b): for fewer a copy is not used often enough
-constexpr int64_t short_k = 64;             // up to here a tile is summed so fast that its epilogue waits for more
+constexpr int64_t pack_for = 96;  // rows of a (columns of b): for fewer a copy is not used often enough
+constexpr int64_t short_k = 64;   // up to here a tile is summed so fast that its epilogue waits for more
 
 static_assert(panels_row_bytes >= least_panels * panel_bytes, "panels of the widest registers have room");
 
@@ -34,9 +33,12 @@ bool badly_spaced(int64_t ld) {
   return bytes % 2048 == 0 || bytes >= 16384;
 }
 
+/// Rows of a b beyond L2 lie in more pages than a core's prefetching follows.
 template <class T>
 bool copies_b(const Gemm<T>& p) {
-  return !p.laid_out && lies_badly<T>(reinterpret_cast<std::uintptr_t>(p.b.data), p.b.ld);
+  constexpr int64_t cached_bytes = 1 << 20;
+  const bool far = p.k * p.b.ld * int64_t(sizeof(T)) > cached_bytes;
+  return !p.laid_out && (far || lies_badly<T>(reinterpret_cast<std::uintptr_t>(p.b.data), p.b.ld));
 }
 
 /// Panels that each strip of a meets in turn, while they stay in L2.
@@ -60,8 +62,8 @@ class Part {
     const int64_t vectors = ceil_div(cols.size(), table_.lanes), most = tile_vectors();
     if (rows.size() == 1 && vectors > 4 * table_.widest_tile && !problem_.transpose_b) return row(k, rows.begin, cols);
     const int panels = static_cast<int>(ceil_div(vectors, most)), at_once = group_panels(table_, k.size()),
-              prepared = prepared_panels(table_);
-    packs_strips_ = table_.blocking.packs_strips && cols.size() >= pack_for && most == table_.tile_vectors;
+              prepared = prepared_panels(table_, problem_, k.size());
+    packs_strips_ = packs_strips(table_, problem_, k.size()) && cols.size() >= pack_for && most == table_.tile_vectors;
     const int64_t height = block_height(k.size(), rows.size(), panels <= prepared);
     for (int64_t i = rows.begin; i < rows.end; i += height) {
       const Range some{i, std::min(rows.end, i + height)};
@@ -106,7 +108,7 @@ class Part {
   /// only once (1024^3: 10 % faster).
   int64_t block_height(int64_t k, int64_t rows, bool prepared) const {
     if (!problem_.transpose_a && !packs_strips_) return rows;
-    const int64_t bytes = packs_strips_ && prepared ? strips_bytes : a_block_bytes,
+    const int64_t bytes = packs_strips_ && prepared ? table_.blocking.strips_bytes : a_block_bytes,
                   most = bytes / (std::max<int64_t>(1, k) * int64_t(sizeof(T)));
     return packs_strips_ ? std::max<int64_t>(1, most / tile_rows()) * tile_rows() : most;
   }
@@ -282,7 +284,8 @@ void gemm_part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, 
 
 template <class T>
 void gemm_by_team(Team& team, const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Epilogue<T> epilogue) {
-  const Units units = gemm_units(table, problem, rows.size(), team.size());
+  const int64_t depth = block_k(table, problem);
+  const Units units = gemm_units(table, problem, rows.size(), std::min(depth, problem.k), team.size());
   const bool turned = is_narrow(table, problem, rows, {0, problem.n});
   Part<T> part(table, problem, rows.size() >= pack_for ? rows.size() : units.height, epilogue);
   const auto block = [&](Range k) {
@@ -297,8 +300,7 @@ void gemm_by_team(Team& team, const KernelTable<T>& table, const Gemm<T>& proble
       }
     }
   };
-  const int64_t depth = turned ? max_block_k : block_k(table, problem);  // a turned part takes all of k at once
-  for_blocks(problem.k, depth, block, [&] { team.barrier(); });
+  for_blocks(problem.k, turned ? max_block_k : depth, block, [&] { team.barrier(); });
 }
 
 int gemm_threads(int64_t m, int64_t n, int64_t k) {

@@ -8,11 +8,17 @@ namespace mlpfast::cpu {
 
 inline constexpr int least_panels = 4, most_panels = 32;  // of b, prepared at once
 
-/// Panels that are prepared at once, for as many rows of a as a thread takes.
+/// Whether passes of k steps take a as packed strips, where these meet enough columns.
 template <class T>
-int prepared_panels(const KernelTable<T>& table) {
+bool packs_strips(const KernelTable<T>& table, const Gemm<T>& problem, int64_t k) {
+  return k >= table.blocking.packs_from[problem.transpose_a];
+}
+
+/// Panels that are prepared at once, for as many rows of a as a thread takes, in passes of k steps.
+template <class T>
+int prepared_panels(const KernelTable<T>& table, const Gemm<T>& problem, int64_t k) {
   const int64_t fit = panels_row_bytes / (table.tile_vectors * table.lanes * int64_t(sizeof(T)));
-  return table.blocking.packs_strips ? static_cast<int>(std::min<int64_t>(most_panels, fit)) : least_panels;
+  return packs_strips(table, problem, k) ? static_cast<int>(std::min<int64_t>(most_panels, fit)) : least_panels;
 }
 
 /// Parts of a product for one member each: rows x columns.
@@ -52,8 +58,9 @@ struct Units {
   static Range part(int64_t all, int64_t size, int64_t i) { return {i * size, std::min(all, (i + 1) * size)}; }
 };
 
+/// For passes of `depth` steps.
 template <class T>
-Units gemm_units(const KernelTable<T>& table, const Gemm<T>& problem, int64_t m, int threads) {
+Units gemm_units(const KernelTable<T>& table, const Gemm<T>& problem, int64_t m, int64_t depth, int threads) {
   constexpr double unit_work = 1 << 20;  // from here taking a unit costs nothing that can be measured
   constexpr int64_t most_each = 16, most_across = 1 << 20;  // a team has room for 2^28 units
   const int64_t n = problem.n, tile = table.tile_rows[table.tile_vectors - 1];
@@ -65,7 +72,7 @@ Units gemm_units(const KernelTable<T>& table, const Gemm<T>& problem, int64_t m,
             std::max<int64_t>(1, round_up(ceil_div(n, grid.cols), table.lanes))};
   }
   const int64_t panel = table.tile_vectors * table.lanes, tiles = ceil_div(m, tile);
-  const int64_t wide = prepared_panels(table) * panel;
+  const int64_t wide = prepared_panels(table, problem, depth) * panel;
   int64_t across = ceil_div(n, wide);
   if (tiles * across < each * threads) across = ceil_div(n, panel);
   across = std::min(across, most_across);

@@ -20,7 +20,8 @@ MLPFAST_INLINE __m128i first_bytes(const std::uint8_t* p, int64_t n) {
 struct VecF32 {
   using T = float;
   static constexpr int lanes = 8, tile_vectors = 2, tile_rows[] = {12, 6, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1};
-  static constexpr Blocking blocking{.k = 384, .panels_bytes = 256 << 10, .packs_strips = true};
+  static constexpr Blocking blocking{
+      .k = 384, .panels_bytes = 256 << 10, .packs_from = {0, 0}, .strips_bytes = 64 << 10};
   __m256 v;
 
   static MLPFAST_INLINE __m256i first(int64_t n) { return lane_mask(8 - n); }
@@ -109,7 +110,8 @@ MLPFAST_INLINE VecF32 split2(VecF32 a, VecF32& n) {
 struct VecF64 {
   using T = double;
   static constexpr int lanes = 4, tile_vectors = 2, tile_rows[] = {12, 6, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1};
-  static constexpr Blocking blocking{.k = 384, .panels_bytes = 256 << 10, .packs_strips = true};
+  static constexpr Blocking blocking{
+      .k = 384, .panels_bytes = 256 << 10, .packs_from = {0, 0}, .strips_bytes = 64 << 10};
   __m256d v;
 
   static MLPFAST_INLINE __m256i first(int64_t n) { return lane_mask(8 - 2 * n); }

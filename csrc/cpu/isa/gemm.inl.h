@@ -166,7 +166,7 @@ void gemm_row(const GemmTile<typename V::T>& args) {
 template <class V>
 constexpr bool packs_strips() {
   if constexpr (requires { V::blocking; }) {
-    return V::blocking.packs_strips;
+    return V::blocking.packs_from[0] != Blocking::never || V::blocking.packs_from[1] != Blocking::never;
   } else {
     return false;
   }
