@@ -112,6 +112,7 @@ struct CrossEntropyArgs {
   Matrix<T> d_logits;
   T* loss;                // [rows], times row_weight
   std::uint8_t* correct;  // [rows], 1 where the first largest logit is the label's
+  T* exponentials;        // [2, cols], for gradients that fill more than the caches, to be written past them; or null
 };
 
 /// How large products are cut, as measured for an instruction set and the caches that come with it.

@@ -1,13 +1,25 @@
 #include "cpu/softmax_xent.h"
 
+#include <algorithm>
+
+#include "cpu/scratch.h"
 #include "cpu/team.h"
 #include "cpu/thread_count.h"
 
 namespace mlpfast::cpu {
 namespace {
 
-int row_threads(int64_t rows, int64_t cols) {
-  return threads_for(static_cast<double>(rows) * static_cast<double>(cols) * work_per_logit);
+/// Calls part(rows) for units of rows, by a team.
+template <class F>
+void by_rows(int64_t rows, int64_t cols, const F& part) {
+  constexpr int64_t group = 16, units_each = 16;  // rows that a kernel works on side by side, where they are short
+  const int threads = threads_for(static_cast<double>(rows) * static_cast<double>(cols) * work_per_logit);
+  run_team(threads, [&](Team& team) {
+    if (team.size() == 1) return part(Range{0, rows});
+    const int64_t even = ceil_div(rows, units_each * team.size()), unit = even < group ? even : round_up(even, group);
+    team.each(team.share(ceil_div(rows, unit)),
+              [&](int64_t u) { part(Range{u * unit, std::min(rows, (u + 1) * unit)}); });
+  });
 }
 
 }  // namespace
@@ -15,18 +27,20 @@ int row_threads(int64_t rows, int64_t cols) {
 template <class T>
 void softmax(int64_t rows, int64_t cols, Matrix<const T> x, Matrix<T> y) {
   const auto kernel = active_table<T>().softmax;
-  run_team(row_threads(rows, cols), [&](Team& team) {
-    const Range mine = team.share(rows);
-    kernel(mine.size(), cols, x.at(mine.begin, 0), y.at(mine.begin, 0));
-  });
+  by_rows(rows, cols, [&](Range some) { kernel(some.size(), cols, x.at(some.begin, 0), y.at(some.begin, 0)); });
 }
 
 template <class T>
 void cross_entropy(const CrossEntropyArgs<T>& args) {
   const auto kernel = active_table<T>().cross_entropy;
-  run_team(row_threads(args.rows, args.cols), [&](Team& team) {
-    const Range mine = team.share(args.rows);
-    kernel(rows_of(args, mine.begin, mine.size()));
+  constexpr int64_t caches = 16 << 20;
+  const int64_t row_bytes = args.cols * int64_t(sizeof(T));
+  const bool streams = args.d_logits.data && args.rows * row_bytes > caches;
+  by_rows(args.rows, args.cols, [&](Range some) {
+    CrossEntropyArgs<T> part = rows_of(args, some.begin, some.size());
+    auto& memory = scratch().panels;
+    if (streams && 2 * row_bytes <= int64_t(sizeof memory)) part.exponentials = reinterpret_cast<T*>(memory);
+    kernel(part);
   });
 }
 

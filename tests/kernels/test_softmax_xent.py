@@ -94,6 +94,29 @@ def test_softmax_is_over_the_last_axis(shape, isa, rng, dtype):
     assert_softmax(rng.normal(0, 3, shape).astype(dtype))
 
 
+@pytest.mark.parametrize("options", ["plain", "everything"])
+def test_more_gradients_than_caches_hold(options, isa, rng, dtype):
+    """They are written past the caches, while the next row is read: the same bits as row by row."""
+    c = 40_003
+    m = (16 << 20) // (c * np.dtype(dtype).itemsize) + 33  # several units of several rows
+    x, y, options = batch(m, c, rng, dtype, OPTIONS[options])
+    y[[0, 5, 6, m - 1]] = -1
+    options |= dict(ignore_index=-1, reduction="none")
+    weights = options.pop("sample_weight", np.ones(m, dtype))
+    want = [
+        kernels.softmax_cross_entropy(x[i : i + 1], y[i : i + 1], sample_weight=weights[i : i + 1], **options)
+        for i in range(m)
+    ]
+    memory = np.ones(m * c + 64, dtype)
+    start = -memory.ctypes.data % 64 // memory.itemsize
+    aligned, misaligned = (memory[first : first + m * c].reshape(m, c) for first in (start, start + 1))
+    for out in (aligned, misaligned, x):
+        loss, d_logits = kernels.softmax_cross_entropy(x, y, sample_weight=weights, out=out, **options)
+        assert d_logits is out
+        assert np.array_equal(loss, np.concatenate([row_loss for row_loss, _ in want]))
+        assert all(np.array_equal(d_logits[i], d_row[0]) for i, (_, d_row) in enumerate(want))
+
+
 @EVERY_WIDTH
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 100.0, 1e4, 1e30])
 def test_extreme_logits(c, scale, isa, rng, dtype):

@@ -26,6 +26,8 @@ struct VecF32 {
   }
   MLPFAST_INLINE void store(float* p) const { _mm512_storeu_ps(p, v); }
   MLPFAST_INLINE void store(float* p, int64_t n) const { _mm512_mask_storeu_ps(p, first(n), v); }
+  MLPFAST_INLINE void stream(float* p) const { _mm512_stream_ps(p, v); }
+  static MLPFAST_INLINE void end_streams() { _mm_sfence(); }
 
   static MLPFAST_INLINE void transpose(VecF32 (&r)[16]) {
     __m512 t[16];
@@ -100,6 +102,8 @@ struct VecF64 {
   }
   MLPFAST_INLINE void store(double* p) const { _mm512_storeu_pd(p, v); }
   MLPFAST_INLINE void store(double* p, int64_t n) const { _mm512_mask_storeu_pd(p, first(n), v); }
+  MLPFAST_INLINE void stream(double* p) const { _mm512_stream_pd(p, v); }
+  static MLPFAST_INLINE void end_streams() { _mm_sfence(); }
 
   static MLPFAST_INLINE void transpose(VecF64 (&r)[8]) {
     __m512d t[8];

@@ -30,12 +30,37 @@ struct Part {
   MLPFAST_INLINE void store(V v, T* p) const { v.store(p, n); }
 };
 
+/// Access to a whole register, stored past the caches where the machine can, to a place aligned to it.
+template <class V>
+struct Streamed : Whole<V> {
+  MLPFAST_INLINE void store(V v, typename V::T* p) const {
+    if constexpr (requires { v.stream(p); }) {
+      v.stream(p);
+    } else {
+      v.store(p);
+    }
+  }
+};
+
+/// What was streamed is seen by other threads before what is stored after this.
+template <class V>
+MLPFAST_INLINE void end_streams() {
+  if constexpr (requires { V::end_streams(); }) V::end_streams();
+}
+
 /// f(column, access) over a row of n numbers, a register at a time.
 template <class V, class F>
 MLPFAST_INLINE void for_vectors(int64_t n, F&& f) {
   int64_t j = 0;
   for (; j + V::lanes <= n; j += V::lanes) f(j, Whole<V>{});
   if (j < n) f(j, Part<V>{n - j});
+}
+
+/// Numbers from p on before a place where whole registers can be streamed to.
+template <class V>
+MLPFAST_INLINE int64_t until_aligned(const typename V::T* p) {
+  constexpr std::uintptr_t size = V::lanes * sizeof(typename V::T);
+  return static_cast<int64_t>((size - reinterpret_cast<std::uintptr_t>(p) % size) % size / sizeof(typename V::T));
 }
 
 // Kernels copy their arguments: a store might alias these, and the compiler would load them again after each (an update

@@ -1,10 +1,7 @@
-// Softmax and softmax cross-entropy of rows: loss and gradient in one visit, while a row lies in L1. Sums over a row
-// run in 16 fixed lanes, whatever the register width, so every ISA with FMA returns the same bits. Rows of at most
-// `most_columns` classes are transposed in registers, to work on as many rows as a register has lanes: 14 times faster
-// at 10 classes.
+// Softmax and softmax cross-entropy of rows: loss and gradient in one visit, while a row lies in a cache. Sums over a
+// row run in 16 fixed lanes, whatever the register width, so every ISA with FMA returns the same bits.
 #pragma once
-#include "cpu/isa/elementwise.inl.h"
-#include "ops/loss.h"
+#include "cpu/isa/softmax_columns.inl.h"
 
 namespace {
 
@@ -36,17 +33,28 @@ struct LaneSums {
   }
 };
 
-// Lanes beyond the row read as this: never the maximum, and exp of it is 0.
-constexpr float nothing = -__builtin_inff();
+template <class V>
+MLPFAST_INLINE typename V::T largest_lane(V v) {
+  typename V::T lane[V::lanes];
+  v.store(lane);
+  for (int i = 1; i < V::lanes; ++i) lane[0] = lane[0] < lane[i] ? lane[i] : lane[0];
+  return lane[0];
+}
 
 template <class V>
 MLPFAST_INLINE typename V::T row_maximum(int64_t n, const typename V::T* x) {
-  V best = V::all(nothing);
-  for_vectors<V>(n, [&](int64_t j, auto part) MLPFAST_LAMBDA { best = maximum(part.load(x + j, nothing), best); });
-  typename V::T lane[V::lanes];
-  best.store(lane);
-  for (int i = 1; i < V::lanes; ++i) lane[0] = lane[0] < lane[i] ? lane[i] : lane[0];
-  return lane[0];
+  constexpr int chains = 4;  // a single one waits for each maximum
+  V some[chains];
+  for (V& v : some) v = V::all(nothing);
+  int64_t whole = 0;
+  for (; whole + chains * V::lanes <= n; whole += chains * V::lanes) {
+    MLPFAST_UNROLL
+    for (int c = 0; c < chains; ++c) some[c] = maximum(V::load(x + whole + c * V::lanes), some[c]);
+  }
+  V best = maximum(maximum(some[0], some[1]), maximum(some[2], some[3]));
+  for_vectors<V>(n - whole,
+                 [&](int64_t j, auto part) MLPFAST_LAMBDA { best = maximum(part.load(x + whole + j, nothing), best); });
+  return largest_lane(best);
 }
 
 template <class V>
@@ -54,100 +62,6 @@ MLPFAST_INLINE typename V::T first_lane(V v) {
   typename V::T lane[V::lanes];
   v.store(lane);
   return lane[0];
-}
-
-constexpr int64_t most_columns = 64;
-
-/// Rows as columns: lane i of at(j) is x[i][j].
-template <class V>
-struct Columns {
-  using T = typename V::T;
-  V block[most_columns / V::lanes][V::lanes];
-
-  MLPFAST_INLINE V& at(int64_t j) { return block[j / V::lanes][j % V::lanes]; }
-
-  /// Lanes beyond the rows repeat the last one. A row's last register is loaded whole where it ends before the last row
-  /// does; its lanes beyond the columns are never used.
-  MLPFAST_INLINE void load(int64_t rows, int64_t cols, Matrix<const T> x) {
-    const T* const end = x.row(rows - 1) + cols;
-    for (int64_t j = 0; j < cols; j += V::lanes) {
-      V(&b)[V::lanes] = block[j / V::lanes];
-      MLPFAST_UNROLL
-      for (int i = 0; i < V::lanes; ++i) {
-        const T* row = x.row(i < rows ? i : rows - 1) + j;
-        b[i] = row + V::lanes <= end ? V::load(row) : V::load(row, cols - j);
-      }
-      V::transpose(b);
-    }
-  }
-  /// A row's last register is stored whole where later rows, stored after it, overwrite what is too much.
-  MLPFAST_INLINE void store(int64_t rows, int64_t cols, Matrix<T> y) {
-    const bool adjacent = y.ld == cols;
-    const T* const last = adjacent ? y.row(rows) - V::lanes : nullptr;  // place of a whole register
-    const int64_t whole = cols / V::lanes, rest = cols % V::lanes;
-    for (int64_t j = 0; j * V::lanes < cols; ++j) V::transpose(block[j]);
-    MLPFAST_UNROLL
-    for (int i = 0; i < V::lanes; ++i) {
-      if (i >= rows) break;
-      T* row = y.row(i);
-      for (int64_t j = 0; j < whole; ++j, row += V::lanes) block[j][i].store(row);
-      if (rest == 0) continue;
-      if (row <= last) {
-        block[whole][i].store(row);
-      } else {
-        block[whole][i].store(row, rest);
-      }
-    }
-  }
-  /// f(numbers of column j, j), from the last to the first, so that among equal ones the first has the last word.
-  template <class F>
-  MLPFAST_INLINE void each(int64_t cols, F&& f) {
-    V j = V::all(static_cast<T>(cols - 1));
-    for (V* x = block[0] + cols; x != block[0]; j = j - V::all(1)) f(*--x, j);
-  }
-  MLPFAST_INLINE V top(int64_t cols) {
-    V best = V::all(nothing);
-    each(cols, [&](V& x, V) MLPFAST_LAMBDA { best = maximum(x, best); });
-    return best;
-  }
-};
-
-/// The sum of LaneSums, for as many rows as a register has lanes.
-template <class V, class F>
-MLPFAST_INLINE V sum_columns(int64_t cols, F&& number) {
-  V lane[16];
-  MLPFAST_UNROLL
-  for (int64_t j = 0; j < 16; ++j) lane[j] = j < cols ? number(j) : V::all(0);
-  for (int64_t j = 16; j < cols; ++j) lane[j % 16] = lane[j % 16] + number(j);
-  MLPFAST_UNROLL
-  for (int half = 8; half > 0; half /= 2) {
-    MLPFAST_UNROLL
-    for (int i = 0; i < half; ++i) lane[i] = lane[i] + lane[i + half];
-  }
-  return lane[0];
-}
-
-/// f(first row, rows) for groups of as many rows as a register has lanes, a number that the compiler then knows, and
-/// for the rest.
-template <class V, class F>
-MLPFAST_INLINE void for_groups(int64_t rows, F&& f) {
-  int64_t i = 0;
-  for (; i + V::lanes <= rows; i += V::lanes) f(i, V::lanes);
-  if (i < rows) f(i, rows - i);
-}
-
-template <class V>
-void softmax_columns(int64_t rows, int64_t cols, Matrix<const typename V::T> x, Matrix<typename V::T> y) {
-  for_groups<V>(rows, [&](int64_t i, int64_t n) MLPFAST_LAMBDA {
-    Columns<V> column;
-    column.load(n, cols, x.at(i, 0));
-    const V top = column.top(cols);
-    const V sum = sum_columns<V>(
-        cols, [&](int64_t j) MLPFAST_LAMBDA { return column.at(j) = ops::exp_nonpositive(column.at(j) - top); });
-    const V factor = V::all(1) / sum;
-    column.each(cols, [&](V& y_j, V) MLPFAST_LAMBDA { y_j = y_j * factor; });
-    column.store(n, cols, y.at(i, 0));
-  });
 }
 
 template <class V>
@@ -176,146 +90,137 @@ MLPFAST_INLINE bool first_largest(const T* x, int64_t label, T top) {
   return true;
 }
 
-/// Whether argmax(x), of a row with a NaN or an infinity, is the label: a NaN counts as the largest.
-template <class T>
-[[gnu::cold, gnu::noinline]] bool is_argmax(int64_t n, const T* x, int64_t label) {
-  int64_t best = 0;
-  for (int64_t j = 1; j < n && x[best] == x[best]; ++j)
-    if (!(x[j] <= x[best])) best = j;
-  return best == label;
-}
+/// The gradient of a row from its exponentials, a register at a time: with Streams, past the caches, while those of the
+/// next row are computed.
+template <class V, bool Streams>
+class RowGradient {
+  using T = typename V::T;
 
-template <class V>
-MLPFAST_INLINE void cross_entropy_row(const CrossEntropyArgs<typename V::T>& t, int64_t i) {
+ public:
+  /// Of no row.
+  RowGradient() = default;
+  MLPFAST_INLINE RowGradient(const CrossEntropyArgs<T>& t, int64_t i, const ops::RowWeights<V>& weights, T target,
+                             T total, const T* exponentials)
+      : exponentials_(exponentials), class_weight_(t.class_weight), d_(t.d_logits.row(i)), n_(t.cols) {
+    const T scale = static_cast<T>(static_cast<double>(t.row_weight ? t.row_weight[i] : 1) * t.gradient_scale);
+    factor_ = V::all((target + weights.smoothing * weights.class_sum) * scale / total);
+    smoothing_ = V::all(weights.smoothing * scale);
+    offset_ = V::all(0) - smoothing_;
+    label_ = t.labels[i];
+    own_ = target * scale;
+    if constexpr (Streams) {
+      const int64_t head = until_aligned<V>(d_);
+      if (head > 0 && head < n_) {
+        write(Part<V>{head});
+        j_ = head;
+      }
+    }
+  }
+  MLPFAST_INLINE void step() {
+    if (j_ + V::lanes > n_) return;
+    if constexpr (Streams) {
+      write(Streamed<V>{});
+    } else {
+      write(Whole<V>{});
+    }
+    j_ += V::lanes;
+  }
+  MLPFAST_INLINE void end() {
+    if (n_ == 0) return;
+    while (j_ + V::lanes <= n_) step();
+    if (j_ < n_) write(Part<V>{n_ - j_});
+    d_[label_] -= own_;
+    n_ = 0;
+  }
+
+ private:
+  template <class Access>
+  MLPFAST_INLINE void write(Access part) const {
+    const V e = part.load(exponentials_ + j_);
+    part.store(class_weight_ ? ops::cross_entropy_gradient(e, factor_, smoothing_, part.load(class_weight_ + j_))
+                             : fma(e, factor_, offset_),
+               d_ + j_);
+  }
+
+  V factor_, smoothing_, offset_;
+  const T *exponentials_ = nullptr, *class_weight_ = nullptr;
+  T* d_ = nullptr;
+  int64_t n_ = 0, j_ = 0, label_ = 0;
+  T own_ = 0;
+};
+
+/// Maximum of a row.
+template <class T>
+struct Peak {
+  int64_t row;
+  T value;
+};
+
+/// Of a row with a label: the loss, exponentials where gradients are wanted. With Streams, which read a row once from
+/// memory, on the way the gradient of the row before, and the peak of the next. Leaves the row's own gradient.
+template <class V, bool Streams>
+MLPFAST_INLINE void cross_entropy_row(const CrossEntropyArgs<typename V::T>& t, int64_t i, typename V::T* exponentials,
+                                      RowGradient<V, Streams>& before, Peak<typename V::T>& ahead) {
   using T = typename V::T;
   const int64_t label = t.labels[i];
   const T* x = t.logits.row(i);
-  T* d = t.d_logits.data ? t.d_logits.row(i) : nullptr;
   const T label_weight = t.class_weight ? t.class_weight[label] : 1;
   const T target = (1 - t.label_smoothing) * label_weight;
   const ops::RowWeights<V> weights{V::all(target), t.label_smoothing / T(t.cols), t.class_weight_sum};
-  const T peak = row_maximum<V>(t.cols, x), z_label = x[label] - peak;
+  const T peak = ahead.row == i ? ahead.value : row_maximum<V>(t.cols, x), z_label = x[label] - peak;
   if (t.correct) t.correct[i] = first_largest(x, label, peak);
 
   const V top = V::all(peak);
   LaneSums<V> sum, weighted;
-  for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
-    const V e = ops::exp_nonpositive(part.load(x + j, nothing) - top);
-    if (weights.smoothing != 0) {
+  if (weights.smoothing != 0)
+    for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
       const V z = part.load(x + j, peak) - top;
       weighted.add(j, t.class_weight ? z * part.load(t.class_weight + j) : z);
+    });
+  const T* const next = t.logits.row(i + 1 < t.rows ? i + 1 : i);
+  V next_top = V::all(nothing);
+  for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
+    if constexpr (Streams) {
+      constexpr int64_t distance = 4096 / sizeof(T);
+      __builtin_prefetch(next + j + distance, 0, 2);
+      next_top = maximum(part.load(next + j, nothing), next_top);
+      before.step();
     }
+    const V e = ops::exp_nonpositive(part.load(x + j, nothing) - top);
     sum.add(j, e);
-    if (d) part.store(e, d + j);
+    if (Streams || exponentials) part.store(e, exponentials + j);
   });
+  before.end();
+  if constexpr (Streams) ahead = {i + 1, largest_lane(next_top)};
   const T total = sum.total(), row_weight = t.row_weight ? t.row_weight[i] : 1;
   if (t.correct && total != total) t.correct[i] = is_argmax(t.cols, x, label);
-  const T weighted_z = weights.smoothing != 0 ? weighted.total() : 0;
-  const V loss = ops::cross_entropy(weights, ops::log(V::all(total)), V::all(z_label), V::all(weighted_z));
+  const V loss = ops::cross_entropy(weights, ops::log(V::all(total)), V::all(z_label), V::all(weighted.total()));
   t.loss[i] = row_weight * first_lane(loss);
-  if (!d) return;
-
-  const T scale = static_cast<T>(static_cast<double>(row_weight) * t.gradient_scale);
-  const V factor = V::all((target + weights.smoothing * weights.class_sum) * scale / total);
-  const V smoothing = V::all(weights.smoothing * scale);
-  for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
-    const V class_weight = t.class_weight ? part.load(t.class_weight + j) : V::all(1);
-    part.store(ops::cross_entropy_gradient(part.load(d + j), factor, smoothing, class_weight), d + j);
-  });
-  d[label] -= target * scale;
+  if (exponentials) before = RowGradient<V, Streams>(t, i, weights, target, total, exponentials);
 }
 
-/// What cross_entropy_group needs of each row of a group, a row a lane.
-template <class V>
-struct Group {
+/// Rows too wide for registers.
+template <class V, bool Streams>
+void cross_entropy_rows(const CrossEntropyArgs<typename V::T>& t) {
   using T = typename V::T;
-  V label, target, row_weight, scale;
-  bool ignores = false;  // some label is below 0: that row, or lane without a row, has no loss and no gradient
-
-  MLPFAST_INLINE Group(const CrossEntropyArgs<T>& t, int64_t first, int64_t rows) {
-    T lane[V::lanes];
-    for (int64_t i = 0; i < V::lanes; ++i) {
-      const std::int32_t l = i < rows ? t.labels[first + i] : -1;
-      lane[i] = static_cast<T>(l);
-      ignores |= l < 0;
-    }
-    label = V::load(lane);
-    target = V::all(1 - t.label_smoothing);
-    row_weight = V::all(1);
-    scale = V::all(static_cast<T>(t.gradient_scale));
-    if (t.class_weight) {
-      for (int64_t i = 0; i < V::lanes; ++i) lane[i] = i < rows ? weight_of(t, first + i) : T(0);
-      target = V::load(lane);
-    }
-    if (t.row_weight) {
-      T scales[V::lanes];
-      for (int64_t i = 0; i < V::lanes; ++i) {
-        lane[i] = i < rows ? t.row_weight[first + i] : T(0);
-        scales[i] = static_cast<T>(static_cast<double>(lane[i]) * t.gradient_scale);
-      }
-      row_weight = V::load(lane);
-      scale = V::load(scales);
+  RowGradient<V, Streams> gradient;
+  Peak<T> peak{-1, 0};
+  for (int64_t i = 0; i < t.rows; ++i) {
+    T* const d = t.d_logits.data ? t.d_logits.row(i) : nullptr;
+    if (t.labels[i] < 0) {
+      gradient.end();  // its exponentials lie where the next row's will
+      t.loss[i] = 0;
+      if (t.correct) t.correct[i] = 0;
+      if (d) for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA { part.store(V::all(0), d + j); });
+    } else if constexpr (Streams) {
+      cross_entropy_row<V>(t, i, t.exponentials + i % 2 * t.cols, gradient, peak);
+    } else {
+      cross_entropy_row<V>(t, i, d, gradient, peak);
+      gradient.end();
     }
   }
-  static MLPFAST_INLINE T weight_of(const CrossEntropyArgs<T>& t, int64_t i) {
-    return (1 - t.label_smoothing) * t.class_weight[t.labels[i] < 0 ? 0 : t.labels[i]];
-  }
-};
-
-template <class V>
-MLPFAST_INLINE void cross_entropy_group(const CrossEntropyArgs<typename V::T>& t, int64_t first, int64_t rows) {
-  using T = typename V::T;
-  const Group<V> group(t, first, rows);
-  const ops::RowWeights<V> weights{group.target, t.label_smoothing / T(t.cols), t.class_weight_sum};
-  Columns<V> column;
-  column.load(rows, t.cols, t.logits.at(first, 0));
-  const V top = column.top(t.cols);
-
-  V z_label = V::all(0), largest = V::all(-1), weighted_z = V::all(0);  // largest: class of the first largest logit
-  column.each(t.cols, [&](V& x, V j) MLPFAST_LAMBDA {
-    largest = select(equal(x, top), j, largest);
-    x = x - top;
-    z_label = select(equal(group.label, j), x, z_label);
-  });
-  if (weights.smoothing != 0)
-    weighted_z = sum_columns<V>(t.cols, [&](int64_t j) MLPFAST_LAMBDA {
-      return t.class_weight ? column.at(j) * V::all(t.class_weight[j]) : column.at(j);
-    });
-  const V total = sum_columns<V>(
-      t.cols, [&](int64_t j) MLPFAST_LAMBDA { return column.at(j) = ops::exp_nonpositive(column.at(j)); });
-  const V loss = group.row_weight * ops::cross_entropy(weights, ops::log(total), z_label, weighted_z);
-  const auto ignored = less(group.label, V::all(0));
-  const V losses = select(ignored, V::all(0), loss);
-  if (rows < V::lanes) {
-    losses.store(t.loss + first, rows);
-  } else {
-    losses.store(t.loss + first);
-  }
-  if (t.correct) {
-    T correct[V::lanes];
-    select(equal(largest, group.label), select(ignored, V::all(0), V::all(1)), V::all(0)).store(correct);
-    for (int64_t i = 0; i < rows; ++i) {
-      t.correct[first + i] = correct[i] != 0;
-      if (const T l = t.loss[first + i]; l != l)
-        t.correct[first + i] = is_argmax(t.cols, t.logits.row(first + i), t.labels[first + i]);
-    }
-  }
-  if (!t.d_logits.data) return;
-
-  const V factor = (group.target + V::all(weights.smoothing * weights.class_sum)) * group.scale / total;
-  const V smoothing = V::all(weights.smoothing) * group.scale, own = group.target * group.scale;
-  const auto differentiate = [&](V& x, V j, V class_weight) MLPFAST_LAMBDA {
-    const V d = ops::cross_entropy_gradient(x, factor, smoothing, class_weight);
-    x = select(equal(group.label, j), d - own, d);
-  };
-  if (t.class_weight) {
-    const T* class_weight = t.class_weight + t.cols;
-    column.each(t.cols, [&](V& x, V j) MLPFAST_LAMBDA { differentiate(x, j, V::all(*--class_weight)); });
-  } else {
-    column.each(t.cols, [&](V& x, V j) MLPFAST_LAMBDA { differentiate(x, j, V::all(1)); });
-  }
-  if (group.ignores) column.each(t.cols, [&](V& d, V) MLPFAST_LAMBDA { d = select(ignored, V::all(0), d); });
-  column.store(rows, t.cols, t.d_logits.at(first, 0));
+  gradient.end();
+  if constexpr (Streams) end_streams<V>();
 }
 
 template <class V>
@@ -325,16 +230,7 @@ void cross_entropy(const CrossEntropyArgs<typename V::T>& args) {
     for_groups<V>(t.rows, [&](int64_t i, int64_t n) MLPFAST_LAMBDA { cross_entropy_group<V>(t, i, n); });
     return;
   }
-  for (int64_t i = 0; i < t.rows; ++i) {
-    if (t.labels[i] >= 0) {
-      cross_entropy_row<V>(t, i);
-      continue;
-    }
-    t.loss[i] = 0;
-    if (t.correct) t.correct[i] = 0;
-    if (!t.d_logits.data) continue;
-    for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA { part.store(V::all(0), t.d_logits.row(i) + j); });
-  }
+  return t.exponentials ? cross_entropy_rows<V, true>(t) : cross_entropy_rows<V, false>(t);
 }
 
 }  // namespace

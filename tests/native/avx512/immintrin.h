@@ -71,6 +71,7 @@ V scaled(V a, V n) {
     return v;                                                                                                         \
   }                                                                                                                   \
   PLAYED void _mm512_storeu_##ps(void* p, V v) { __builtin_memcpy(p, &v, sizeof v); }                                 \
+  PLAYED void _mm512_stream_##ps(void* p, V v) { __builtin_memcpy(p, &v, sizeof v); }                                 \
   V _mm512_mask_loadu_##ps(V other, Mask mask, const T* p) {                                                          \
     return each<V>([&](int i) { return mask >> i & 1 ? p[i] : other[i]; });                                           \
   }                                                                                                                   \
