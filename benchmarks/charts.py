@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.cases import CASES
-from benchmarks.summary import OURS, headline, peak_fraction, timed
+from benchmarks.summary import OURS, headline, isa_of, peak_fraction, timed
 
 Row = Mapping[str, Any]
 AHEAD, BEHIND = "#2a7f62", "#b3541e"
@@ -23,7 +23,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(13, max(4, 0.28 * len(rows) + 1.5)), layout="constrained")
     FigureCanvasAgg(figure)
     bars, roof = figure.subplots(1, 2, width_ratios=(3, 2))
-    _bars(bars, rows)
+    _bars(bars, rows, isa_of(results))
     _roofline(roof, rows)
     versions = results["versions"].get(OURS, "")
     where = results["environment"]
@@ -31,9 +31,9 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def _bars(axes: Any, rows: list[Row]) -> None:
+def _bars(axes: Any, rows: list[Row], isa: str) -> None:
     """The best peer's time over ours, with the quartiles over rounds; a tick is what we ask."""
-    floors = {case.name: case.floor for case in CASES}
+    floors = {case.name: case.asked(isa) for case in CASES}
     for at, row in enumerate(rows):
         found = headline(row["contenders"])
         assert found

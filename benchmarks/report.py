@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.cases import CASES, ON_GPU, Case
 from benchmarks.contenders import PEAKS
 from benchmarks.load import QUIET
-from benchmarks.summary import OURS, Entry, headline, peak_fraction, ratio, spread, timed
+from benchmarks.summary import OURS, Entry, headline, isa_of, peak_fraction, ratio, spread, timed
 
 Results = Mapping[str, Any]
 OPEN, CLOSE = "<!-- benchmarks -->", "<!-- /benchmarks -->"
@@ -37,8 +37,7 @@ def markdown(results: Iterable[Results], pictures: Iterable[str] = ()) -> str:
             parts += ["", f"![Ratios to the best peer, and the roofline]({picture})"]
         for group in dict.fromkeys(row["case"]["group"] for row in run["rows"]):
             rows = [row for row in run["rows"] if row["case"]["group"] == group]
-            isa = run["versions"].get(OURS, "").split(" ")[-1]
-            parts += ["", f"## {group}", "", *table(rows), "", *_notes(rows, isa)]
+            parts += ["", f"## {group}", "", *table(rows), "", *_notes(rows, isa_of(run))]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -160,9 +159,7 @@ def _notes(rows: list[Results], isa: str) -> list[str]:
         lines.append(f"Geometric mean over {len(heads)} cases: {mean:.2f}x the best peer.")
     for row in rows:
         case = known.get(row["name"])
-        if case and case.amx and isa == "amx":
-            case = replace(case, floor=case.amx)
-        if case and (texts := missed(case, row["contenders"])):
+        if case and (texts := missed(replace(case, floor=case.asked(isa)), row["contenders"])):
             lines.append(f"- {case.name}: {'; '.join(texts)}. {case.remark.get(isa, '')}".rstrip())
     for row in rows:
         if row["others"] and median(row["others"]) > QUIET:

@@ -21,6 +21,11 @@ class Spread(NamedTuple):
         return self.low <= other.high and other.low <= self.high
 
 
+def isa_of(run: Mapping[str, Any]) -> str:
+    """What we ran on, as our worker noted it."""
+    return str(run["versions"].get(OURS, "")).split(" ")[-1]
+
+
 def spread(values: Sequence[float]) -> Spread:
     if len(values) < 2:
         return Spread(values[0], values[0], values[0])
