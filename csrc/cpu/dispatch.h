@@ -112,7 +112,7 @@ struct CrossEntropyArgs {
   Matrix<T> d_logits;
   T* loss;                // [rows], times row_weight
   std::uint8_t* correct;  // [rows], 1 where the first largest logit is the label's
-  T* exponentials;        // [2, cols], for gradients that fill more than the caches, to be written past them; or null
+  T* exponentials;        // [2, cols]: d_logits are written past the caches, by non-temporal stores; or null
 };
 
 /// How large products are cut, as measured for an instruction set and the caches that come with it.
@@ -122,6 +122,7 @@ struct Blocking {
   int64_t k = 768;                         // steps a pass, as far as that makes equal ones; a third more in one
   int64_t panels_bytes = 0;                // of b that a strip of a meets in turn; four panels at least
   int64_t packs_from[2] = {never, never};  // steps of a pass: a is packed, once for many panels; [a transposed]
+  int64_t strips_cols = 96;                // for fewer columns a packed strip is not used often enough
   int64_t strips_bytes = 1 << 20;          // of packed a, where all panels are prepared but once
 };
 

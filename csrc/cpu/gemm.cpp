@@ -12,6 +12,7 @@ namespace {
 constexpr int64_t pack_for = 96;  // rows of a (columns of b): for fewer a copy is not used often enough
 constexpr int64_t short_k = 64;   // up to here a tile is summed so fast that its epilogue waits for more
 
+static_assert(Blocking{}.strips_bytes <= a_block_bytes, "strips have room");
 static_assert(panels_row_bytes >= least_panels * panel_bytes, "panels of the widest registers have room");
 
 template <class T>
@@ -33,12 +34,14 @@ bool badly_spaced(int64_t ld) {
   return bytes % 2048 == 0 || bytes >= 16384;
 }
 
-/// Rows of a b beyond L2 lie in more pages than a core's prefetching follows.
+/// Whether `passing` rows of a read a copy of b: of one that lies badly, or is more than stays in L2, whose short
+/// pieces of rows the hardware does not prefetch.
 template <class T>
-bool copies_b(const Gemm<T>& p) {
-  constexpr int64_t cached_bytes = 1 << 20;
-  const bool far = p.k * p.b.ld * int64_t(sizeof(T)) > cached_bytes;
-  return !p.laid_out && (far || lies_badly<T>(reinterpret_cast<std::uintptr_t>(p.b.data), p.b.ld));
+bool copies_b(const Gemm<T>& p, int64_t passing) {
+  constexpr int64_t l2_bytes = 1 << 20, far_for = 256;
+  const bool far = p.k * p.b.ld * int64_t(sizeof(T)) > l2_bytes && passing >= far_for;
+  const bool badly = lies_badly<T>(reinterpret_cast<std::uintptr_t>(p.b.data), p.b.ld) && passing >= pack_for;
+  return !p.laid_out && (far || badly);
 }
 
 /// Panels that each strip of a meets in turn, while they stay in L2.
@@ -63,7 +66,7 @@ class Part {
     if (rows.size() == 1 && vectors > 4 * table_.widest_tile && !problem_.transpose_b) return row(k, rows.begin, cols);
     const int panels = static_cast<int>(ceil_div(vectors, most)), at_once = group_panels(table_, k.size()),
               prepared = prepared_panels(table_, problem_, k.size());
-    packs_strips_ = packs_strips(table_, problem_, k.size()) && cols.size() >= pack_for && most == table_.tile_vectors;
+    packs_strips_ = packs_strips(table_, problem_, k.size(), cols.size()) && most == table_.tile_vectors;
     const int64_t height = block_height(k.size(), rows.size(), panels <= prepared);
     for (int64_t i = rows.begin; i < rows.end; i += height) {
       const Range some{i, std::min(rows.end, i + height)};
@@ -187,7 +190,7 @@ class Part {
     const Matrix<T> packed{memory, table_.tile_vectors * table_.lanes};
     if (problem_.transpose_b) {
       table_.pack_transposed(k.size(), cols.size(), problem_.b.at(cols.begin, k.begin), packed);
-    } else if (passing_ >= pack_for && copies_b(problem_)) {
+    } else if (copies_b(problem_, passing_)) {
       table_.pack(k.size(), cols.size(), problem_.b.at(k.begin, cols.begin), packed);
     } else {
       return problem_.b.at(k.begin, cols.begin);

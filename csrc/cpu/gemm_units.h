@@ -8,17 +8,18 @@ namespace mlpfast::cpu {
 
 inline constexpr int least_panels = 4, most_panels = 32;  // of b, prepared at once
 
-/// Whether passes of k steps take a as packed strips, where these meet enough columns.
+/// Whether passes of k steps over so many columns take a as packed strips.
 template <class T>
-bool packs_strips(const KernelTable<T>& table, const Gemm<T>& problem, int64_t k) {
-  return k >= table.blocking.packs_from[problem.transpose_a];
+bool packs_strips(const KernelTable<T>& table, const Gemm<T>& problem, int64_t k, int64_t cols) {
+  return k >= table.blocking.packs_from[problem.transpose_a] && cols >= table.blocking.strips_cols;
 }
 
 /// Panels that are prepared at once, for as many rows of a as a thread takes, in passes of k steps.
 template <class T>
 int prepared_panels(const KernelTable<T>& table, const Gemm<T>& problem, int64_t k) {
   const int64_t fit = panels_row_bytes / (table.tile_vectors * table.lanes * int64_t(sizeof(T)));
-  return packs_strips(table, problem, k) ? static_cast<int>(std::min<int64_t>(most_panels, fit)) : least_panels;
+  return packs_strips(table, problem, k, problem.n) ? static_cast<int>(std::min<int64_t>(most_panels, fit))
+                                                    : least_panels;
 }
 
 /// Parts of a product for one member each: rows x columns.

@@ -12,7 +12,7 @@ namespace {
 /// Calls part(rows) for units of rows, by a team.
 template <class F>
 void by_rows(int64_t rows, int64_t cols, const F& part) {
-  constexpr int64_t group = 16, units_each = 16;  // rows that a kernel works on side by side, where they are short
+  constexpr int64_t units_each = 16, group = 16;  // rows that a kernel works on side by side, where they are short
   const int threads = threads_for(static_cast<double>(rows) * static_cast<double>(cols) * work_per_logit);
   run_team(threads, [&](Team& team) {
     if (team.size() == 1) return part(Range{0, rows});
@@ -33,13 +33,14 @@ void softmax(int64_t rows, int64_t cols, Matrix<const T> x, Matrix<T> y) {
 template <class T>
 void cross_entropy(const CrossEntropyArgs<T>& args) {
   const auto kernel = active_table<T>().cross_entropy;
-  constexpr int64_t caches = 16 << 20;
+  // More than a few cores' L2 holds; rows that are worth a pass of their own, and whose exponentials have room.
+  constexpr int64_t cached_bytes = 16 << 20, least_row_bytes = 4096, most_row_bytes = sizeof(Scratch::panels) / 2;
   const int64_t row_bytes = args.cols * int64_t(sizeof(T));
-  const bool streams = args.d_logits.data && args.rows * row_bytes > caches;
+  const bool streams = args.d_logits.data && args.rows * row_bytes > cached_bytes && row_bytes >= least_row_bytes &&
+                       row_bytes <= most_row_bytes;
   by_rows(args.rows, args.cols, [&](Range some) {
     CrossEntropyArgs<T> part = rows_of(args, some.begin, some.size());
-    auto& memory = scratch().panels;
-    if (streams && 2 * row_bytes <= int64_t(sizeof memory)) part.exponentials = reinterpret_cast<T*>(memory);
+    if (streams) part.exponentials = reinterpret_cast<T*>(scratch().panels);
     kernel(part);
   });
 }

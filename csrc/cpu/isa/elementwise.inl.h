@@ -19,7 +19,7 @@ struct Whole {
   MLPFAST_INLINE void store(V v, T* p) const { v.store(p); }
 };
 
-/// Access to the last n < lanes numbers of a row; the other lanes read as `fill`.
+/// Access to n < lanes numbers, the last or first of a row; the other lanes read as `fill`.
 template <class V>
 struct Part {
   using T = typename V::T;
@@ -30,7 +30,7 @@ struct Part {
   MLPFAST_INLINE void store(V v, T* p) const { v.store(p, n); }
 };
 
-/// Access to a whole register, stored past the caches where the machine can, to a place aligned to it.
+/// Access to a whole register, stored past the caches (non-temporally) where the machine can, to an aligned place.
 template <class V>
 struct Streamed : Whole<V> {
   MLPFAST_INLINE void store(V v, typename V::T* p) const {

@@ -164,9 +164,9 @@ void gemm_row(const GemmTile<typename V::T>& args) {
 }
 
 template <class V>
-constexpr bool packs_strips() {
+constexpr bool packs_strips(bool transposed) {
   if constexpr (requires { V::blocking; }) {
-    return V::blocking.packs_from[0] != Blocking::never || V::blocking.packs_from[1] != Blocking::never;
+    return V::blocking.packs_from[transposed] != Blocking::never;
   } else {
     return false;
   }
@@ -182,7 +182,8 @@ constexpr void fill_tile(KernelTable<typename V::T>& table) {
     gemm[1][0][NV - 1][MR - 1] = gemm_tile<V, RowsAdjacent<T>, false, NV, MR>;
     gemm[1][1][NV - 1][MR - 1] = gemm_tile<V, RowsAdjacent<T>, true, NV, MR>;
   }
-  if constexpr (packs_strips<V>() && NV <= V::tile_vectors && MR <= V::tile_rows[V::tile_vectors - 1]) {
+  if constexpr ((packs_strips<V>(false) || packs_strips<V>(true)) && NV <= V::tile_vectors &&
+                MR <= V::tile_rows[V::tile_vectors - 1]) {
     table.gemm_strip[0][NV - 1][MR - 1] = gemm_tile<V, RowsPacked<T, MR>, false, NV, MR>;
     table.gemm_strip[1][NV - 1][MR - 1] = gemm_tile<V, RowsPacked<T, MR>, true, NV, MR>;
   }

@@ -2,7 +2,8 @@
 // Sealed: templates and forced inlines only, no library but <cstddef> and <cstdint>, one table exported.
 // Besides ops/portable.h, V has load(p), load(p, n), store(p), store(p, n) (n < lanes; the rest reads as 0 and is not
 // touched), load_uint8(p), load_uint8(p, n), transpose(V (&)[lanes]), tile_rows[], the rows of its gemm tiles of 1, 2,
-// ... vectors, and tile_vectors, the width of its fastest; where the default is not the best, blocking.
+// ... vectors, and tile_vectors, the width of its fastest; where the default is not the best, blocking; where the
+// machine has them, non-temporal stores: stream(p), p aligned, and end_streams() before others may read.
 #pragma once
 #include "cpu/isa/elementwise.inl.h"
 #include "cpu/isa/gemm.inl.h"
@@ -18,10 +19,8 @@ constexpr KernelTable<typename V::T> make_table() {
   fill_gemm<V>(table);
   table.gemm_row = gemm_row<V>;
   if constexpr (requires { V::blocking; }) table.blocking = V::blocking;
-  if constexpr (packs_strips<V>()) {
-    table.pack_strip[0] = pack_strip_transposed<V>;
-    table.pack_strip[1] = pack_strip<V>;
-  }
+  if constexpr (packs_strips<V>(false)) table.pack_strip[0] = pack_strip_transposed<V>;
+  if constexpr (packs_strips<V>(true)) table.pack_strip[1] = pack_strip<V>;
   table.pack = pack<V>;
   table.pack_transposed = pack_transposed<V>;
   table.combine = combine<V>;

@@ -90,8 +90,8 @@ MLPFAST_INLINE bool first_largest(const T* x, int64_t label, T top) {
   return true;
 }
 
-/// The gradient of a row from its exponentials, a register at a time: with Streams, past the caches, while those of the
-/// next row are computed.
+/// The gradient of a row from its exponentials, a register at a time. With Streams it is written past the caches, while
+/// the next row's exponentials are computed.
 template <class V, bool Streams>
 class RowGradient {
   using T = typename V::T;
@@ -118,7 +118,7 @@ class RowGradient {
   }
   MLPFAST_INLINE void step() {
     if (j_ + V::lanes > n_) return;
-    if constexpr (Streams) {
+    if (Streams && (label_ < j_ || label_ >= j_ + V::lanes)) {  // the label's will be read again
       write(Streamed<V>{});
     } else {
       write(Whole<V>{});
@@ -157,10 +157,10 @@ struct Peak {
 };
 
 /// Of a row with a label: the loss, exponentials where gradients are wanted. With Streams, which read a row once from
-/// memory, on the way the gradient of the row before, and the peak of the next. Leaves the row's own gradient.
+/// memory, on the way the gradient of the row before, `pending`, in whose place this row's is left, and the next peak.
 template <class V, bool Streams>
 MLPFAST_INLINE void cross_entropy_row(const CrossEntropyArgs<typename V::T>& t, int64_t i, typename V::T* exponentials,
-                                      RowGradient<V, Streams>& before, Peak<typename V::T>& ahead) {
+                                      RowGradient<V, Streams>& pending, Peak<typename V::T>& ahead) {
   using T = typename V::T;
   const int64_t label = t.labels[i];
   const T* x = t.logits.row(i);
@@ -184,19 +184,19 @@ MLPFAST_INLINE void cross_entropy_row(const CrossEntropyArgs<typename V::T>& t, 
       constexpr int64_t distance = 4096 / sizeof(T);
       __builtin_prefetch(next + j + distance, 0, 2);
       next_top = maximum(part.load(next + j, nothing), next_top);
-      before.step();
+      pending.step();
     }
     const V e = ops::exp_nonpositive(part.load(x + j, nothing) - top);
     sum.add(j, e);
     if (Streams || exponentials) part.store(e, exponentials + j);
   });
-  before.end();
+  pending.end();
   if constexpr (Streams) ahead = {i + 1, largest_lane(next_top)};
   const T total = sum.total(), row_weight = t.row_weight ? t.row_weight[i] : 1;
   if (t.correct && total != total) t.correct[i] = is_argmax(t.cols, x, label);
   const V loss = ops::cross_entropy(weights, ops::log(V::all(total)), V::all(z_label), V::all(weighted.total()));
   t.loss[i] = row_weight * first_lane(loss);
-  if (exponentials) before = RowGradient<V, Streams>(t, i, weights, target, total, exponentials);
+  if (exponentials) pending = RowGradient<V, Streams>(t, i, weights, target, total, exponentials);
 }
 
 /// Rows too wide for registers.
