@@ -105,7 +105,6 @@ class RowGradient {
     const T scale = static_cast<T>(static_cast<double>(t.row_weight ? t.row_weight[i] : 1) * t.gradient_scale);
     factor_ = V::all((target + weights.smoothing * weights.class_sum) * scale / total);
     smoothing_ = V::all(weights.smoothing * scale);
-    offset_ = V::all(0) - smoothing_;
     label_ = t.labels[i];
     own_ = target * scale;
     if constexpr (Streams) {
@@ -136,13 +135,11 @@ class RowGradient {
  private:
   template <class Access>
   MLPFAST_INLINE void write(Access part) const {
-    const V e = part.load(exponentials_ + j_);
-    part.store(class_weight_ ? ops::cross_entropy_gradient(e, factor_, smoothing_, part.load(class_weight_ + j_))
-                             : fma(e, factor_, offset_),
-               d_ + j_);
+    const V class_weight = class_weight_ ? part.load(class_weight_ + j_) : V::all(1);
+    part.store(ops::cross_entropy_gradient(part.load(exponentials_ + j_), factor_, smoothing_, class_weight), d_ + j_);
   }
 
-  V factor_, smoothing_, offset_;
+  V factor_, smoothing_;
   const T *exponentials_ = nullptr, *class_weight_ = nullptr;
   T* d_ = nullptr;
   int64_t n_ = 0, j_ = 0, label_ = 0;
