@@ -38,7 +38,7 @@ class Progress:
         names |= {f"val_{kind}": f"{self.held_out} {kind}" for kind in ("loss", "accuracy")}
         values = [f"{name} {record[key]:.4f}" for key, name in names.items() if key in record]
         line = "  ".join([f"epoch {record['epoch']:>3.0f}", *values, f"{record['seconds']:.3f} s"])
-        print(line, file=self.stream or sys.stdout, flush=True)
+        print(line + "\n", end="", file=self.stream or sys.stdout, flush=True)  # written in one piece
 
 
 class CSVLog:

@@ -65,6 +65,12 @@ class TestProgress:
             "1.500 s\n",
         ]
 
+    def test_an_interruption_cannot_part_a_line_from_its_end(self):
+        stream, writes = io.StringIO(), []
+        stream.write = writes.append
+        Progress(stream)(None, RECORD)
+        assert [text[-1] for text in filter(None, writes)] == ["\n"]
+
     def test_name_of_the_held_out_data(self):
         stream = io.StringIO()
         Progress(stream, held_out="test")(None, RECORD | HELD_OUT)
