@@ -33,24 +33,29 @@ echo "== tests"
 within 80 python3 -m pytest -q -p no:cacheprovider -W ignore::pytest.PytestConfigWarning tests/cuda -k "(gpu- or gpu] or machine) and not shim" > "$out/tests.log" 2>&1
 tail -15 "$out/tests.log"
 
+small="(gpu- or gpu]) and not shim and (test_gemm or test_layers or test_large_tiles or test_columns or test_softmax_cross_entropy_in_place or test_levels or test_recorded_steps or test_classes_of or test_what_becomes_of_sums or test_what_the_mean)"
+sanitize() {  # sanitize <seconds> <tool>
+  echo "== $2"
+  within "$1" compute-sanitizer --tool "$2" --error-exitcode 9 --target-processes all \
+    python3 -m pytest -q -x -p no:cacheprovider -W ignore::pytest.PytestConfigWarning tests/cuda -k "$small" > "$out/$2.log" 2>&1
+  grep -E "SUMMARY|passed|failed|timed out" "$out/$2.log" | tail -3
+}
 measure() {  # measure <seconds> <name> <arguments ...>: the cases done in time are in <name>.json, and printed
   echo "== benchmarks: $2"
+  rm -f "$out/$2.json"
   within "$1" env -u PYTHONSAFEPATH python3 -m benchmarks "${@:3}" --rounds 5 --json "$out/$2.json" > "$out/$2.log" 2>&1
-  env -u PYTHONSAFEPATH python3 -m benchmarks report "$out/$2.json" | sed -n '/^## /,$p'
+  [ -f "$out/$2.json" ] && env -u PYTHONSAFEPATH python3 -m benchmarks report "$out/$2.json" | sed -n '/^## /,$p'
   grep -E "^(timed out|failed)" -B 3 "$out/$2.log"
 }
+
+# What matters most comes first: where time ends, the rest is missing.
+sanitize 50 memcheck
 measure 130 gpu-step gpu --cases step --threads "$(nproc)"
-measure 70 gpu-gemm gpu --cases gemm --threads "$(nproc)"
-measure 60 gpu-softmax gpu --cases softmax --threads "$(nproc)"
-
-small="(gpu- or gpu]) and not shim and (test_gemm or test_layers or test_softmax_cross_entropy_in_place or test_levels or test_recorded_steps or test_what_becomes_of_sums)"
-for tool in memcheck racecheck initcheck synccheck; do
-  echo "== $tool"
-  within 45 compute-sanitizer --tool $tool --error-exitcode 9 --target-processes all \
-    python3 -m pytest -q -x -p no:cacheprovider -W ignore::pytest.PytestConfigWarning tests/cuda -k "$small" > "$out/$tool.log" 2>&1
-  grep -E "SUMMARY|passed|failed|timed out" "$out/$tool.log" | tail -3
-done
-
+measure 60 gpu-gemm gpu --cases gemm --threads "$(nproc)"
+sanitize 40 racecheck
+measure 50 gpu-softmax gpu --cases softmax --threads "$(nproc)"
+sanitize 30 initcheck
+sanitize 30 synccheck
 for threads in 1 2 4 8 16; do
   [ "$threads" -le "$(nproc)" ] &&
     measure 8 "cpu-$threads-threads" step --quick --cases "784-256-10 batch 256 float32" --contenders mlpfast --threads "$threads"

@@ -103,8 +103,11 @@ def race(case: Case, names: Sequence[str], plan: Plan) -> tuple[dict[str, Record
     """Facts and seconds of each contender, or {"unavailable": why}; and CPUs others used in each round."""
     with ExitStack() as stack:
         results, workers = {}, {}
+        known = None  # what contenders' results are checked by
         for name in names:
-            results[name], worker = _start(stack, case, name, plan.threads)
+            request = {"case": asdict(case), "contender": name, "threads": plan.threads, "known": known}
+            results[name], worker = _start(stack, request)
+            known = results[name].pop("known", known)
             if worker:
                 workers[name] = worker
         pids = [worker.process.pid for worker in workers.values()]
@@ -123,10 +126,11 @@ def race(case: Case, names: Sequence[str], plan: Plan) -> tuple[dict[str, Record
         return results, disturbance
 
 
-def _start(stack: ExitStack, case: Case, name: str, threads: int) -> tuple[Record, Worker | None]:
-    worker = stack.enter_context(_closing(Worker(name, case.device, threads)))
+def _start(stack: ExitStack, request: Record) -> tuple[Record, Worker | None]:
+    worker = Worker(request["contender"], request["case"]["device"], request["threads"])
+    stack.enter_context(_closing(worker))
     try:
-        result = worker.ask({"case": asdict(case), "contender": name, "threads": threads})
+        result = worker.ask(request)
     except WorkerError as error:
         return {"unavailable": str(error)}, None
     if "unavailable" in result:

@@ -1,7 +1,8 @@
 """One contender of one case in its own process: ``python -m benchmarks.worker``, JSON lines in and out.
 
-First in: {"case", "contender", "threads"}; out: {"version", "note", "check", "flops", "repeats", "steps"} or
-{"unavailable": why}. Then {"run": repeats} is answered by {"seconds": of a call or step}, till input ends.
+First in: {"case", "contender", "threads", "known"}; out: {"version", "note", "check", "known", "flops",
+"repeats", "steps"} or {"unavailable": why}. known, of check.known(), is null till a contender of the case has
+found it. Then {"run": repeats} is answered by {"seconds": of a call or step}, till input ends.
 """
 
 import gc
@@ -9,6 +10,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -23,11 +25,15 @@ from benchmarks.contenders import Job, NotAvailable
 
 ROUND = 0.05  # seconds that a round takes at least
 WARM = 10  # a round's runs are preceded by a tenth of them: caches and threads were someone else's
+WARM_GPU = 0.1  # seconds of runs before a round there: an idle GPU has slow clocks
 
 
-def measure(job: Job, repeats: int) -> float:
-    """Seconds of one run, the mean over one round."""
+def measure(job: Job, repeats: int, warm: float = 0.0) -> float:
+    """Seconds of one run, the mean over one round, after `warm` seconds of runs at least."""
+    start = time.monotonic()
     for _ in range(repeats // WARM):
+        job.run()
+    while time.monotonic() < start + warm:
         job.run()
     return job.clock(job.run, repeats) / repeats
 
@@ -48,13 +54,19 @@ def prepare(request: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
     job.run()
     peak = request["contender"] in contenders.PEAKS
     unchecked = peak or request["contender"] in contenders.CONTROLS
-    wrong = "" if unchecked else check.verify(case, inputs, job.result())
+    known = request["known"]
+    if known is None and not unchecked:
+        known = check.known(case, inputs)
+    wrong = "" if unchecked else check.verify(case, inputs, job.result(), known)
     gc.collect()
     gc.disable()
     repeats = calibrate(job)
-    facts = {"version": job.version, "note": job.note, "check": wrong, "flops": job.flops or case.flops}
     return job, {
-        **facts,
+        "version": job.version,
+        "note": job.note,
+        "check": wrong,
+        "known": known,
+        "flops": job.flops or case.flops,
         "repeats": repeats,
         "steps": case.batches * case.epochs if case.group == "step" and not peak else 1,
     }
@@ -62,7 +74,8 @@ def prepare(request: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
 
 def serve(lines: TextIO, answer: Callable[[dict[str, Any]], None]) -> None:
     try:
-        job, ready = prepare(json.loads(lines.readline()))
+        request = json.loads(lines.readline())
+        job, ready = prepare(request)
     except NotAvailable as reason:
         return answer({"unavailable": str(reason)})
     except ImportError as error:
@@ -70,8 +83,9 @@ def serve(lines: TextIO, answer: Callable[[dict[str, Any]], None]) -> None:
     except Exception as error:
         return answer({"unavailable": f"failed: {type(error).__name__}: {str(error)[:200]}"})
     answer(ready)
+    warm = WARM_GPU if request["case"]["device"] == "cuda" else 0.0
     for line in lines:
-        answer({"seconds": measure(job, json.loads(line)["run"]) / ready["steps"]})
+        answer({"seconds": measure(job, json.loads(line)["run"], warm) / ready["steps"]})
 
 
 def main() -> None:
