@@ -46,15 +46,15 @@ void let_go(std::size_t most) {
 
 /// f(), and where it fails once more, without what is kept: there may have been no memory.
 template <class F>
-auto with_room(const F& f) {
+auto with_room(const Place& place, const F& f) {
   try {
     return f();
   } catch (const py::error_already_set& error) {
-    if (kept().empty() || !error.matches(PyExc_Exception)) throw;  // Ctrl-C is no lack of memory
+    if (!error.matches(PyExc_Exception)) throw;  // Ctrl-C is no lack of memory
   } catch (const std::exception&) {
-    if (kept().empty()) throw;
   }
   let_go(0);
+  give_back(place, true);
   return f();
 }
 
@@ -232,10 +232,10 @@ class Gpu {
   std::pair<py::object, py::array> fresh(const Shape& shape) const {
     if (make_.is_none()) {
       const auto make = [&] { return DeviceArray(py::dtype::of<float>(), shape, place_); };
-      const DeviceArray made = with_room(make);
+      const DeviceArray made = with_room(place_, make);
       return {py::cast(made), made.header()};
     }
-    const py::object made = with_room([&] { return make_(py::tuple(py::cast(shape))); });
+    const py::object made = with_room(place_, [&] { return make_(py::tuple(py::cast(shape))); });
     return {made, header_of(made, place_, "a new array", "out")};
   }
   /// The header of an array of float32.
@@ -349,6 +349,7 @@ void register_cuda_kernels(py::module_& m) {
   m.def("synchronize", [] {
     without_gil(cuda::synchronize);
     let_go(0);
+    give_back({nullptr, cuda::current_device()}, true);
     without_gil(cuda::trim);
     for (const auto& [stream, fault] : label_faults()) raise_label_fault(fault);
   });

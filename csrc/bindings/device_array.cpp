@@ -52,10 +52,12 @@ cudaStream_t stream_of(py::handle number) {
 
 namespace {
 
-/// Memory that cannot be given back before the device is idle, nor while a graph is recorded.
+/// Memory that cannot be given back while a graph is recorded; lent, before the device is idle.
 struct PutOff {
   Place last;
   void* data;
+  int64_t bytes;
+  bool lent;
 };
 
 std::vector<PutOff>& put_off() {
@@ -65,34 +67,42 @@ std::vector<PutOff>& put_off() {
 
 }  // namespace
 
-void give_back(const Place& place) {
+void give_back(const Place& place, bool all) {
+  constexpr int64_t most_lent = 1 << 26;  // bytes: a loop over arrays of another library seldom waits
   if (put_off().empty() || cuda::is_capturing(place.stream)) return;
-  const std::vector<PutOff> all = std::exchange(put_off(), {});
-  bool idle = true;
+  const std::vector<PutOff> waiting = std::exchange(put_off(), {});
+  int64_t lent = 0;
+  for (const PutOff& one : waiting) lent += one.lent && one.last.device == place.device ? one.bytes : 0;
+  bool idle = lent > (all ? 0 : most_lent);
   try {
-    without_gil(cuda::synchronize);
+    if (idle) without_gil(cuda::synchronize);
   } catch (const cuda::Error&) {  // another thread records a graph
     idle = false;
   }
-  for (const PutOff& one : all) {
-    if (idle && one.last.device == place.device) {
-      cuda::release(one.data, place.stream);
+  for (const PutOff& one : waiting) {
+    if (one.last.device == place.device && (one.lent ? idle : !cuda::is_capturing(one.last.stream))) {
+      cuda::release(one.data, one.last.stream);
     } else {
       put_off().push_back(one);
     }
   }
 }
 
-/// Memory that is given back on the stream that last used it; where another library had it, or that stream records a
-/// graph which the memory is no part of, later.
+/// Memory that is given back on the stream that last used it; where another library had it on another one, or that
+/// stream records a graph which the memory is no part of, later.
 struct DeviceArray::Storage {
   Place last;
   void* data;  // null where it is another library's
+  int64_t bytes = 0;
   bool recorded = false, lent = false;
+  bool shared = false;  // with another library, on the stream `last`
 
   explicit Storage(const Place& place) : last(place), data(nullptr) {}
-  Storage(int64_t bytes, const Place& place)
-      : last(place), data(cuda::allocate(bytes, place.stream)), recorded(cuda::is_capturing(place.stream)) {}
+  Storage(int64_t size, const Place& place)
+      : last(place),
+        data(cuda::allocate(size, place.stream)),
+        bytes(size),
+        recorded(cuda::is_capturing(place.stream)) {}
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
   ~Storage() {
@@ -100,7 +110,7 @@ struct DeviceArray::Storage {
     try {
       const cuda::OnDevice here(last.device);
       if (lent || (!recorded && cuda::is_capturing(last.stream))) {
-        put_off().push_back({last, data});
+        put_off().push_back({last, data, bytes, lent});
       } else {
         cuda::release(data, last.stream);
       }
@@ -125,6 +135,7 @@ DeviceArray::DeviceArray(const py::array& array, const Place& place)
   const void* const from = array.data();
   const auto bytes = static_cast<std::size_t>(array.nbytes());
   without_gil([&] {
+    const cuda::WhileCapturing allowed;
     if (bytes > 0)
       cuda::check(cudaMemcpyAsync(storage_->data, from, bytes, cudaMemcpyHostToDevice, place.stream), "copying");
     cuda::check(cudaStreamSynchronize(place.stream), "copying");
@@ -140,7 +151,9 @@ DeviceArray DeviceArray::reshape(const py::args& shape) const { return {storage_
 int DeviceArray::device() const { return storage_->last.device; }
 
 void DeviceArray::bring(const Place& place) const {
-  if (cuda::order(storage_->last.stream, place.stream)) storage_->last = place;
+  Storage& its = *storage_;
+  its.lent |= its.shared && its.last.stream != place.stream;
+  if (cuda::order(its.last.stream, place.stream)) its.last = place;
 }
 
 py::array DeviceArray::numpy() const {
@@ -152,6 +165,7 @@ py::array DeviceArray::numpy() const {
   void* const to = array.mutable_data();
   const auto bytes = static_cast<std::size_t>(array.nbytes());
   without_gil([&] {
+    const cuda::WhileCapturing allowed;
     if (bytes > 0) cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream), "copying");
     cuda::check(cudaStreamSynchronize(stream), "copying");
   });
@@ -168,6 +182,7 @@ py::capsule DeviceArray::dlpack(py::handle stream, py::handle max_version, py::h
   cuda::require_device();
   const cuda::OnDevice here(device());
   if (waits) cuda::order(storage_->last.stream, stream_of(stream));
+  storage_->shared = true;
   if (!waits || stream_of(stream) != storage_->last.stream) storage_->lent = true;
   const bool versioned = !max_version.is_none() && max_version.cast<std::pair<int, int>>().first >= 1;
   return to_capsule(header_, Memory::gpu, device(), versioned);

@@ -21,8 +21,9 @@ struct Place {
 /// The stream of a Python integer, None for the legacy default stream.
 cudaStream_t stream_of(py::handle number);
 
-/// Gives back what could not be at once, on a place's device, unless a graph is recorded there; waits for the device.
-void give_back(const Place& place);
+/// Gives back what could not be at once, on a place's device, unless a graph is recorded there. Memory that another
+/// library had waits for the device to be idle: till there is much of it, or all is wanted.
+void give_back(const Place& place, bool all = false);
 
 class DeviceArray {
  public:

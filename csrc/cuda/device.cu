@@ -36,6 +36,7 @@ std::string why_no_kernel() {
   const int device = current_device();
   const std::uint64_t its = device < 64 ? std::uint64_t{1} << device : 0;
   if (fit.load() & its) return "";
+  const WhileCapturing allowed;  // this loads the kernels
   cudaFuncAttributes attributes;
   const cudaError_t status = cudaFuncGetAttributes(&attributes, probe);
   if (status == cudaSuccess) return fit.fetch_or(its), "";
@@ -229,7 +230,10 @@ Stream::~Stream() {
   ignore(cudaStreamSynchronize(stream_));  // what it still copies may be freed next
   ignore(cudaStreamDestroy(stream_));
 }
-void Stream::synchronize() const { check(cudaStreamSynchronize(stream_), "the last call"); }
+void Stream::synchronize() const {
+  const WhileCapturing allowed;
+  check(cudaStreamSynchronize(stream_), "the last call");
+}
 
 thread_local Graph* Graph::recorded_ = nullptr;
 

@@ -96,6 +96,7 @@ __device__ __forceinline__ void visit(const CrossEntropyArgs& t, Group group, in
   const bool ignored = t.labels.ignores(given), known = given >= 0 && given < t.cols && !ignored;
   const Column label = known ? static_cast<Column>(given) : -1;
   const float own = known ? row.x[label] : 0;  // before anyone has come to write d_logits, which may be the logits
+  __syncwarp();                                // no shuffle orders memory
 
   float top = -__builtin_inff(), sum = 0;
   if constexpr (online) {

@@ -287,34 +287,6 @@ def test_memory_is_kept_while_another_stream_reads_it(to_gpu, any_stream):
     assert not alive()
 
 
-def test_streams_of_pytorch(cuda, rng):
-    """Results wait for producers that take their time, on whatever stream these work."""
-    if cuda != "gpu":
-        pytest.skip("for a real GPU")
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    if not torch.cuda.is_available():
-        pytest.skip("PyTorch has no GPU")
-    x, other = torch.from_numpy(floats(rng, 300, 70)), torch.cuda.Stream()
-    want, there = kernels.relu(x.numpy()), x.cuda()
-    torch.cuda.synchronize()
-
-    def delayed():
-        y = torch.zeros(x.shape, device="cuda")
-        torch.cuda._sleep(200_000_000)  # cycles, a tenth of a second
-        return y.copy_(there)  # from the host's memory it would be waited for
-
-    with torch.cuda.stream(other):
-        on_current = kernels.relu(delayed())
-        assert same_bits(on_current.cpu().numpy(), want)
-    on_other = kernels.relu(delayed(), stream=other)
-    other.synchronize()
-    assert same_bits(on_other.cpu().numpy(), want)
-    with torch.cuda.stream(other):
-        torch.cuda._sleep(200_000_000)
-    lent = torch.from_dlpack(kernels.relu(mlpfast.cuda.from_numpy(x.numpy()), stream=other))
-    assert same_bits(lent.cpu().numpy(), want)
-
-
 def test_producers_that_lie(to_gpu):
     class Liar(Unversioned):
         def __dlpack__(self, *, stream):

@@ -100,7 +100,55 @@ def test_memory_that_ends_while_a_graph_is_recorded(lent, recorded, monkeypatch)
     assert reference()
     monkeypatch.setenv("SHIM_CAPTURING", "0")
     kernels.relu(given)
+    assert bool(reference()) == lent
+    mlpfast.cuda.synchronize()
     assert not reference()
+
+
+@pytest.fixture
+def used(cuda):
+    """An array that a stream of PyTorch used last, which lives as long as its memory waits."""
+    if cuda != "shim":
+        pytest.skip("for the GPU that the CPU plays")
+    mlpfast.cuda.synchronize()
+
+    def use(*shape):
+        stream = Stream()
+        stream.cuda_stream = 6
+        x = mlpfast.cuda.from_numpy(np.ones(shape, np.float32))
+        return kernels.relu(x, stream=stream), weakref.ref(stream)
+
+    return use
+
+
+def test_memory_that_a_library_had_on_the_same_stream(used):
+    """It goes at once, in the order of that stream; from another stream's call on it waits."""
+    array, stream = used(3)
+    array.__dlpack__(stream=6)
+    del array
+    assert not stream()
+    array, _ = used(3)
+    array.__dlpack__(stream=6)
+    later = Stream()
+    later.cuda_stream = 7
+    kernels.relu(array, out=array, stream=later)
+    waits = weakref.ref(later)
+    del array, later
+    assert waits()
+    mlpfast.cuda.synchronize()
+    assert not waits()
+
+
+def test_much_memory_of_a_library_is_waited_for(used):
+    streams = []
+    for _ in range(3):  # of 32 MB
+        array, stream = used(1 << 23)
+        array.__dlpack__(stream=7)
+        streams.append(stream)
+        del array
+    assert alive(streams) == 3
+    used(1)
+    assert alive(streams) == 0
 
 
 def test_waiting_gives_memory_back(cuda, monkeypatch):

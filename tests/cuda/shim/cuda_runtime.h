@@ -140,6 +140,7 @@ T shuffle(T mine, const Lane& lane_of) {
 }  // namespace shim
 
 inline void __syncthreads() { shim::wait(shim::Fiber::at_block); }
+inline void __syncwarp() { shim::wait(shim::Fiber::at_warp); }
 template <class T>
 T __shfl_down_sync(unsigned, T mine, unsigned by, unsigned width) {
   return shim::shuffle(mine, [=](unsigned lane) { return lane % width + by < width ? lane + by : lane; });
