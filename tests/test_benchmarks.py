@@ -27,6 +27,15 @@ def run(tmp_path_factory):
     return path, json.loads(path.read_text()), done.stdout
 
 
+def test_training_is_checked_by_one_run_of_numpys():
+    """The first contender's worker makes it, the next one is told."""
+    step = ["step", "--cases", "64-48-48-48-4 batch 512", "--contenders", "mlpfast,numpy", "--rounds", 1]
+    done = command(*step, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("| step 64-48-48-48-4")]
+    assert "x** numpy" in line and "WRONG" not in done.stdout
+
+
 def test_results_say_what_ran_where(run):
     _, results, _ = run
     assert {"CPU", "threads", "date", "python"} <= set(results["environment"])

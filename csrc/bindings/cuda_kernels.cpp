@@ -47,11 +47,13 @@ void let_go(std::size_t most) {
 /// f(), and where it fails once more, without what is kept: there may have been no memory.
 template <class F>
 auto with_room(const Place& place, const F& f) {
+  const auto nothing = [] { return kept().empty() && nothing_to_give_back(); };
   try {
     return f();
   } catch (const py::error_already_set& error) {
-    if (!error.matches(PyExc_Exception)) throw;  // Ctrl-C is no lack of memory
+    if (nothing() || !error.matches(PyExc_Exception)) throw;  // Ctrl-C is no lack of memory
   } catch (const std::exception&) {
+    if (nothing()) throw;
   }
   let_go(0);
   give_back(place, true);

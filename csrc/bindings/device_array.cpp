@@ -2,6 +2,7 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "bindings/dlpack.h"
@@ -67,21 +68,33 @@ std::vector<PutOff>& put_off() {
 
 }  // namespace
 
+bool nothing_to_give_back() { return put_off().empty(); }
+
 void give_back(const Place& place, bool all) {
-  constexpr int64_t most_lent = 1 << 26;  // bytes: a loop over arrays of another library seldom waits
-  if (put_off().empty() || cuda::is_capturing(place.stream)) return;
-  const std::vector<PutOff> waiting = std::exchange(put_off(), {});
+  constexpr int64_t most_lent = 1 << 26, least_bytes = 1 << 18;  // a loop waits once in up to 256 arrays
+  if (nothing_to_give_back() || cuda::is_capturing(place.stream)) return;
   int64_t lent = 0;
-  for (const PutOff& one : waiting) lent += one.lent && one.last.device == place.device ? one.bytes : 0;
-  bool idle = lent > (all ? 0 : most_lent);
+  bool any = false;
+  for (const PutOff& one : put_off()) {
+    if (one.last.device != place.device) continue;
+    if (one.lent) {
+      lent += std::max(one.bytes, least_bytes);
+    } else {
+      any |= !cuda::is_capturing(one.last.stream);
+    }
+  }
+  const bool waits = lent > (all ? 0 : most_lent);
+  if (!waits && !any) return;
+  const std::vector<PutOff> given = std::exchange(put_off(), {});
+  bool idle = waits;
   try {
-    if (idle) without_gil(cuda::synchronize);
+    if (waits) without_gil(cuda::synchronize);
   } catch (const cuda::Error&) {  // another thread records a graph
     idle = false;
   }
-  for (const PutOff& one : waiting) {
+  for (const PutOff& one : given) {
     if (one.last.device == place.device && (one.lent ? idle : !cuda::is_capturing(one.last.stream))) {
-      cuda::release(one.data, one.last.stream);
+      cuda::release(one.data, one.lent ? place.stream : one.last.stream);  // the last may be gone, and does not matter
     } else {
       put_off().push_back(one);
     }
@@ -277,7 +290,7 @@ void register_device_array(py::module_& m) {
   m.def("from_numpy", [](const py::array& contiguous) {
     cuda::require_device();
     const Place place{nullptr, cuda::current_device()};
-    give_back(place);
+    give_back(place, true);
     return DeviceArray(contiguous, place);
   });
 }

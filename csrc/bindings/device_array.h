@@ -21,9 +21,11 @@ struct Place {
 /// The stream of a Python integer, None for the legacy default stream.
 cudaStream_t stream_of(py::handle number);
 
-/// Gives back what could not be at once, on a place's device, unless a graph is recorded there. Memory that another
-/// library had waits for the device to be idle: till there is much of it, or all is wanted.
+/// Gives back what could not be at once, on a place's device, unless a graph is recorded there. For memory that another
+/// library had the host waits till the device is idle: where there is much of it, or all is wanted.
 void give_back(const Place& place, bool all = false);
+/// Whether it has nothing to give.
+bool nothing_to_give_back();
 
 class DeviceArray {
  public:

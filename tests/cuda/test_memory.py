@@ -107,27 +107,30 @@ def test_memory_that_ends_while_a_graph_is_recorded(lent, recorded, monkeypatch)
 
 @pytest.fixture
 def used(cuda):
-    """An array that a stream of PyTorch used last, which lives as long as its memory waits."""
+    """Makes an array that a stream of PyTorch used last, which lives as long as its memory waits."""
     if cuda != "shim":
         pytest.skip("for the GPU that the CPU plays")
     mlpfast.cuda.synchronize()
 
-    def use(*shape):
+    def use(x):
         stream = Stream()
         stream.cuda_stream = 6
-        x = mlpfast.cuda.from_numpy(np.ones(shape, np.float32))
         return kernels.relu(x, stream=stream), weakref.ref(stream)
 
     return use
 
 
+def ones(size):
+    return mlpfast.cuda.from_numpy(np.ones(size, np.float32))
+
+
 def test_memory_that_a_library_had_on_the_same_stream(used):
     """It goes at once, in the order of that stream; from another stream's call on it waits."""
-    array, stream = used(3)
+    array, stream = used(ones(3))
     array.__dlpack__(stream=6)
     del array
     assert not stream()
-    array, _ = used(3)
+    array, _ = used(ones(3))
     array.__dlpack__(stream=6)
     later = Stream()
     later.cuda_stream = 7
@@ -139,16 +142,40 @@ def test_memory_that_a_library_had_on_the_same_stream(used):
     assert not waits()
 
 
-def test_much_memory_of_a_library_is_waited_for(used):
-    streams = []
-    for _ in range(3):  # of 32 MB
-        array, stream = used(1 << 23)
-        array.__dlpack__(stream=7)
-        streams.append(stream)
-        del array
-    assert alive(streams) == 3
-    used(1)
+@pytest.fixture
+def lend(used):
+    """Makes so many arrays that another stream has when they end; returns what their streams are known by."""
+
+    def lend(count, x):
+        streams = []
+        for _ in range(count):
+            array, stream = used(x)
+            array.__dlpack__(stream=7)
+            streams.append(stream)
+            del array
+        return streams
+
+    return lend
+
+
+@pytest.mark.parametrize(("count", "size"), [(3, 1 << 23), (257, 1)], ids=["large", "many"])
+def test_memory_of_a_library_is_waited_for_where_it_is_much(count, size, lend):
+    x = ones(size)
+    streams = lend(count, x)
+    assert alive(streams) == count
+    kernels.relu(x)
     assert alive(streams) == 0
+
+
+def test_memory_of_a_library_is_waited_for_where_memory_ends(lend, monkeypatch):
+    x = ones(300)
+    (stream,) = lend(1, x)
+    kernels.relu(x)
+    assert stream()
+    monkeypatch.setenv("SHIM_MEMORY", "1000")
+    with pytest.raises(mlpfast.DeviceError, match="no 1200 bytes of memory left"):
+        kernels.relu(x)
+    assert not stream()
 
 
 def test_waiting_gives_memory_back(cuda, monkeypatch):

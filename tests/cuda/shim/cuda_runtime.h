@@ -166,10 +166,9 @@ inline float __ldcg(const float* at) { return *at; }
 using cudaError_t = int;
 constexpr int cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35,
               cudaErrorInvalidDeviceFunction = 98, cudaErrorNoDevice = 100, cudaErrorNoKernelImageForDevice = 209,
-              cudaErrorUnsupportedPtxVersion = 222;
+              cudaErrorUnsupportedPtxVersion = 222, cudaMemoryTypeDevice = 0, cudaMemoryTypeManaged = 1,
+              cudaMemLocationTypeDevice = 1, cudaMemAllocationTypePinned = 1;
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocPortable = 1;
-constexpr int cudaMemoryTypeDevice = 0, cudaMemoryTypeManaged = 1, cudaMemLocationTypeDevice = 1,
-              cudaMemAllocationTypePinned = 1;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1, cudaStreamCaptureModeRelaxed };
 enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone };
 enum { cudaMemPoolAttrReleaseThreshold, cudaMemPoolAttrReservedMemCurrent, cudaMemPoolAttrUsedMemCurrent };
@@ -191,14 +190,15 @@ struct cudaMemPoolProps {
   cudaPointerAttributes location;
 };
 constexpr auto succeed = [](const auto&...) { return cudaSuccess; };
-constexpr auto cudaGetLastError = succeed, cudaMemPoolSetAttribute = succeed, cudaMemPoolGetAttribute = succeed,
-               cudaStreamSynchronize = succeed, cudaStreamDestroy = succeed, cudaEventSynchronize = succeed;
+constexpr auto cudaGetLastError = succeed, cudaMemPoolSetAttribute = succeed, cudaMemPoolGetAttribute = succeed;
 inline thread_local cudaStreamCaptureMode capture_mode;
 inline int cudaThreadExchangeStreamCaptureMode(auto* mode) { return std::swap(*mode, capture_mode), 0; }
 inline cudaError_t unless_captured() {  // of calls that a caller's recording does not bear, unless a thread says so
   return capture_mode == cudaStreamCaptureModeRelaxed || !shim::number("SHIM_CAPTURING", 0) ? cudaSuccess : 900;
 }
-inline cudaError_t cudaMemPoolCreate(cudaMemPool_t*, const cudaMemPoolProps*) { return unless_captured(); }
+constexpr auto spare = [](const auto&...) { return unless_captured(); };
+constexpr auto cudaMemPoolCreate = spare, cudaStreamDestroy = spare, cudaStreamSynchronize = spare,
+               cudaEventSynchronize = spare;
 inline int cudaMemPoolTrimTo(cudaMemPool_t, std::size_t) { return shim::number("SHIM_TRIM", unless_captured()); }
 inline cudaError_t cudaEventQuery(cudaEvent_t) { return shim::number("SHIM_BUSY", cudaSuccess); }
 inline const char* cudaGetErrorString(cudaError_t) { return "?"; }
@@ -212,7 +212,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
 }
 inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* a, const void*) { return *a = {}, cudaSuccess; }
 inline int cudaFuncGetAttributes(auto* a, auto) {
-  return a->ptxVersion = shim::number("SHIM_PTX", 90), shim::number("SHIM_KERNELS", cudaSuccess);
+  return a->ptxVersion = shim::number("SHIM_PTX", 90), shim::number("SHIM_KERNELS", unless_captured());
 }
 inline int cudaMemGetInfo(auto* free, auto* all) { return *free = *all = shim::memory(), unless_captured(); }
 inline cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t bytes, cudaMemPool_t, cudaStream_t) {
