@@ -42,6 +42,26 @@ def test_answers(rows, sizes, dtype, rng, isa):
     assert model.loss_and_gradients(x, y)[0] == pytest.approx(judged["loss"], rel=20 * unit(dtype))
 
 
+LAYOUTS = {
+    "rows apart": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "rows that overlap": lambda x: np.lib.stride_tricks.sliding_window_view(x.ravel()[: len(x) + 36], 37),
+    "the same row": lambda x: np.broadcast_to(x[0], x.shape),
+    "last row first": lambda x: x[::-1],
+    "a wider array's columns": lambda x: np.hstack([x, x])[:, 5:42],
+}
+
+
+@pytest.mark.parametrize("rows", [1, 40, 1500])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_features_are_read_where_they_lie(layout, rows, dtype, rng, isa):
+    """Those of the other float type are copied."""
+    model = model_of(37, 50, 10, input_scale=0.5, dtype=dtype.__name__)
+    x, y = layout(rng.integers(-9, 9, (rows, 37)).astype(dtype)), rng.integers(0, 10, rows)
+    copied = x.astype(np.float64 if dtype is np.float32 else np.float32)
+    assert same_bits(model.forward(x), model.forward(copied))
+    assert model.evaluate(x, y) == model.evaluate(copied, y)
+
+
 @pytest.mark.parametrize("kind", ["i4", "u4", "i8", "u8", "f8", "g"])
 def test_features_are_shifted_before_they_are_rounded(kind):
     shift = 2**24 + 1  # which float32 does not hold

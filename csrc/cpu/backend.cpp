@@ -23,7 +23,7 @@ Gemm<T> Backend<T>::forward_problem(int l, int64_t rows) const {
   return {.m = rows,
           .n = n,
           .k = k,
-          .a = constant(work_.activation[in]),
+          .a = l == 0 && in_place_.data ? in_place_.at(batch_.first, 0) : constant(work_.activation[in]),
           .b = {job_.parameters + spec_.weights_at(l), n},
           .c = work_.activation[in + 1],
           .parts = parts_of<T>(spec_, rows, n, k)};

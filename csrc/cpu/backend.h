@@ -142,11 +142,12 @@ class Backend {
   Workspace<T>& work_;
   const KernelTable<T>& table_;
   network::Batch batch_{};
-  double weight_ = 0;   // of the batch
-  bool bytes_ = false;  // features go through the first layer as bytes
-  Lots lots_;           // the batch's rows
-  char* const waits_;   // [layers]
-  T* own_ = nullptr;    // by own_columns(): weights, then slots
+  double weight_ = 0;           // of the batch
+  bool bytes_ = false;          // features go through the first layer as bytes
+  Matrix<const T> in_place_{};  // features that are read where they lie, or null
+  Lots lots_;                   // the batch's rows
+  char* const waits_;           // [layers]
+  T* own_ = nullptr;            // by own_columns(): weights, then slots
 };
 
 }  // namespace mlpfast::cpu

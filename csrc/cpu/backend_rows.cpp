@@ -10,6 +10,8 @@ template <class T>
 void Backend<T>::begin(const network::Batch& batch) {
   batch_ = batch;
   bytes_ = takes_bytes(batch.rows);
+  const bool once = !job_.training() && !job_.examples.shuffle;  // each row is read, in this order
+  in_place_ = once && !bytes_ ? job_.examples.features.in_place(spec_.input_shift) : Matrix<const T>{};
   job_.finite[static_cast<std::size_t>(team_.rank())] = true;
   weight_ = batch_weight();
   lots_.begin(team_, batch.rows, plan(batch.rows));
@@ -83,6 +85,7 @@ void Backend<T>::load_rows(Load&& load_row) {
 
 template <class T>
 void Backend<T>::load_features() {
+  if (in_place_.data) return load_rows([](int64_t, int64_t) {});
   load_rows([&](int64_t i, int64_t source) {
     job_.examples.features.load_row(table_, source, spec_.input_shift, work_.activation[0].row(i));
   });

@@ -50,6 +50,16 @@ decltype(Features<T>::load) feature_loader(char kind, int64_t bytes) {
   return nullptr;
 }
 
+template <class T>
+Matrix<const T> Features<T>::in_place(double shift) const {
+  constexpr int64_t size = sizeof(T);
+  const auto address = reinterpret_cast<std::intptr_t>(data);
+  if (load != cpu::load<T, T> || shift != 0 || address % size != 0 || row_bytes % size != 0) return {};
+  return {reinterpret_cast<const T*>(data), row_bytes / size};
+}
+
+template Matrix<const float> Features<float>::in_place(double) const;
+template Matrix<const double> Features<double>::in_place(double) const;
 template decltype(Features<float>::load) feature_loader<float>(char, int64_t);
 template decltype(Features<double>::load) feature_loader<double>(char, int64_t);
 

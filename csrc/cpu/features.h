@@ -21,6 +21,8 @@ struct Features {
   void load_row(const KernelTable<T>& table, int64_t i, double shift, T* y) const {
     load(table, cols, row(i), shift, y);
   }
+  /// The rows where they lie, if loading them would change no number; else null.
+  Matrix<const T> in_place(double shift) const;
 };
 
 /// The reader of a NumPy dtype of this kind and size, such as u, 1 for uint8; null where there is none.
