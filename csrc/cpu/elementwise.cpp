@@ -47,7 +47,7 @@ void backward(ops::Activation activation, const BackwardArgs<T>& args) {
 template <class T>
 void column_sums(int64_t rows, int64_t cols, Matrix<const T> x, T* sums) {
   const auto kernel = active_table<T>().column_sums;
-  const double work = static_cast<double>(rows) * static_cast<double>(cols);
+  const double work = static_cast<double>(rows) * static_cast<double>(cols) * work_per_summand;
   run_team(threads_for(work), [&](Team& team) {
     const Range mine = team.share(cols, 16);
     kernel(rows, mine.size(), x.at(0, mine.begin), sums + mine.begin);

@@ -307,7 +307,8 @@ void gemm_by_team(Team& team, const KernelTable<T>& table, const Gemm<T>& proble
 }
 
 int gemm_threads(int64_t m, int64_t n, int64_t k) {
-  return threads_for(static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
+  constexpr double of_result = 8;  // the work that a number takes besides its k multiply-adds
+  return threads_for(static_cast<double>(m) * static_cast<double>(n) * (static_cast<double>(k) + of_result));
 }
 
 template <class T>

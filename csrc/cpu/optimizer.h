@@ -4,7 +4,7 @@
 
 namespace mlpfast::cpu {
 
-inline constexpr double work_per_parameter = 4;  // in multiply-adds
+inline constexpr double work_per_parameter = 12;  // in multiply-adds
 
 template <class T>
 void update(ops::Optimizer optimizer, const UpdateArgs<T>& args);

@@ -109,19 +109,37 @@ void combine(const CombineArgs<typename V::T>& args) {
 }
 
 /// Rows are added in order within blocks of 128 and then block by block: the error grows with 128 + rows / 128.
+template <class V, int N, class Access>
+MLPFAST_INLINE void sum_columns(int64_t rows, Matrix<const typename V::T> x, typename V::T* sums, Access part) {
+  constexpr int64_t block = 128;
+  V total[N];
+  MLPFAST_UNROLL
+  for (int n = 0; n < N; ++n) total[n] = V::all(0);
+  for (int64_t start = 0; start < rows; start += block) {
+    const int64_t end = start + block < rows ? start + block : rows;
+    V sum[N];
+    MLPFAST_UNROLL
+    for (int n = 0; n < N; ++n) sum[n] = V::all(0);
+    for (int64_t i = start; i < end; ++i) {
+      MLPFAST_UNROLL
+      for (int n = 0; n < N; ++n) sum[n] = sum[n] + part.load(x.row(i) + n * V::lanes);
+    }
+    MLPFAST_UNROLL
+    for (int n = 0; n < N; ++n) total[n] = total[n] + sum[n];
+  }
+  MLPFAST_UNROLL
+  for (int n = 0; n < N; ++n) part.store(total[n], sums + n * V::lanes);
+}
+
+/// Several registers at a time: a sum alone would wait for itself at each row.
 template <class V>
 void column_sums(int64_t rows, int64_t cols, Matrix<const typename V::T> x, typename V::T* sums) {
-  constexpr int64_t block = 128;
-  for_vectors<V>(cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
-    V total = V::all(0);
-    for (int64_t start = 0; start < rows; start += block) {
-      const int64_t end = start + block < rows ? start + block : rows;
-      V sum = V::all(0);
-      for (int64_t i = start; i < end; ++i) sum = sum + part.load(x.row(i) + j);
-      total = total + sum;
-    }
-    part.store(total, sums + j);
-  });
+  constexpr int at_once = 4;
+  int64_t j = 0;
+  for (; j + at_once * V::lanes <= cols; j += at_once * V::lanes)
+    sum_columns<V, at_once>(rows, x.at(0, j), sums + j, Whole<V>{});
+  for_vectors<V>(cols - j, [&](int64_t rest, auto part)
+                               MLPFAST_LAMBDA { sum_columns<V, 1>(rows, x.at(0, j + rest), sums + j + rest, part); });
 }
 
 template <class V>
