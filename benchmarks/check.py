@@ -16,13 +16,13 @@ DROP_ERROR = 0.05  # of the loss's fall in an epoch: contenders shuffle differen
 SAMPLE = 2048  # rows that a loss is taken over
 
 
-def verify(case: Case, data: Any, result: Any, known: Any) -> str:
-    """ "" where the result is right, else what is wrong with it; `known` is that of known()."""
-    return CHECKS[case.group](case, data, result, known)
+def verify(case: Case, data: Any, result: Any, losses: list[float]) -> str:
+    """ "" where the result is right, else what is wrong with it; losses are those of reference_losses()."""
+    return CHECKS[case.group](case, data, result, losses)
 
 
-def known(case: Case, data: Any) -> list[float]:
-    """What takes long to find, and serves all contenders: losses before and after NumPy's epochs."""
+def reference_losses(case: Case, data: Any) -> list[float]:
+    """Those before and after NumPy's training, which takes long and serves all contenders; else none."""
     if case.group not in ("step", "fit"):
         return []
     job = reference.step(case, data, 1)
@@ -31,14 +31,14 @@ def known(case: Case, data: Any) -> list[float]:
     return [_loss(data, weights) for weights in (data.weights, job.result())]
 
 
-def gemm(case: Case, data: inputs.Product, out: Any, _: Any) -> str:
+def gemm(case: Case, data: inputs.Product, out: Any, _: list[float]) -> str:
     a, b = data.operands(case.form)
     rows = np.r_[: min(8, len(a)), max(0, len(a) - 8) : len(a)]
     expected = a[rows].astype(np.float64) @ b.astype(np.float64)
     return _close("product", np.asarray(out)[rows], expected, GEMM_ERROR[case.precision])
 
 
-def softmax(case: Case, data: inputs.Logits, result: tuple[float, Any], _: Any) -> str:
+def softmax(case: Case, data: inputs.Logits, result: tuple[float, Any], _: list[float]) -> str:
     rows = np.r_[:8, len(data.labels) - 8 : len(data.labels)]
     z = data.logits[rows].astype(np.float64)
     gradient = np.exp(z - z.max(axis=1, keepdims=True))
@@ -51,21 +51,21 @@ def softmax(case: Case, data: inputs.Logits, result: tuple[float, Any], _: Any) 
     return _close("gradient", np.asarray(out)[rows], gradient / len(data.labels))
 
 
-def step(case: Case, data: inputs.Examples, weights: list[Any], known: list[float]) -> str:
+def step(case: Case, data: inputs.Examples, weights: list[Any], losses: list[float]) -> str:
     """The loss after the epochs: the fall is that of NumPy's, though the order of examples differs."""
-    before, expected = known
+    before, expected = losses
     got = _loss(data, weights)
     if not abs(got - expected) <= DROP_ERROR * abs(before - expected):
         return f"loss {got:.5g} after an epoch from {before:.5g}, NumPy's {expected:.5g}"
     return ""
 
 
-def predict(case: Case, data: inputs.Examples, classes: Any, _: Any) -> str:
+def predict(case: Case, data: inputs.Examples, classes: Any, _: list[float]) -> str:
     expected = _forward(data.floats, data.weights).argmax(axis=1)
     return "" if np.array_equal(np.ravel(classes), expected) else f"classes {classes}, expected {expected}"
 
 
-CHECKS: dict[str, Callable[[Case, Any, Any, Any], str]] = {
+CHECKS: dict[str, Callable[[Case, Any, Any, list[float]], str]] = {
     "gemm": gemm,
     "softmax": softmax,
     "step": step,

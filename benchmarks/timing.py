@@ -103,11 +103,11 @@ def race(case: Case, names: Sequence[str], plan: Plan) -> tuple[dict[str, Record
     """Facts and seconds of each contender, or {"unavailable": why}; and CPUs others used in each round."""
     with ExitStack() as stack:
         results, workers = {}, {}
-        known = None  # what contenders' results are checked by
+        losses = None  # by which results are checked
         for name in names:
-            request = {"case": asdict(case), "contender": name, "threads": plan.threads, "known": known}
+            request = {"case": asdict(case), "contender": name, "threads": plan.threads, "losses": losses}
             results[name], worker = _start(stack, request)
-            known = results[name].pop("known", known)
+            losses = results[name].pop("losses", losses)
             if worker:
                 workers[name] = worker
         pids = [worker.process.pid for worker in workers.values()]

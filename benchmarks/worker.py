@@ -1,8 +1,8 @@
 """One contender of one case in its own process: ``python -m benchmarks.worker``, JSON lines in and out.
 
-First in: {"case", "contender", "threads", "known"}; out: {"version", "note", "check", "known", "flops",
-"repeats", "steps"} or {"unavailable": why}. known, of check.known(), is null till a contender of the case has
-found it. Then {"run": repeats} is answered by {"seconds": of a call or step}, till input ends.
+First in: {"case", "contender", "threads", "losses"}; out: {"version", "note", "check", "losses", "flops",
+"repeats", "steps"} or {"unavailable": why}. losses, of check.reference_losses(), are null till a contender of
+the case has found them. Then {"run": repeats} is answered by {"seconds": of a call or step}, till input ends.
 """
 
 import gc
@@ -54,10 +54,10 @@ def prepare(request: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
     job.run()
     peak = request["contender"] in contenders.PEAKS
     unchecked = peak or request["contender"] in contenders.CONTROLS
-    known = request["known"]
-    if known is None and not unchecked:
-        known = check.known(case, inputs)
-    wrong = "" if unchecked else check.verify(case, inputs, job.result(), known)
+    losses, wrong = request["losses"], ""
+    if not unchecked:
+        losses = check.reference_losses(case, inputs) if losses is None else losses
+        wrong = check.verify(case, inputs, job.result(), losses)
     gc.collect()
     gc.disable()
     repeats = calibrate(job)
@@ -65,7 +65,7 @@ def prepare(request: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
         "version": job.version,
         "note": job.note,
         "check": wrong,
-        "known": known,
+        "losses": losses,
         "flops": job.flops or case.flops,
         "repeats": repeats,
         "steps": case.batches * case.epochs if case.group == "step" and not peak else 1,

@@ -74,26 +74,21 @@ void give_back(const Place& place, bool all) {
   constexpr int64_t most_lent = 1 << 26, least_bytes = 1 << 18;  // a loop waits once in up to 256 arrays
   if (nothing_to_give_back() || cuda::is_capturing(place.stream)) return;
   int64_t lent = 0;
-  bool any = false;
-  for (const PutOff& one : put_off()) {
-    if (one.last.device != place.device) continue;
-    if (one.lent) {
-      lent += std::max(one.bytes, least_bytes);
-    } else {
-      any |= !cuda::is_capturing(one.last.stream);
-    }
-  }
-  const bool waits = lent > (all ? 0 : most_lent);
-  if (!waits && !any) return;
+  for (const PutOff& one : put_off())
+    if (one.lent && one.last.device == place.device) lent += std::max(one.bytes, least_bytes);
+  bool idle = lent > (all ? 0 : most_lent);  // or will be
+  const auto goes = [&](const PutOff& one) {
+    return one.last.device == place.device && (one.lent ? idle : !cuda::is_capturing(one.last.stream));
+  };
+  if (std::ranges::none_of(put_off(), goes)) return;
   const std::vector<PutOff> given = std::exchange(put_off(), {});
-  bool idle = waits;
   try {
-    if (waits) without_gil(cuda::synchronize);
+    if (idle) without_gil(cuda::synchronize);
   } catch (const cuda::Error&) {  // another thread records a graph
     idle = false;
   }
   for (const PutOff& one : given) {
-    if (one.last.device == place.device && (one.lent ? idle : !cuda::is_capturing(one.last.stream))) {
+    if (goes(one)) {
       cuda::release(one.data, one.lent ? place.stream : one.last.stream);  // the last may be gone, and does not matter
     } else {
       put_off().push_back(one);

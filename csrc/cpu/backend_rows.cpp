@@ -85,7 +85,7 @@ void Backend<T>::load_rows(Load&& load_row) {
 
 template <class T>
 void Backend<T>::load_features() {
-  if (in_place_.data) return load_rows([](int64_t, int64_t) {});
+  if (in_place_.data) return load_rows([](int64_t, int64_t) {});  // labels and weights alone
   load_rows([&](int64_t i, int64_t source) {
     job_.examples.features.load_row(table_, source, spec_.input_shift, work_.activation[0].row(i));
   });

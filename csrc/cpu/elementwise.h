@@ -5,7 +5,7 @@
 
 namespace mlpfast::cpu {
 
-// In multiply-adds: a number read and written takes ten, the exponential of some activations thirty more.
+// In multiply-adds: a number read and written takes ten, with the exponential of some activations forty.
 inline constexpr double work_per_number = 16, work_per_summand = 4;
 
 template <class T>

@@ -152,7 +152,7 @@ struct Amx {
     tile_store<3>(c + 16 * strip_size + 16, sum_bytes);
   }
   /// Eight rows of each of the next tiles of b. They come from L2, which a core shared with another's thread takes its
-  /// time for: with prefetches between the products, and loads before them, 1.5 times as fast there, and as fast on a
+  /// time for: with prefetches between the products, and loads before them, 1.3 times as fast there, and as fast on a
   /// core of its own. Those of a, which serve all digits, are not worth it (0.9 times; Emerald Rapids).
   template <int First>
   static MLPFAST_INLINE void prefetch(const std::uint8_t* b) {
