@@ -10,7 +10,7 @@
 namespace mlpfast::bindings {
 namespace {
 
-constexpr int products_of_bytes = 4;  // in place of parts
+constexpr int products_of_bytes = 5;  // in place of parts
 
 /// (parts, 0 for FMAs; rows and columns of a tile; threads) of a product.
 template <class T>
@@ -22,18 +22,27 @@ py::tuple explain(int64_t m, int64_t n, int64_t k, network::Precision precision)
   return py::make_tuple(parts, rows, cols, cpu::gemm_threads(m, n, k));
 }
 
-/// c[32, 32] + a b, of images of so many parts: uint16 [blocks, parts, 1024].
+/// c[32, 32] + a b, of images of so many parts: uint16 [blocks, parts, 1024], or int8 [blocks, parts, 2048].
 py::array tile_multiply(const py::array& a, const py::array& b, const py::array& c, int parts) {
   const cpu::TileTable* tiles = cpu::active_isa().tiles;
-  const int64_t blocks = a.ndim() == 3 ? a.shape(0) : 0, size = cpu::strip_size * cpu::tile_k;
-  if (!tiles || b.ndim() != 3 || b.shape(0) != blocks || a.nbytes() != blocks * a.shape(1) * size * 2 ||
-      b.nbytes() != blocks * b.shape(1) * size * 2 || c.nbytes() != cpu::strip_size * cpu::strip_size * 4)
+  const int64_t blocks = a.ndim() == 3 ? a.shape(0) : 0;
+  if (!tiles || b.ndim() != 3 || b.shape(0) != blocks || a.nbytes() != blocks * a.shape(1) * cpu::part_bytes ||
+      b.nbytes() != blocks * b.shape(1) * cpu::part_bytes || c.nbytes() != cpu::strip_size * cpu::strip_size * 4)
     throw value_error("tile_multiply", "no tiles, or not images and a block of them");
   py::array_t<float> sum({cpu::strip_size, cpu::strip_size});
   std::memcpy(sum.mutable_data(), c.data(), static_cast<std::size_t>(c.nbytes()));
   tiles->begin();
-  tiles->multiply({blocks, static_cast<const std::uint16_t*>(a.data()), static_cast<const std::uint16_t*>(b.data()),
-                   static_cast<int>(a.shape(1)), static_cast<int>(b.shape(1)), parts, sum.mutable_data(), true});
+  const cpu::Strip left{.exponent = {}, .low = 0, .parts = static_cast<std::int32_t>(a.shape(1))},
+      right{.exponent = {}, .low = 0, .parts = static_cast<std::int32_t>(b.shape(1))};
+  tiles->multiply({.blocks = blocks,
+                   .a_strip = left,
+                   .b_strip = right,
+                   .a = static_cast<const std::uint8_t*>(a.data()),
+                   .b = static_cast<const std::uint8_t*>(b.data()),
+                   .parts = parts,
+                   .c = sum.mutable_data(),
+                   .accumulate = true,
+                   .y = {}});
   tiles->end();
   return sum;
 }

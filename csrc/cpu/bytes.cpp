@@ -14,7 +14,7 @@ constexpr int64_t most_workers = 64;  // of a team
 
 int64_t blocks_of(int64_t k) { return ceil_div(k, byte_k); }
 int64_t strips_of(int64_t m) { return ceil_div(m, strip_size); }
-int64_t panel_bytes_of(int64_t k) { return max_digits * blocks_of(k) * digit_block; }
+int64_t panel_bytes_of(int64_t k) { return max_digits * blocks_of(k) * part_bytes; }
 
 struct Digits {
   std::int32_t least;
@@ -65,7 +65,7 @@ struct Panel {
     block.transpose_a = false;  // whatever the problem says of its own, which is not filled
     if (block.c.data) block.c = block.c.at(first, 0);
     const auto finish = [&](const Tile<float>& t) { epilogue({t.i + first, t.j, t.rows, t.cols, t.sum}); };
-    cpu::fall_back(table, block, 0, j, epilogue ? Epilogue<float>(finish) : epilogue);
+    cpu::fall_back(table, block, {0, 1}, j, epilogue ? Epilogue<float>(finish) : epilogue);
   }
 };
 
@@ -84,7 +84,7 @@ ByteRows ByteRows::plain(int64_t k, void* memory) {
 }
 
 ByteRows ByteRows::turned(int64_t k, void* memory) {
-  return {static_cast<std::uint8_t*>(memory), byte_k, digit_block, blocks_of(k) * digit_block};
+  return {static_cast<std::uint8_t*>(memory), byte_k, part_bytes, blocks_of(k) * part_bytes};
 }
 
 int64_t ByteRows::plain_bytes(int64_t m, int64_t k) { return strips_of(m) * plain(k, nullptr).strip_step; }

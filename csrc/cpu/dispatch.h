@@ -153,44 +153,51 @@ struct KernelTable {
   void (*load_uint8)(int64_t n, const std::uint8_t* x, T shift, T* y);  // y = x - shift
 };
 
-inline constexpr int64_t strip_size = 32;  // rows of a, or columns of b, that share an image; two tiles
-inline constexpr int64_t tile_k = 32;      // of a tile product
-inline constexpr int64_t most_strips = 8;  // of columns, split at once
-inline constexpr int scaled_top = 55;      // largest numbers are scaled to this exponent
-inline constexpr int least_low = -99;      // of scaled numbers: smaller ones, or products, lose bits to flushing
+inline constexpr int64_t strip_size = 32;    // rows of a, or columns of b, that share an image; two tiles
+inline constexpr int64_t part_bytes = 2048;  // of a block of a strip: two tiles of 16 rows of 64 bytes
+inline constexpr int64_t half_k = 32;        // of a product of two tiles of bf16
+inline constexpr int64_t byte_k = 64;        // of bytes
+inline constexpr int max_digits = 4;         // bytes of an integer
+inline constexpr int64_t most_strips = 8;    // of columns, split at once
+inline constexpr int scaled_top = 55;        // largest numbers are scaled to this exponent, to be split into bf16
+inline constexpr int least_low = -99;        // of scaled numbers: smaller ones, or products, lose bits to flushing
 
-/// How a strip was split: row i times 2^exponent[i] became `parts` bf16 numbers; 2^low is the least magnitude among
-/// them, or below least_low where a number is not finite or the range too wide.
+/// Steps of k in a block of an image of so many parts: one or two bf16 numbers, or up to max_digits bytes.
+constexpr int64_t image_k(int parts) { return parts == max_digits ? byte_k : half_k; }
+
+/// How a strip was split: row i times 2^exponent[i] became `parts` bf16 numbers, or digits of base 256; 2^low is the
+/// least magnitude among those bf16, or below least_low where the strip cannot be multiplied by tiles: a number is not
+/// finite or the range too wide.
 struct Strip {
   std::int32_t exponent[strip_size];
   std::int32_t low, parts;
 };
 
-/// The bf16 images of strips: for each block of tile_k and part two tiles of 16 rows of 64 bytes. A tile of a holds 16
-/// rows; one of b pairs of numbers along k, times 16 columns. A pair are numbers i and i + 16 of a block. What lies
+/// The images of strips: for each block of k and part two tiles of 16 rows of 64 bytes. A tile of a holds 16 rows; one
+/// of b pairs of bf16 (or four bytes) along k, times 16 columns. These are numbers 16 apart in a block. What lies
 /// beyond the matrix is 0.
 struct SplitArgs {
   int64_t count, k;  // rows of x, of one strip; or, not along, its columns, of up to most_strips: longer runs of memory
   Matrix<const float> x;
   bool along;      // k runs along the rows of x
   bool transpose;  // rows of the image run across those of x
-  int parts;       // fewer are written where the numbers are exact in one
+  int parts;       // at most; fewer are written where they suffice
+  bool bounded;    // digits: a strip of numbers too far apart is not split
   Strip* strips;
-  std::uint16_t* image;  // of the first; each has room for all parts
+  std::uint8_t* image;  // of the first; each has room for all parts
 };
 
-/// c[strip_size, strip_size] (+)= a b over some blocks of k, products of smaller parts first.
+/// c[strip_size, strip_size] (+)= a b over some blocks of k; then y[i][j] = c[i][j] * 2^-(exponents), where y is not
+/// null; c may then be anything.
 struct TileProduct {
   int64_t blocks;
-  const std::uint16_t *a, *b;
-  int a_parts, b_parts, parts;  // of each, and of the precision level
+  const Strip &a_strip, &b_strip;
+  const std::uint8_t *a, *b;
+  int parts;  // of either, at most
   float* c;
   bool accumulate;
+  Matrix<float> y;
 };
-
-inline constexpr int64_t byte_k = 64;                        // of a product of two tiles of bytes
-inline constexpr int64_t digit_block = strip_size * byte_k;  // bytes of two tiles
-inline constexpr int max_digits = 4;
 
 /// How a strip of b became integers of so many digits (0 where they cannot hold it): column j times 2^exponent[j],
 /// rounded. `sum`: of each column's integers.
@@ -230,7 +237,6 @@ struct TileTable {
   void (*end)();
   void (*split)(const SplitArgs&);
   void (*multiply)(const TileProduct&);
-  void (*unscale)(const Strip& a, const Strip& b, const float* c, Matrix<float> y);  // y[i][j] = c[i][j] * 2^-(a, b)
   void (*split_digits)(const DigitArgs&);
   void (*multiply_bytes)(const ByteProduct&);
   /// y = (a - shift) b, from the digits' products.

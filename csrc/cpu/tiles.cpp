@@ -17,14 +17,20 @@ std::atomic<int64_t> fallbacks{0};
 
 bool fits(const Strip& a, const Strip& b) { return std::min({a.low, b.low, a.low + b.low}) >= least_low; }
 
-void split(const TileTable& tiles, const SplitImage& image, Matrix<const float> x, bool along, bool transpose,
-           Range strips) {
+void split(const TileTable& tiles, const SplitImage& image, const Operand& x, bool along, Range strips) {
   const int64_t at_once = along ? 1 : most_strips;
   for (int64_t s = strips.begin; s < strips.end; s += at_once) {
     const int64_t first = s * strip_size,
                   count = std::min({at_once * strip_size, strips.end * strip_size - first, image.outer - first});
-    tiles.split({count, image.k, along ? x.at(first, 0) : x.at(0, first), along, transpose, image.parts,
-                 image.strips + s, image.image(s)});
+    tiles.split({.count = count,
+                 .k = image.k,
+                 .x = along ? x.x.at(first, 0) : x.x.at(0, first),
+                 .along = along,
+                 .transpose = x.transposed,
+                 .parts = image.parts,
+                 .bounded = !x.gradient,
+                 .strips = image.strips + s,
+                 .image = image.image(s)});
   }
 }
 
@@ -80,8 +86,7 @@ struct Product {
 
   /// A group of strips times panel j.
   void panel(Range strips, int64_t j) const {
-    constexpr int64_t block = strip_size * tile_k;  // numbers of a part
-    const int64_t blocks = a.blocks(), depth = std::max<int64_t>(1, slice_bytes / (b.parts * block * 2));
+    const int64_t blocks = a.blocks(), depth = std::max<int64_t>(1, slice_bytes / (b.parts * part_bytes));
     const Strip& right = b.strips[j];
     auto& sums = scratch().sums;
     tiles.begin();
@@ -89,20 +94,31 @@ struct Product {
       for (int64_t i = strips.begin; i < strips.end; ++i) {
         const Strip& left = a.strips[i];
         if (!fits(left, right)) continue;
-        tiles.multiply({std::min(depth, blocks - p), a.image(i) + p * left.parts * block,
-                        b.image(j) + p * right.parts * block, left.parts, right.parts, a.parts, sums[i - strips.begin],
-                        p > 0});
-        if (p + depth >= blocks) finish(i, j, sums[i - strips.begin]);
+        float* const sum = sums[i - strips.begin];
+        const auto multiply = [&](Matrix<float> y) {
+          tiles.multiply({.blocks = std::min(depth, blocks - p),
+                          .a_strip = left,
+                          .b_strip = right,
+                          .a = a.image(i) + p * left.parts * part_bytes,
+                          .b = b.image(j) + p * right.parts * part_bytes,
+                          .parts = a.parts,
+                          .c = sum,
+                          .accumulate = p > 0,
+                          .y = y});
+        };
+        if (p + depth < blocks) {
+          multiply({});
+        } else {
+          finish_block(table, problem, i, j, sum, epilogue, multiply);
+        }
       }
     }
     tiles.end();
-    for (int64_t i = strips.begin; i < strips.end; ++i)
-      if (!fits(a.strips[i], right)) fall_back(table, problem, i, j, epilogue);
-  }
-
-  void finish(int64_t i, int64_t j, float* sum) const {
-    finish_block(table, problem, i, j, sum, epilogue,
-                 [&](Matrix<float> y) { tiles.unscale(a.strips[i], b.strips[j], sum, y); });
+    for (int64_t i = strips.begin; i < strips.end; ++i) {
+      const int64_t first = i;
+      while (i < strips.end && !fits(a.strips[i], right)) ++i;
+      if (i > first) fall_back(table, problem, {first, i}, j, epilogue);
+    }
   }
 };
 
@@ -116,50 +132,53 @@ Tile<float> block_of(const Gemm<float>& problem, int64_t i, int64_t j, float* su
           {sum, strip_size}};
 }
 
-void fall_back(const KernelTable<float>& table, const Gemm<float>& problem, int64_t i, int64_t j,
+void fall_back(const KernelTable<float>& table, const Gemm<float>& problem, Range strips, int64_t j,
                Epilogue<float> epilogue) {
-  const Tile<float> block = block_of(problem, i, j, nullptr);
   Gemm<float> by_fma = problem;
   by_fma.parts = 0;
-  fallbacks.fetch_add(1, std::memory_order_relaxed);
-  gemm_part(table, by_fma, {block.i, block.i + block.rows}, {block.j, block.j + block.cols}, epilogue);
+  fallbacks.fetch_add(strips.size(), std::memory_order_relaxed);
+  gemm_part(table, by_fma, {strips.begin * strip_size, std::min(strips.end * strip_size, problem.m)},
+            {j * strip_size, std::min((j + 1) * strip_size, problem.n)}, epilogue);
 }
 
 int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision) {
-  // Splitting takes some (m + n) k operations, which m n k must outweigh. Six products leave least to gain: below 512
-  // nothing on a core whose other thread is a neighbour's (Sapphire Rapids).
-  constexpr int64_t least_k = 64, most_k = 1 << 15;  // 2^110 is the largest product of two scaled numbers
-  constexpr int parts_of_level[] = {0, 3, 2, 1};
+  constexpr int64_t least = 128, least_k = 64, most_k = 1 << 15;  // 2^110 is the largest product of two scaled numbers
+  constexpr int parts_of_level[] = {0, max_digits, 2, 1};
   const int parts = parts_of_level[static_cast<int>(precision)];
-  const int64_t least = parts == 3 ? 512 : 128;
-  return active_isa().tiles && k >= least_k && k <= most_k && m >= least && n >= least ? parts : 0;
+  if (!active_isa().tiles || m < least || n < least || k < least_k || k > most_k) return 0;
+  // Splitting takes some (m + n) k operations, and joining sums of four weights some m n, which must be less than what
+  // is saved of m n k (Emerald Rapids; a core whose other thread is a neighbour's).
+  constexpr double splitting = 128, joining = 192;
+  const double height = static_cast<double>(m), width = static_cast<double>(n), depth = static_cast<double>(k);
+  const bool pays = depth * (height * width - splitting * (height + width)) >= joining * height * width;
+  return parts < max_digits || pays ? parts : 0;
 }
 
 int64_t SplitImage::bytes(int64_t outer, int64_t k, int parts) {
   const SplitImage image(outer, k, parts, nullptr);
   constexpr int64_t line = 64;
   const int64_t strips = round_up(image.count() * int64_t(sizeof(Strip)), line);
-  return strips + image.count() * image.blocks() * parts * strip_size * tile_k * int64_t(sizeof(std::uint16_t));
+  return strips + image.count() * image.strip_bytes();
 }
 
 SplitImage::SplitImage(int64_t outer_, int64_t k_, int parts_, void* memory)
     : outer(outer_), k(k_), parts(parts_), strips(static_cast<Strip*>(memory)) {
   const auto end = reinterpret_cast<std::uintptr_t>(memory) + static_cast<std::size_t>(count()) * sizeof(Strip);
-  halves = reinterpret_cast<std::uint16_t*>((end + 63) / 64 * 64);
+  images = reinterpret_cast<std::uint8_t*>((end + 63) / 64 * 64);
 }
 
-void split_a(const TileTable& tiles, const SplitImage& image, Matrix<const float> a, bool transposed, Range strips) {
-  split(tiles, image, a, !transposed, transposed, strips);
+void split_a(const TileTable& tiles, const SplitImage& image, const Operand& a, Range strips) {
+  split(tiles, image, a, !a.transposed, strips);
 }
 
-void split_b(const TileTable& tiles, const SplitImage& image, Matrix<const float> b, bool transposed, Range strips) {
-  split(tiles, image, b, transposed, transposed, strips);
+void split_b(const TileTable& tiles, const SplitImage& image, const Operand& b, Range strips) {
+  split(tiles, image, b, b.transposed, strips);
 }
 
 void multiply_tiles(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
                     const SplitImage& a, const SplitImage& b, Range strips, bool by_rows, Epilogue<float> epilogue) {
   const Product product{table, tiles, problem, a, b, epilogue};
-  for_panels(team, strips, b.count(), a.blocks() * a.parts * strip_size * tile_k * 2, by_rows,
+  for_panels(team, strips, b.count(), a.strip_bytes(), by_rows,
              [&](Range group, int64_t j) { product.panel(group, j); });
 }
 
@@ -175,7 +194,7 @@ void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<floa
     for (int64_t j = 0; j < n; j += wide) {
       const int64_t cols = std::min(wide, n - j);
       const SplitImage b(cols, k, problem.parts, memory + a_bytes);
-      split_b(tiles, b, problem.transpose_b ? problem.b.at(j, 0) : problem.b.at(0, j), problem.transpose_b,
+      split_b(tiles, b, {problem.transpose_b ? problem.b.at(j, 0) : problem.b.at(0, j), problem.transpose_b},
               team.share(b.count()));
       for (int64_t i = 0; i < m; i += high) {
         const int64_t rows = std::min(high, m - i);
@@ -187,7 +206,7 @@ void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<floa
         part.b = problem.transpose_b ? problem.b.at(j, 0) : problem.b.at(0, j);
         if (part.c.data) part.c = problem.c.at(i, j);
         const auto finish = [&](const Tile<float>& t) { epilogue({t.i + i, t.j + j, t.rows, t.cols, t.sum}); };
-        split_a(tiles, a, part.a, problem.transpose_a, team.share(a.count()));
+        split_a(tiles, a, {part.a, problem.transpose_a}, team.share(a.count()));
         team.barrier();
         multiply_tiles(team, table, tiles, part, a, b, {0, a.count()}, rows >= cols,
                        epilogue ? Epilogue<float>(finish) : Epilogue<float>());

@@ -1,15 +1,15 @@
-// Matrix products on a unit that multiplies tiles of bf16: operands are split into images, which are multiplied in
-// blocks of 32 x 32; see isa/tiles.inl.h for the arithmetic. A block whose numbers such tiles cannot hold, because one
-// is not finite or they lie too far apart, is computed by FMAs; strips are counted from the matrix's first row, so what
-// is computed how does not depend on threads.
+// Matrix products on a unit that multiplies tiles of bf16, or of bytes: operands are split into images, which are
+// multiplied in blocks of 32 x 32; see isa/tiles.inl.h and isa/integers.inl.h for the arithmetic. A block whose numbers
+// such tiles cannot hold, because one is not finite or they lie too far apart, is computed by FMAs; strips are counted
+// from the matrix's first row, so what is computed how does not depend on threads.
 #pragma once
 #include "cpu/gemm.h"
 #include "network/spec.h"
 
 namespace mlpfast::cpu {
 
-/// Parts that the numbers of a float32 product are split into; 0 where FMAs compute it. A rule of the shape: splitting
-/// must pay, and sums stay within float32.
+/// Parts that the numbers of a float32 product are split into, one or two bf16 or up to max_digits bytes; 0 where FMAs
+/// compute it. A rule of the shape: splitting must pay, and sums stay within float32.
 int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision);
 
 /// Strips of a (of 32 rows) or of b (of 32 columns), in memory of the caller.
@@ -17,20 +17,27 @@ struct SplitImage {
   int64_t outer, k;
   int parts;
   Strip* strips;
-  std::uint16_t* halves;
+  std::uint8_t* images;
 
   static int64_t bytes(int64_t outer, int64_t k, int parts);
   /// `memory` starts on a cache line; null for an image whose size alone matters.
   SplitImage(int64_t outer, int64_t k, int parts, void* memory);
 
   int64_t count() const { return ceil_div(outer, strip_size); }
-  int64_t blocks() const { return ceil_div(k, tile_k); }
-  std::uint16_t* image(int64_t s) const { return halves + s * blocks() * parts * strip_size * tile_k; }
+  int64_t blocks() const { return ceil_div(k, image_k(parts)); }
+  std::uint8_t* image(int64_t s) const { return images + s * strip_bytes(); }
+  int64_t strip_bytes() const { return blocks() * parts * part_bytes; }
 };
 
-/// Strips of an operand as the problem stores it.
-void split_a(const TileTable& tiles, const SplitImage& image, Matrix<const float> a, bool transposed, Range strips);
-void split_b(const TileTable& tiles, const SplitImage& image, Matrix<const float> b, bool transposed, Range strips);
+/// An operand as the problem stores it. Strips of gradients are split however far apart their numbers lie: one example
+/// of a batch may be all that is left to learn.
+struct Operand {
+  Matrix<const float> x;
+  bool transposed;
+  bool gradient = false;
+};
+void split_a(const TileTable& tiles, const SplitImage& image, const Operand& a, Range strips);
+void split_b(const TileTable& tiles, const SplitImage& image, const Operand& b, Range strips);
 
 /// These strips of the product of split operands by a team, whose members first do their own strips (by_rows) or
 /// panels, and a barrier. What a member split before, others may read.
@@ -57,8 +64,8 @@ void finish_block(const KernelTable<float>& table, const Gemm<float>& problem, i
   }
 }
 
-/// A block by FMAs, counted.
-void fall_back(const KernelTable<float>& table, const Gemm<float>& problem, int64_t i, int64_t j,
+/// Blocks (i, j) for strips i by FMAs, counted.
+void fall_back(const KernelTable<float>& table, const Gemm<float>& problem, Range strips, int64_t j,
                Epilogue<float> epilogue);
 /// Blocks that FMAs computed in place of tiles since the process began.
 int64_t tile_fallbacks();

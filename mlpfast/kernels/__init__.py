@@ -77,7 +77,7 @@ def explain(
 
     Returns
     -------
-    path : the instruction set and its method: multiply-adds, or products of a float32's bf16 parts
+    path : the instruction set and its method: multiply-adds, or products of the integers or bf16 parts it splits into
     tile : rows and columns of the block that is summed at a time
     threads : at most
 
@@ -94,8 +94,8 @@ def explain(
     parts, rows, cols, threads = _cpu.explain(m, n, k, precision, dtype)
     if parts == 0:
         return f"{_cpu.vectors()}: {dtype.replace('uint8', 'float32')} multiply-adds", (rows, cols), threads
-    methods = ["bf16", "bf16 x3", "bf16 x6, x3 where one operand is exact in bf16", "exact products of bytes"]
-    return f"{_cpu.isa()}: {methods[parts - 1]}", (rows, cols), threads
+    methods = {1: "bf16", 2: "bf16 x3", 4: "integers of 3 or 4 bytes", 5: "exact products of bytes"}
+    return f"{_cpu.isa()}: {methods[parts]}", (rows, cols), threads
 
 
 def linear(

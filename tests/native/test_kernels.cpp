@@ -62,12 +62,12 @@ void products() {
       }
 }
 
-/// Split in three, two and one parts.
+/// Split in integers, two and one bf16 parts.
 void tile_products() {
   constexpr int64_t m = 130, n = 140, k = 70;
   for (const bool ta : {false, true})
     for (const bool tb : {false, true})
-      for (const int parts : {3, 2, 1}) {
+      for (const int parts : {max_digits, 2, 1}) {
         const auto a = numbers<float>(m * k, 1, 1), b = numbers<float>(k * n, 1, 2);
         std::vector<float> c(static_cast<std::size_t>(m * n));
         gemm<float>({m, n, k, {a.data(), ta ? m : k}, {b.data(), tb ? k : n}, ta, tb, {c.data(), n}, parts});

@@ -52,6 +52,24 @@ def test_same_bits_in_slabs(sizes, tiles, threads, rng):
             assert_same(trained(x, y, **options), want)
 
 
+def test_integers(tiles, threads, rng):
+    """Large enough a network for "highest" to split floats: same bits for any team, near "ieee"."""
+    skip_what_amx_does(tiles)
+    rows, sizes = 600, (400, 600, 520, 3)
+    x, y = rng.random((rows, sizes[0]), np.float32), rng.integers(0, sizes[-1], rows)
+    options = dict(sizes=sizes, batch_size=rows)
+    before = _cpu.tile_fallbacks()
+    with threads(1):
+        want = trained(x, y, **options)
+    assert _cpu.tile_fallbacks() == before
+    for n in (2, 3, 5, 8):
+        with threads(n):
+            assert_same(trained(x, y, **options), want)
+    ieee = trained(x, y, precision="ieee", **options)
+    assert not same_bits(want[-1], ieee[-1])
+    assert max(np.abs(a - b).max() for a, b in zip(want, ieee, strict=True)) < 1e-6
+
+
 @pytest.mark.parametrize("shift", [0.0, 128.0, 0.5])
 def test_bytes_are_the_numbers_they_stand_for(shift, tiles, rng):
     x, y = examples(rng)

@@ -1,5 +1,6 @@
 // AMX: eight tiles of 16 rows of 64 bytes; one instruction adds to a tile the product of two tiles of bf16, or
-// of bytes. Four hold 32 x 32 sums, two each the parts of a and of b at hand.
+// of bytes. Four hold 32 x 32 sums, two each the parts of a and of b at hand; or 16 x 16 sums of each weight, three
+// digits of a and one of b.
 #include <immintrin.h>
 
 #include "cpu/isa/bytes.inl.h"
@@ -35,6 +36,11 @@ template <int Sum, int A, int B>
 MLPFAST_INLINE void tile_multiply_bytes() {
   asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(A), "i"(B));
 }
+/// Of signed bytes.
+template <int Sum, int A, int B>
+MLPFAST_INLINE void tile_multiply_digits() {
+  asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(A), "i"(B));
+}
 
 struct Amx {
   static void begin() { asm volatile("ldtilecfg %0" ::"m"(configuration) : "memory"); }
@@ -69,9 +75,9 @@ struct Amx {
     } else {
       zero_sums();
     }
-    const std::uint16_t *a = t.a, *b = t.b;
+    const std::uint8_t *a = t.a, *b = t.b;
     for (int64_t p = 0; p < t.blocks; ++p) {
-      const std::uint16_t *next_a = a + 2 * AParts * tile_halves, *next_b = b + 2 * BParts * tile_halves;
+      const std::uint8_t *next_a = a + AParts * part_bytes, *next_b = b + BParts * part_bytes;
       int a_part = -1, b_part = -1;  // those in tiles 4 and 5, and in 6 and 7
       int fetched = 0;
       const auto prefetch_more = [&]() __attribute__((always_inline)) {
@@ -79,19 +85,19 @@ struct Amx {
         constexpr int a_lines = 32 * AParts, lines = a_lines + 32 * BParts, gaps = 4 * products;
         MLPFAST_UNROLL
         for (int n = 0; n < (lines + gaps - 1) / gaps; ++n, ++fetched) {
-          __builtin_prefetch(fetched < a_lines ? next_a + fetched * row_halves
-                                               : next_b + (fetched - a_lines) * row_halves);
+          __builtin_prefetch(fetched < a_lines ? next_a + fetched * row_bytes
+                                               : next_b + (fetched - a_lines) * row_bytes);
         }
       };
       for_products<AParts, BParts, Parts>([&](int i, int j) __attribute__((always_inline)) {
         if (i != a_part) {
-          tile_load<4>(a + 2 * i * tile_halves, 64);
-          tile_load<5>(a + (2 * i + 1) * tile_halves, 64);
+          tile_load<4>(a + i * part_bytes, 64);
+          tile_load<5>(a + i * part_bytes + tile_bytes, 64);
           a_part = i;
         }
         if (j != b_part) {
-          tile_load<6>(b + 2 * j * tile_halves, 64);
-          tile_load<7>(b + (2 * j + 1) * tile_halves, 64);
+          tile_load<6>(b + j * part_bytes, 64);
+          tile_load<7>(b + j * part_bytes + tile_bytes, 64);
           b_part = j;
         }
         tile_multiply<0, 4, 6>();
@@ -109,6 +115,51 @@ struct Amx {
     store_sums(c);
   }
 
+  /// Sums of 16 x 16 products of so many digits of a and of b, by weight.
+  template <int A, int B>
+  static void multiply_digits(int64_t blocks, const std::uint8_t* a, const std::uint8_t* b, std::int32_t* sums) {
+    zero_sums();
+    for (int64_t p = 0; p < blocks; ++p, a += A * part_bytes, b += B * part_bytes) {
+      int fetched = 0;
+      const auto prefetch_more = [&]() __attribute__((always_inline)) {
+        constexpr int lines = 16 * B, gaps = A + B + 2;
+        MLPFAST_UNROLL
+        for (int n = 0; n < (lines + gaps - 1) / gaps; ++n, ++fetched)
+          __builtin_prefetch(b + (B + fetched / 16) * part_bytes + fetched % 16 * row_bytes);
+      };
+      const auto multiply = [&]<int Sum, int Of>() __attribute__((always_inline)) {
+        tile_multiply_digits<Sum, Of, 7>();
+        prefetch_more();
+      };
+      tile_load<7>(b, 64);
+      if constexpr (A == 4) {
+        tile_load<4>(a + 3 * part_bytes, 64);
+        multiply.template operator()<3, 4>();
+      }
+      tile_load<6>(a + 2 * part_bytes, 64);
+      tile_load<5>(a + part_bytes, 64);
+      tile_load<4>(a, 64);
+      multiply.template operator()<2, 6>();
+      multiply.template operator()<1, 5>();
+      multiply.template operator()<0, 4>();
+      tile_load<7>(b + part_bytes, 64);
+      multiply.template operator()<2, 5>();
+      multiply.template operator()<3, 6>();
+      multiply.template operator()<1, 4>();
+      tile_load<7>(b + 2 * part_bytes, 64);
+      multiply.template operator()<2, 4>();
+      multiply.template operator()<3, 5>();
+      if constexpr (B == 4) {
+        tile_load<7>(b + 3 * part_bytes, 64);
+        multiply.template operator()<3, 4>();
+      }
+    }
+    tile_store<0>(sums, row_bytes);
+    tile_store<1>(sums + 256, row_bytes);
+    tile_store<2>(sums + 512, row_bytes);
+    tile_store<3>(sums + 768, row_bytes);
+  }
+
   static void multiply_bytes(const ByteProduct& t) {
     const std::uint8_t* b = t.b;
     std::int32_t* c = t.c;
@@ -121,7 +172,7 @@ struct Amx {
         tile_load<7>(b + tile_bytes, 64);
         tile_load<5>(a + 16 * t.ld, t.ld);
         a += t.a_block;
-        b += digit_block;
+        b += part_bytes;
         tile_multiply_bytes<0, 4, 6>();
         prefetch<0>(b);
         tile_multiply_bytes<1, 4, 7>();

@@ -12,7 +12,7 @@ MLPFAST_INLINE Floats flush(Floats x) {
 MLPFAST_INLINE Doubles wide(Floats x) { return __builtin_convertvector(x, Doubles); }
 
 /// The numbers of 16 columns in row t of a tile of b.
-MLPFAST_INLINE void pair(const std::uint16_t* row, Floats& even, Floats& odd) {
+MLPFAST_INLINE void pair(const std::uint8_t* row, Floats& even, Floats& odd) {
   Words d;
   __builtin_memcpy(&d, row, sizeof d);
   even = flush(reinterpret_cast<Floats>(d << 16));
@@ -33,11 +33,11 @@ MLPFAST_INLINE Floats number(std::uint32_t half) {
 struct ExponentRange {
   std::int32_t least = 255, most = 0;
 
-  explicit ExponentRange(const std::uint16_t* tile) {
+  explicit ExponentRange(const std::uint8_t* tile) {
     Exponents low = least - Exponents{}, high = {};
     for (int row = 0; row < tile_rows; ++row) {
       Words d;
-      __builtin_memcpy(&d, tile + row * row_halves, sizeof d);
+      __builtin_memcpy(&d, tile + row * row_bytes, sizeof d);
       for (int shift = 7; shift < 32; shift += 16) {
         const auto e = reinterpret_cast<Exponents>(d >> shift & 255);
         high = e > high ? e : high;
@@ -59,14 +59,16 @@ bool products_are_plain(ExponentRange a, ExponentRange b) {
 }
 
 template <bool Plain>
-void tile_multiply(float* c, const std::uint16_t* a, const std::uint16_t* b) {
+void tile_multiply(float* c, const std::uint8_t* a, const std::uint8_t* b) {
   Floats right[tile_rows][2];
-  for (int t = 0; t < tile_rows; ++t) pair(b + t * row_halves, right[t][0], right[t][1]);
+  for (int t = 0; t < tile_rows; ++t) pair(b + t * row_bytes, right[t][0], right[t][1]);
   for (int i = 0; i < tile_rows; ++i) {
     Floats sum[2] = {};
     for (int t = 0; t < tile_rows; ++t) {
       for (int s = 0; s < 2; ++s) {
-        const Floats left = number(a[i * row_halves + 2 * t + s]);
+        std::uint16_t half;
+        __builtin_memcpy(&half, a + i * row_bytes + 2 * (2 * t + s), sizeof half);
+        const Floats left = number(half);
         if constexpr (Plain) {
           sum[s] += left * right[t][s];
         } else {
@@ -76,6 +78,21 @@ void tile_multiply(float* c, const std::uint16_t* a, const std::uint16_t* b) {
     }
     float* row = c + i * strip_size;
     store(flush(flush(load(row)) + flush(sum[0] + sum[1])), row);
+  }
+}
+
+/// The same of signed bytes.
+void tile_multiply(std::int32_t* c, const std::uint8_t* a, const std::uint8_t* b) {
+  for (int i = 0; i < tile_rows; ++i) {
+    Exponents sum;
+    __builtin_memcpy(&sum, c + i * 16, sizeof sum);
+    for (int k = 0; k < byte_k; ++k) {
+      Words four;
+      __builtin_memcpy(&four, b + k / 4 * row_bytes, sizeof four);
+      sum += static_cast<std::int8_t>(a[i * row_bytes + k]) *
+             (reinterpret_cast<Exponents>(four << (24 - k % 4 * 8)) >> 24);
+    }
+    store(sum, c + i * 16);
   }
 }
 
@@ -104,16 +121,27 @@ struct Emulated {
   template <int AParts, int BParts, int Parts>
   static void multiply(const TileProduct& t) {
     if (!t.accumulate) __builtin_memset(t.c, 0, strip_size * strip_size * sizeof(float));
-    const std::uint16_t *a = t.a, *b = t.b;
-    for (int64_t p = 0; p < t.blocks; ++p, a += 2 * AParts * tile_halves, b += 2 * BParts * tile_halves) {
+    const std::uint8_t *a = t.a, *b = t.b;
+    for (int64_t p = 0; p < t.blocks; ++p, a += AParts * part_bytes, b += BParts * part_bytes) {
       for_products<AParts, BParts, Parts>([&](int i, int j) {
         for (int h = 0; h < 4; ++h) {
-          const std::uint16_t *left = a + (2 * i + h / 2) * tile_halves, *right = b + (2 * j + h % 2) * tile_halves;
+          const std::uint8_t *left = a + i * part_bytes + h / 2 * tile_bytes,
+                             *right = b + j * part_bytes + h % 2 * tile_bytes;
           float* const c = t.c + (h / 2) * 16 * strip_size + (h % 2) * 16;
           products_are_plain(ExponentRange(left), ExponentRange(right)) ? tile_multiply<true>(c, left, right)
                                                                         : tile_multiply<false>(c, left, right);
         }
       });
+    }
+  }
+
+  template <int A, int B>
+  static void multiply_digits(int64_t blocks, const std::uint8_t* a, const std::uint8_t* b, std::int32_t* sums) {
+    __builtin_memset(sums, 0, weights * tile_bytes);
+    for (int64_t p = 0; p < blocks; ++p, a += A * part_bytes, b += B * part_bytes) {
+      for (int i = 0; i < A; ++i)
+        for (int j = 0; j < B && i + j < weights; ++j)
+          tile_multiply(sums + (i + j) * tile_rows * 16, a + i * part_bytes, b + j * part_bytes);
     }
   }
 
@@ -124,7 +152,7 @@ struct Emulated {
       for (int64_t k = 0; k < byte_k; ++k) {
         for (int64_t h = 0; h < 2; ++h) {
           Words four;
-          __builtin_memcpy(&four, t.b + block * digit_block + h * tile_bytes + k / 4 * 64, sizeof four);
+          __builtin_memcpy(&four, t.b + block * part_bytes + h * tile_bytes + k / 4 * 64, sizeof four);
           right[k][h] = reinterpret_cast<Exponents>(four << (24 - k % 4 * 8)) >> 24;
         }
       }

@@ -9,7 +9,6 @@
 namespace {
 
 using Doubles = double __attribute__((vector_size(128)));
-constexpr int64_t tile_bytes = digit_block / 2;
 
 /// Of the bits of a positive finite number, the least e such that signed digits scaled to 2^e hold it: the largest is
 /// 2^(e + 1) less a bit more than its 256th.
@@ -28,18 +27,17 @@ MLPFAST_INLINE std::int32_t digits_for(float ratio, std::int32_t digits, float s
 }
 
 MLPFAST_INLINE void survey_columns(const DigitArgs& t) {
-  Words most[2] = {}, zeros[2] = {};
+  Words most[2] = {}, count[2] = {};
   Floats sum[2] = {};
   alignas(64) float spare[strip_size * strip_size];
-  int64_t rows = 0;
-  for (int64_t p = 0; p < t.k; p += strip_size, rows += strip_size) {
+  for (int64_t p = 0; p < t.k; p += strip_size) {
     const Matrix<const float> x = block_of(t.x, t.k, t.count, p, 0, spare);
     for (int64_t r = 0; r < strip_size; ++r) {
       for (int h = 0; h < 2; ++h) {
         __builtin_prefetch(x.row(r + strip_size) + 16 * h);
         const Words magnitude = bits(load(x.row(r) + 16 * h)) & 0x7fffffff;
         most[h] = larger(most[h], magnitude);
-        zeros[h] -= reinterpret_cast<Words>(magnitude == 0);
+        count[h] += smaller(magnitude, all(1));
         sum[h] += reinterpret_cast<Floats>(magnitude);
       }
     }
@@ -55,10 +53,10 @@ MLPFAST_INLINE void survey_columns(const DigitArgs& t) {
     float number;
     __builtin_memcpy(&number, &largest, sizeof number);
     const float total = sum[j / 16][j % 16];
-    const auto count = static_cast<float>(rows - zeros[j / 16][j % 16]);
-    const float others = t.bounded ? (total - number) / (count - 1) : total / count;
+    const auto numbers = static_cast<float>(count[j / 16][j % 16]);
+    const float others = t.bounded ? (total - number) / (numbers - 1) : total / numbers;
     const bool finite = largest < infinite && total <= __FLT_MAX__;
-    std::int32_t digits = count == 1 ? t.digits : digits_for(number / others, t.digits, t.spread);
+    std::int32_t digits = numbers == 1 ? t.digits : digits_for(number / others, t.digits, t.spread);
     if (digits == 0 && !t.bounded) digits = max_digits;
     if (!finite) digits = 0;
     if (digits == 0) {
@@ -71,27 +69,15 @@ MLPFAST_INLINE void survey_columns(const DigitArgs& t) {
   for (int j = 0; j < strip_size; ++j) s.exponent[j] = 8 * s.digits - 2 - top[j];
 }
 
-/// d[digit] holds that byte of v[0], v[1], v[2], v[3] in each lane.
-MLPFAST_INLINE void digits_of(const Words (&v)[4], Words (&d)[max_digits]) {
-  constexpr std::uint32_t even = 0x00ff00ff, odd = 0xff00ff00, low = 0xffff, high = 0xffff0000;
-  const Words a = (v[0] & even) | ((v[1] & even) << 8), b = ((v[0] & odd) >> 8) | (v[1] & odd),
-              c = (v[2] & even) | ((v[3] & even) << 8), e = ((v[2] & odd) >> 8) | (v[3] & odd);
-  d[0] = (a & low) | (c << 16);
-  d[1] = (b & low) | (e << 16);
-  d[2] = (a >> 16) | (c & high);
-  d[3] = (b >> 16) | (e & high);
-}
-
 /// The integers of a strip, and their sums where Sums.
 template <class Unit, int Digits, bool Sums>
 void write_digits(const DigitArgs& t) {
-  constexpr std::uint32_t lower_digits = 0x808080U >> (8 * (max_digits - Digits));  // those that borrow: 0x80 = -128
   DigitStrip& s = *t.strip;
   const int64_t blocks = (t.k + byte_k - 1) / byte_k;
   alignas(64) float spare[strip_size * strip_size];
   Exponents lower[2] = {}, upper[2] = {};  // sums of the integers' halves
   for (int64_t p = 0; p < blocks * byte_k; p += strip_size) {
-    std::uint8_t* image = t.image + p / byte_k * digit_block + p % byte_k * 16;
+    std::uint8_t* image = t.image + p / byte_k * part_bytes + p % byte_k * 16;
     const Matrix<const float> x = block_of(t.x, t.k, t.count, p, 0, spare);
     for (int h = 0; h < 2; ++h) {
       Exponents exponent;
@@ -107,11 +93,11 @@ void write_digits(const DigitArgs& t) {
             lower[h] += nearest & 0xffff;
             upper[h] += nearest >> 16;
           }
-          v[i] = (reinterpret_cast<Words>(nearest) + lower_digits) ^ lower_digits;
+          v[i] = signed_digits<Digits>(nearest);
         }
         digits_of(v, d);
         MLPFAST_UNROLL
-        for (int q = 0; q < Digits; ++q) store(d[q], image + q * blocks * digit_block + h * tile_bytes + r * 16);
+        for (int q = 0; q < Digits; ++q) store(d[q], image + q * blocks * part_bytes + h * tile_bytes + r * 16);
       }
     }
   }
@@ -195,8 +181,8 @@ void turn_bytes(Matrix<const std::uint8_t> x, Matrix<std::uint8_t> turned) {
 }
 
 template <class Unit>
-constexpr TileTable tile_table{Unit::begin,          Unit::end,         split<Unit>,
-                               multiply<Unit>,       unscale<Unit>,     split_digits<Unit>,
-                               Unit::multiply_bytes, join_digits<Unit>, turn_bytes<Unit>};
+constexpr TileTable tile_table{Unit::begin,       Unit::end,          split<Unit>,
+                               multiply<Unit>,    split_digits<Unit>, Unit::multiply_bytes,
+                               join_digits<Unit>, turn_bytes<Unit>};
 
 }  // namespace

@@ -1,6 +1,6 @@
-// A float32 as the sum of three bf16 numbers, each the nearest to what the ones before left; or of two, or one. Rows of
-// a and columns of b are scaled by powers of two first; see tiles.inl.h. Two passes over a strip: its largest numbers,
-// then its images.
+// Operands of tiles: the images of strips, which take two passes over a strip, the first for its largest numbers. Here
+// a float32 becomes a bf16, or the sum of two, the second the nearest to what the first left. Rows of a and columns of
+// b are scaled by powers of two first; see tiles.inl.h.
 #pragma once
 #include "cpu/dispatch.h"
 
@@ -10,7 +10,7 @@ using namespace mlpfast::cpu;
 
 using Floats = float __attribute__((vector_size(64)));
 using Words = std::uint32_t __attribute__((vector_size(64)));
-constexpr int tile_rows = 16, row_halves = 32, tile_halves = tile_rows * row_halves;  // halves: 16-bit numbers
+constexpr int tile_rows = 16, row_bytes = 64, tile_bytes = tile_rows * row_bytes;
 
 MLPFAST_INLINE Floats load(const float* p) {
   Floats v;
@@ -26,16 +26,16 @@ MLPFAST_INLINE Words bits(Floats v) { return reinterpret_cast<Words>(v); }
 MLPFAST_INLINE Words larger(Words a, Words b) { return a > b ? a : b; }
 MLPFAST_INLINE Words smaller(Words a, Words b) { return a < b ? a : b; }
 
-/// 32 x 32 numbers of x from (i, j); copied to `spare` where x ends before.
+/// Rows x Cols numbers of x from (i, j); copied to `spare` where x ends before.
+template <int64_t Rows = strip_size, int64_t Cols = strip_size>
 MLPFAST_INLINE Matrix<const float> block_of(Matrix<const float> x, int64_t rows, int64_t cols, int64_t i, int64_t j,
                                             float* spare) {
-  if (i + strip_size <= rows && j + strip_size <= cols) return x.at(i, j);
-  __builtin_memset(spare, 0, strip_size * strip_size * sizeof(float));
-  const int64_t height = rows - i < strip_size ? rows - i : strip_size,
-                width = cols - j < strip_size ? cols - j : strip_size;
+  if (i + Rows <= rows && j + Cols <= cols) return x.at(i, j);
+  __builtin_memset(spare, 0, Rows * Cols * sizeof(float));
+  const int64_t height = rows - i < Rows ? rows - i : Rows, width = cols - j < Cols ? cols - j : Cols;
   for (int64_t r = 0; r < height; ++r)
-    __builtin_memcpy(spare + r * strip_size, x.row(i + r) + j, static_cast<std::size_t>(width) * sizeof(float));
-  return {spare, strip_size};
+    __builtin_memcpy(spare + r * Cols, x.row(i + r) + j, static_cast<std::size_t>(width) * sizeof(float));
+  return {spare, Cols};
 }
 
 MLPFAST_INLINE void transpose(Words (&r)[16]) {
@@ -64,50 +64,78 @@ struct Survey {
     least = smaller(least, magnitude - 1);
     lower |= bits(v);
   }
-};
-
-MLPFAST_INLINE Survey survey_row(const float* x, int64_t k) {
-  Survey row;
-  int64_t p = 0;
-  for (; p + 16 <= k; p += 16) row.see(load(x + p));
-  if (p < k) {
-    Floats last = {};
-    __builtin_memcpy(&last, x + p, static_cast<std::size_t>(k - p) * sizeof(float));
-    row.see(last);
-  }
-  return row;
-}
-
-/// Of a strip whose rows run along k.
-MLPFAST_INLINE void survey_rows(const SplitArgs& t, Survey (&half)[2]) {
-  for (int64_t h = 0; h < 2; ++h) {
+  /// From one for each row, whose lanes are numbers along it.
+  static MLPFAST_INLINE Survey of_rows(const Survey (&row)[16]) {
+    Survey all;
     Words most[16], least[16];
-    for (int64_t i = 0; i < 16; ++i) {
-      const Survey row = 16 * h + i < t.count ? survey_row(t.x.row(16 * h + i), t.k) : Survey();
-      most[i] = row.most;
-      least[i] = row.least;
-      half[h].lower |= row.lower;
+    for (int i = 0; i < 16; ++i) {
+      most[i] = row[i].most;
+      least[i] = row[i].least;
+      all.lower |= row[i].lower;
     }
     transpose(most);
     transpose(least);
     for (int i = 0; i < 16; ++i) {
-      half[h].most = larger(half[h].most, most[i]);
-      half[h].least = smaller(half[h].least, least[i]);
+      all.most = larger(all.most, most[i]);
+      all.least = smaller(all.least, least[i]);
     }
+    return all;
+  }
+};
+
+/// Of several rows at once, for their chains of dependent operations.
+template <int Rows, class S>
+MLPFAST_INLINE void survey_some(Matrix<const float> x, int64_t k, S* row) {
+  S seen[Rows];
+  int64_t p = 0;
+  for (; p + 16 <= k; p += 16) {
+    MLPFAST_UNROLL
+    for (int i = 0; i < Rows; ++i) seen[i].see(load(x.row(i) + p));
+  }
+  MLPFAST_UNROLL
+  for (int i = 0; i < Rows; ++i) {
+    Floats last = {};
+    __builtin_memcpy(&last, x.row(i) + p, static_cast<std::size_t>(k - p) * sizeof(float));
+    if (p < k) seen[i].see(last);
+    row[i] = seen[i];
+  }
+}
+
+/// Of a strip whose rows run along k.
+template <class S>
+MLPFAST_INLINE void survey_rows(const SplitArgs& t, S (&half)[2]) {
+  constexpr int at_once = 4;
+  for (int64_t h = 0; h < 2; ++h) {
+    S row[16];
+    int64_t i = 0;
+    for (; i < 16 && 16 * h + i + at_once <= t.count; i += at_once)
+      survey_some<at_once>(t.x.at(16 * h + i, 0), t.k, row + i);
+    for (; i < 16 && 16 * h + i < t.count; ++i) survey_some<1>(t.x.at(16 * h + i, 0), t.k, row + i);
+    half[h] = S::of_rows(row);
   }
 }
 
 /// Of strips whose columns run along k.
-MLPFAST_INLINE void survey_columns(const SplitArgs& t, Survey (*half)[2]) {
+template <class S>
+MLPFAST_INLINE void survey_columns(const SplitArgs& t, S (*half)[2]) {
   alignas(64) float spare[strip_size * strip_size];
-  for (int64_t p = 0; p < t.k; p += tile_k) {
+  for (int64_t p = 0; p < t.k; p += strip_size) {
     for (int64_t s = 0; s * strip_size < t.count; ++s) {
       const Matrix<const float> x = block_of(t.x, t.k, t.count, p, s * strip_size, spare);
-      for (int64_t r = 0; r < tile_k; ++r) {
+      for (int64_t r = 0; r < strip_size; ++r) {
         half[s][0].see(load(x.row(r)));
         half[s][1].see(load(x.row(r) + 16));
       }
     }
+  }
+}
+
+template <class S>
+MLPFAST_INLINE void survey(const SplitArgs& t, S (*half)[2]) {
+  if (t.along) {
+    survey_rows(t, half[0]);
+  } else {
+    survey_columns(t, half);
   }
 }
 
@@ -144,10 +172,31 @@ MLPFAST_INLINE void split_pairs(Floats x, Floats y, Words (&d)[P]) {
   }
 }
 
+/// Tile[i] becomes row i of each part's tile `h` of a block.
+template <int P, bool Transpose>
+MLPFAST_INLINE void store_row(const Words (&d)[P], int i, int h, Words (&tile)[P][16], std::uint8_t* image) {
+  MLPFAST_UNROLL
+  for (int q = 0; q < P; ++q) {
+    if constexpr (Transpose) {
+      tile[q][i] = d[q];
+    } else {
+      store(d[q], image + q * part_bytes + h * tile_bytes + i * row_bytes);
+    }
+  }
+}
+template <int P, bool Transpose>
+MLPFAST_INLINE void store_tile(int h, Words (&tile)[P][16], std::uint8_t* image) {
+  for (int q = 0; Transpose && q < P; ++q) {
+    transpose(tile[q]);
+    MLPFAST_UNROLL
+    for (int i = 0; i < 16; ++i) store(tile[q][i], image + q * part_bytes + h * tile_bytes + i * row_bytes);
+  }
+}
+
 /// The image of a block of 32 x 32 numbers.
 template <class Unit, int P, bool Along, bool Transpose>
-void split_block(Matrix<const float> x, const float* scale, std::uint16_t* image) {
-  for (int h = 0; h < 2; ++h) {  // tiles
+void split_block(Matrix<const float> x, const float* scale, std::uint8_t* image) {
+  for (int h = 0; h < 2; ++h) {
     Words tile[P][16];
     MLPFAST_UNROLL
     for (int i = 0; i < 16; ++i) {
@@ -159,26 +208,13 @@ void split_block(Matrix<const float> x, const float* scale, std::uint16_t* image
         const Floats factor = load(scale + 16 * h);
         split_pairs<Unit>(load(x.row(i) + 16 * h) * factor, load(x.row(i + 16) + 16 * h) * factor, d);
       }
-      MLPFAST_UNROLL
-      for (int q = 0; q < P; ++q) {
-        if constexpr (Transpose) {
-          tile[q][i] = d[q];
-        } else {
-          store(d[q], image + (2 * q + h) * tile_halves + i * row_halves);
-        }
-      }
+      store_row<P, Transpose>(d, i, h, tile, image);
     }
-    if constexpr (Transpose) {
-      for (int q = 0; q < P; ++q) {
-        transpose(tile[q]);
-        MLPFAST_UNROLL
-        for (int i = 0; i < 16; ++i) store(tile[q][i], image + (2 * q + h) * tile_halves + i * row_halves);
-      }
-    }
+    store_tile<P, Transpose>(h, tile, image);
   }
 }
 
-using SplitBlock = void (*)(Matrix<const float> x, const float* scale, std::uint16_t* image);
+using SplitBlock = void (*)(Matrix<const float> x, const float* scale, std::uint8_t* image);
 
 template <class Unit, int P>
 SplitBlock split_block_for(const SplitArgs& t) {
@@ -187,18 +223,13 @@ SplitBlock split_block_for(const SplitArgs& t) {
 }
 
 template <class Unit>
-void split(const SplitArgs& t) {
+void split_halves(const SplitArgs& t) {
   alignas(64) float spare[strip_size * strip_size];
   alignas(64) float scale[most_strips][strip_size];
   Survey half[most_strips][2];
-  if (t.along) {
-    survey_rows(t, half[0]);
-  } else {
-    survey_columns(t, half);
-  }
-  const SplitBlock exact = split_block_for<Unit, 1>(t),
-                   inexact = t.parts == 2 ? split_block_for<Unit, 2>(t) : split_block_for<Unit, 3>(t);
-  const int64_t blocks = (t.k + tile_k - 1) / tile_k;
+  survey(t, half);
+  const SplitBlock exact = split_block_for<Unit, 1>(t), inexact = split_block_for<Unit, 2>(t);
+  const int64_t blocks = (t.k + half_k - 1) / half_k;
   for (int64_t s = 0; s * strip_size < t.count; ++s) {
     scale_rows(half[s], t.parts, t.strips[s]);
     for (int64_t i = 0; i < strip_size; i += 16) {
@@ -211,10 +242,9 @@ void split(const SplitArgs& t) {
     for (int64_t s = 0; s * strip_size < t.count; ++s) {
       const Strip& of = t.strips[s];
       if (of.low < least_low) continue;  // not multiplied here
-      const Matrix<const float> x = t.along ? block_of(t.x, t.count, t.k, 0, p * tile_k, spare)
-                                            : block_of(t.x, t.k, t.count, p * tile_k, s * strip_size, spare);
-      std::uint16_t* image = t.image + (s * blocks * t.parts + p * of.parts) * 2 * tile_halves;
-      (of.parts == 1 ? exact : inexact)(x, scale[s], image);
+      const Matrix<const float> x = t.along ? block_of(t.x, t.count, t.k, 0, p * half_k, spare)
+                                            : block_of(t.x, t.k, t.count, p * half_k, s * strip_size, spare);
+      (of.parts == 1 ? exact : inexact)(x, scale[s], t.image + (s * blocks * t.parts + p * of.parts) * part_bytes);
     }
   }
 }
