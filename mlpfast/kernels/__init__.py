@@ -77,7 +77,7 @@ def explain(
 
     Returns
     -------
-    path : the instruction set and its method: multiply-adds, or products of the integers or bf16 parts it splits into
+    path : the instruction set and its method: multiply-adds, or products of integers or bf16 parts
     tile : rows and columns of the block that is summed at a time
     threads : at most
 

@@ -26,7 +26,8 @@ def errors(got, a, b):
     want, size = a @ b, np.abs(a) @ np.abs(b)
     error = np.abs(got - want)
     scale = np.abs(want).max()
-    return np.linalg.norm(error / scale) / np.linalg.norm(want / scale), np.max(error / np.where(size > 0, size, 1))
+    worst = np.max(error / np.where(size > 0, size, 1))
+    return np.linalg.norm(error / scale) / np.linalg.norm(want / scale), worst
 
 
 def random_halves(shape, exponents, rng):
