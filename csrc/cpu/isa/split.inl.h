@@ -1,6 +1,5 @@
-// Operands of tiles: the images of strips, which take two passes over a strip, the first for its largest numbers. Here
-// a float32 becomes a bf16, or the sum of two, the second the nearest to what the first left. Rows of a and columns of
-// b are scaled by powers of two first; see tiles.inl.h.
+// Images of the strips of operands, which tiles multiply: what integers.inl.h and halves.inl.h share. Two passes over a
+// strip: a survey of its numbers, whose type says what it wants to know; then the image.
 #pragma once
 #include "cpu/dispatch.h"
 
@@ -52,36 +51,6 @@ MLPFAST_INLINE void transpose(Words (&r)[16]) {
     for (int i = 0; i < 16; ++i) r[i] = t[i];
   }
 }
-
-/// What is known of 16 rows of a (columns of b): the largest and, less 1, the least bits but 0 of their absolute
-/// values, and whether any has bits that a bf16 has not.
-struct Survey {
-  Words most = all(0), least = all(~0U), lower = all(0);
-
-  MLPFAST_INLINE void see(Floats v) {
-    const Words magnitude = bits(v) & 0x7fffffff;
-    most = larger(most, magnitude);
-    least = smaller(least, magnitude - 1);
-    lower |= bits(v);
-  }
-  /// From one for each row, whose lanes are numbers along it.
-  static MLPFAST_INLINE Survey of_rows(const Survey (&row)[16]) {
-    Survey all;
-    Words most[16], least[16];
-    for (int i = 0; i < 16; ++i) {
-      most[i] = row[i].most;
-      least[i] = row[i].least;
-      all.lower |= row[i].lower;
-    }
-    transpose(most);
-    transpose(least);
-    for (int i = 0; i < 16; ++i) {
-      all.most = larger(all.most, most[i]);
-      all.least = smaller(all.least, least[i]);
-    }
-    return all;
-  }
-};
 
 /// Of several rows at once, for their chains of dependent operations.
 template <int Rows, class S>
@@ -139,38 +108,7 @@ MLPFAST_INLINE void survey(const SplitArgs& t, S (*half)[2]) {
   }
 }
 
-/// Exponents that bring the largest number of each row to 2^scaled_top, as far as a float32 factor can.
-MLPFAST_INLINE void scale_rows(const Survey (&half)[2], int parts, Strip& s) {
-  constexpr std::int32_t infinite = 0x7f800000, bias = 127, subnormal = -149, most_exponent = 126;
-  s.low = scaled_top;
-  s.parts = 1;
-  for (int64_t i = 0; i < strip_size; ++i) {
-    const Survey& survey = half[i / 16];
-    const std::uint32_t most = survey.most[i % 16], least = survey.least[i % 16];
-    if ((survey.lower[i % 16] & 0xffff) != 0) s.parts = parts;
-    s.exponent[i] = 0;
-    if (most == 0) continue;
-    const std::int32_t top = static_cast<std::int32_t>(most >> 23) - bias;
-    s.exponent[i] = scaled_top - top < most_exponent ? scaled_top - top : most_exponent;
-    const std::int32_t lowest = static_cast<std::int32_t>((least + 1) >> 23);
-    std::int32_t low = (lowest > 0 ? lowest - bias : subnormal) + s.exponent[i];
-    if (most >= infinite) low = 2 * least_low;
-    if (low < s.low) s.low = low;
-  }
-}
-
 MLPFAST_INLINE Floats power_of_two(Words exponent) { return reinterpret_cast<Floats>((exponent + 127) << 23); }
-
-/// d[part] = pairs of halves, those of x below.
-template <class Unit, int P>
-MLPFAST_INLINE void split_pairs(Floats x, Floats y, Words (&d)[P]) {
-  MLPFAST_UNROLL
-  for (int q = 0; q < P; ++q) {
-    d[q] = Unit::halves(x, y);
-    x -= reinterpret_cast<Floats>(d[q] << 16);
-    y -= reinterpret_cast<Floats>(d[q] & 0xffff0000);
-  }
-}
 
 /// Tile[i] becomes row i of each part's tile `h` of a block.
 template <int P, bool Transpose>
@@ -190,62 +128,6 @@ MLPFAST_INLINE void store_tile(int h, Words (&tile)[P][16], std::uint8_t* image)
     transpose(tile[q]);
     MLPFAST_UNROLL
     for (int i = 0; i < 16; ++i) store(tile[q][i], image + q * part_bytes + h * tile_bytes + i * row_bytes);
-  }
-}
-
-/// The image of a block of 32 x 32 numbers.
-template <class Unit, int P, bool Along, bool Transpose>
-void split_block(Matrix<const float> x, const float* scale, std::uint8_t* image) {
-  for (int h = 0; h < 2; ++h) {
-    Words tile[P][16];
-    MLPFAST_UNROLL
-    for (int i = 0; i < 16; ++i) {
-      Words d[P];
-      if constexpr (Along) {
-        const float* row = x.row(16 * h + i);
-        split_pairs<Unit>(load(row) * scale[16 * h + i], load(row + 16) * scale[16 * h + i], d);
-      } else {
-        const Floats factor = load(scale + 16 * h);
-        split_pairs<Unit>(load(x.row(i) + 16 * h) * factor, load(x.row(i + 16) + 16 * h) * factor, d);
-      }
-      store_row<P, Transpose>(d, i, h, tile, image);
-    }
-    store_tile<P, Transpose>(h, tile, image);
-  }
-}
-
-using SplitBlock = void (*)(Matrix<const float> x, const float* scale, std::uint8_t* image);
-
-template <class Unit, int P>
-SplitBlock split_block_for(const SplitArgs& t) {
-  if (t.along) return t.transpose ? split_block<Unit, P, true, true> : split_block<Unit, P, true, false>;
-  return t.transpose ? split_block<Unit, P, false, true> : split_block<Unit, P, false, false>;
-}
-
-template <class Unit>
-void split_halves(const SplitArgs& t) {
-  alignas(64) float spare[strip_size * strip_size];
-  alignas(64) float scale[most_strips][strip_size];
-  Survey half[most_strips][2];
-  survey(t, half);
-  const SplitBlock exact = split_block_for<Unit, 1>(t), inexact = split_block_for<Unit, 2>(t);
-  const int64_t blocks = (t.k + half_k - 1) / half_k;
-  for (int64_t s = 0; s * strip_size < t.count; ++s) {
-    scale_rows(half[s], t.parts, t.strips[s]);
-    for (int64_t i = 0; i < strip_size; i += 16) {
-      Words exponent;
-      __builtin_memcpy(&exponent, t.strips[s].exponent + i, sizeof exponent);
-      store(power_of_two(exponent), scale[s] + i);
-    }
-  }
-  for (int64_t p = 0; p < blocks; ++p) {
-    for (int64_t s = 0; s * strip_size < t.count; ++s) {
-      const Strip& of = t.strips[s];
-      if (of.low < least_low) continue;  // not multiplied here
-      const Matrix<const float> x = t.along ? block_of(t.x, t.count, t.k, 0, p * half_k, spare)
-                                            : block_of(t.x, t.k, t.count, p * half_k, s * strip_size, spare);
-      (of.parts == 1 ? exact : inexact)(x, scale[s], t.image + (s * blocks * t.parts + p * of.parts) * part_bytes);
-    }
   }
 }
 

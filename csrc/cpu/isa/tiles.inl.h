@@ -4,6 +4,7 @@
 // of integers do in less time. The including file supplies the unit: begin, end, multiply, multiply_digits, scale(v,
 // e), v * 2^e, and halves(x, y), the bf16 nearest to each number, those of x in the lower halves of the lanes.
 #pragma once
+#include "cpu/isa/halves.inl.h"
 #include "cpu/isa/integers.inl.h"
 
 namespace {
