@@ -72,6 +72,9 @@ void Backend<T>::multiply_rows(Problem problem, void* a, void* b, Matrix<T> copy
       split_a(*job_.tiles, left, {problem.a, false, problem.transpose_b}, team_.share(strips));
       const bool by_rows = problem.m >= problem.n;
       if (!by_rows) team_.barrier();
+      if (splits_late(problem))
+        return multiply_unsplit(team_, table_, *job_.tiles, problem, left, {problem.b, problem.transpose_b}, right,
+                                strips, epilogue);
       return multiply_tiles(team_, table_, *job_.tiles, problem, left, right, strips, by_rows, epilogue);
     }
   }
@@ -110,7 +113,7 @@ void Backend<T>::prepare_weights(const network::Batch& batch) {
   };
   const auto split = [&](const Problem& p, void* memory) {
     if constexpr (sizeof(T) == sizeof(float)) {
-      if (p.parts == 0 || !memory) return;
+      if (p.parts == 0 || !memory || splits_late(p)) return;
       const SplitImage image(p.n, p.k, p.parts, memory);
       split_b(*job_.tiles, image, {p.b, p.transpose_b}, team_.share(image.count()));
       any = true;

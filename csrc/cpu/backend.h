@@ -102,6 +102,10 @@ class Backend {
   /// Whether threads own whole strips of rows, because some product of rows is computed by tiles.
   bool multiplies_tiles(int64_t rows) const;
   bool takes_bytes(int64_t rows) const;
+  /// Whether a layer's weights are split once a step, and so when a product comes to them.
+  bool splits_late(const Problem& problem) const {
+    return job_.training() && problem.parts > 0 && problem.m < problem.n && slabs_of(problem.m) == 1;
+  }
   Plan plan(int64_t rows) const;
   bool shares_columns(int64_t rows) const { return rows < rows_per_thread * team_.size() && team_.size() > 1; }
   /// Weights beyond L2 would be read by every thread, units of many rows be too few.

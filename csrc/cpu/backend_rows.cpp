@@ -107,9 +107,11 @@ void Backend<T>::load_bytes() {
 
 template void Backend<float>::begin(const network::Batch&);
 template bool Backend<float>::next_rows();
+template int Backend<float>::slabs_of(int64_t) const;
 template void Backend<float>::load();
 template void Backend<double>::begin(const network::Batch&);
 template bool Backend<double>::next_rows();
+template int Backend<double>::slabs_of(int64_t) const;
 template void Backend<double>::load();
 
 }  // namespace mlpfast::cpu

@@ -17,21 +17,25 @@ std::atomic<int64_t> fallbacks{0};
 
 bool fits(const Strip& a, const Strip& b) { return std::min({a.low, b.low, a.low + b.low}) >= least_low; }
 
+/// Some strips, into the image of strips from `place` on.
+void split_some(const TileTable& tiles, const SplitImage& image, const Operand& x, bool along, Range strips,
+                int64_t place) {
+  const int64_t first = strips.begin * strip_size;
+  tiles.split({.count = std::min(strips.size() * strip_size, image.outer - first),
+               .k = image.k,
+               .x = along ? x.x.at(first, 0) : x.x.at(0, first),
+               .along = along,
+               .transpose = x.transposed,
+               .parts = image.parts,
+               .bounded = !x.gradient,
+               .strips = image.strips + place,
+               .image = image.image(place)});
+}
+
 void split(const TileTable& tiles, const SplitImage& image, const Operand& x, bool along, Range strips) {
   const int64_t at_once = along ? 1 : most_strips;
-  for (int64_t s = strips.begin; s < strips.end; s += at_once) {
-    const int64_t first = s * strip_size,
-                  count = std::min({at_once * strip_size, strips.end * strip_size - first, image.outer - first});
-    tiles.split({.count = count,
-                 .k = image.k,
-                 .x = along ? x.x.at(first, 0) : x.x.at(0, first),
-                 .along = along,
-                 .transpose = x.transposed,
-                 .parts = image.parts,
-                 .bounded = !x.gradient,
-                 .strips = image.strips + s,
-                 .image = image.image(s)});
-  }
+  for (int64_t s = strips.begin; s < strips.end; s += at_once)
+    split_some(tiles, image, x, along, {s, std::min(strips.end, s + at_once)}, s);
 }
 
 /// Memory of a thread, kept for its next call.
@@ -84,10 +88,11 @@ struct Product {
   const SplitImage &a, &b;
   Epilogue<float> epilogue;
 
-  /// A group of strips times panel j.
-  void panel(Range strips, int64_t j) const {
+  /// A group of strips times panel j, whose image may lie at another's place.
+  void panel(Range strips, int64_t j) const { panel(strips, j, j); }
+  void panel(Range strips, int64_t j, int64_t place) const {
     const int64_t blocks = a.blocks(), depth = std::max<int64_t>(1, slice_bytes / (b.parts * part_bytes));
-    const Strip& right = b.strips[j];
+    const Strip& right = b.strips[place];
     auto& sums = scratch().sums;
     tiles.begin();
     for (int64_t p = 0; p < blocks; p += depth) {
@@ -100,7 +105,7 @@ struct Product {
                           .a_strip = left,
                           .b_strip = right,
                           .a = a.image(i) + p * left.parts * part_bytes,
-                          .b = b.image(j) + p * right.parts * part_bytes,
+                          .b = b.image(place) + p * right.parts * part_bytes,
                           .parts = a.parts,
                           .c = sum,
                           .accumulate = p > 0,
@@ -148,7 +153,7 @@ int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision) {
   if (!active_isa().tiles || m < least || n < least || k < least_k || k > most_k) return 0;
   // Splitting takes some (m + n) k operations, and joining sums of four weights some m n, which must be less than what
   // is saved of m n k (Emerald Rapids; a core whose other thread is a neighbour's).
-  constexpr double splitting = 128, joining = 192;
+  constexpr double splitting = 64, joining = 200;
   const double height = static_cast<double>(m), width = static_cast<double>(n), depth = static_cast<double>(k);
   const bool pays = depth * (height * width - splitting * (height + width)) >= joining * height * width;
   return parts < max_digits || pays ? parts : 0;
@@ -180,6 +185,24 @@ void multiply_tiles(Team& team, const KernelTable<float>& table, const TileTable
   const Product product{table, tiles, problem, a, b, epilogue};
   for_panels(team, strips, b.count(), a.strip_bytes(), by_rows,
              [&](Range group, int64_t j) { product.panel(group, j); });
+}
+
+void multiply_unsplit(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
+                      const SplitImage& a, const Operand& b, const SplitImage& image, Range strips,
+                      Epilogue<float> epilogue) {
+  constexpr int64_t groups = 4;  // of strips: a panel is worked off in so many units, for others to take over
+  const int64_t group = ceil_div(strips.size(), groups);
+  const Range own = team.share(image.count());
+  const Product product{table, tiles, problem, a, image, epilogue};
+  int64_t split = -1;
+  const auto unit = [&](int64_t u) {
+    const int64_t j = u / groups, first = strips.begin + u % groups * group;
+    if (first >= strips.end) return;
+    if (j != split) split_some(tiles, image, b, b.transposed, {j, j + 1}, own.begin);
+    split = j;
+    product.panel({first, std::min(strips.end, first + group)}, j, own.begin);
+  };
+  team.each({own.begin * groups, own.end * groups}, unit, own.size() > 0);
 }
 
 void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<float> epilogue) {

@@ -44,6 +44,12 @@ void split_b(const TileTable& tiles, const SplitImage& image, const Operand& b, 
 void multiply_tiles(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
                     const SplitImage& a, const SplitImage& b, Range strips, bool by_rows, Epilogue<float> epilogue);
 
+/// The same of a b that is yet to be split: a member splits each panel when it comes to it, into its first panel's
+/// place in `image`, from where it is multiplied at once. For few enough strips that a's stay in L2.
+void multiply_unsplit(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
+                      const SplitImage& a, const Operand& b, const SplitImage& image, Range strips,
+                      Epilogue<float> epilogue);
+
 /// The whole product by a team.
 void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<float> epilogue);
 

@@ -55,7 +55,7 @@ def test_same_bits_in_slabs(sizes, tiles, threads, rng):
 def test_integers(tiles, threads, rng):
     """Large enough a network for "highest" to split floats: same bits for any team, near "ieee"."""
     skip_what_amx_does(tiles)
-    rows, sizes = 600, (400, 600, 520, 3)
+    rows, sizes = 600, (400, 700, 620, 3)
     x, y = rng.random((rows, sizes[0]), np.float32), rng.integers(0, sizes[-1], rows)
     options = dict(sizes=sizes, batch_size=rows)
     before = _cpu.tile_fallbacks()
