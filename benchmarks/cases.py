@@ -68,11 +68,11 @@ class Case:
 
 WHY_MIDDLE = {
     "avx512": "Between 0.76 and 1.13x from run to run of one day: neighbours share the cores.",
-    "amx": "AMX takes six products: too few rows and columns for 1.3x.",
+    "amx": "AMX takes eight to ten products of bytes: few rows and columns for as much.",
 }
 WHY_LARGE = {
     "avx512": "93 % of the peak in minutes when nobody shared the cores.",
-    "amx": "AMX takes six products, and on a shared machine gave between a quarter and all of its rate.",
+    "amx": "AMX takes eight to ten products of bytes; a neighbour on the core halves its rate.",
     "avx2": "More than we ask in minutes when nobody shared the cores.",
 }
 WHY_FAR = WHY_LARGE | {

@@ -61,7 +61,8 @@ def test_all_of_a_product_emulated(shape, transposes, use_isa, rng):
     m, n, k = shape
     a, b = rng.standard_normal((m, k), np.float32), rng.standard_normal((k, n), np.float32)
     a[:, 3] *= np.float32(1e-30)
-    b[:, :64] *= np.float32(2**-130)  # subnormal columns
+    a[:64] *= np.float32(2**-130)  # subnormal rows and columns
+    b[:, :64] *= np.float32(2**-130)
     for precision in OPERANDS:
         with use_isa("amx"):
             want = product(a, b, precision, *transposes)

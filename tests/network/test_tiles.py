@@ -143,6 +143,21 @@ def test_gradients_far_apart(weight, tiles, rng):
     assert all(np.abs(a - b).max() < 1e-5 for a, b in zip(got, want, strict=True))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fashion_mnist", "mnist"])
+def test_integers_of_images(name, tiles, data_dir):
+    """Pixels of which some are nearly always 0: no block falls back, from the first epoch to the last."""
+    skip_what_amx_does(tiles)
+    data = getattr(mlpfast.datasets, name)(data_dir)
+    x, before, losses = data.x_train.astype(np.float32), _cpu.tile_fallbacks(), {}
+    for precision in ("ieee", "highest"):
+        model = mlpfast.MLP((784, 512, 10), input_scale=data.input_scale, precision=precision)
+        history = mlpfast.Trainer(model, mlpfast.SGD(0.3)).fit(x, data.y_train, epochs=15, batch_size=512)
+        losses[precision] = history.epochs[0]["train_loss"]
+    assert _cpu.tile_fallbacks() == before
+    assert 0 < abs(losses["highest"] - losses["ieee"]) <= 1e-4
+
+
 def test_a_batch_too_large_for_tiles_and_a_smaller_last_one(tiles, rng):
     skip_what_amx_does(tiles)
     x, y = rng.integers(0, 256, (40_000, 130), np.uint8), rng.integers(0, 10, 40_000)

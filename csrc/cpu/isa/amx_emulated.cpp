@@ -112,8 +112,10 @@ struct Emulated {
   }
   /// Of integers and powers of two: the product is exact.
   static MLPFAST_INLINE Floats add_product(Floats a, float b, Floats c) { return a * b + c; }
-  /// In two steps, because one factor may be too large or too small for a float32.
+  /// In two steps, because one factor may be too large or too small for a float32; what two cannot scale down is 0.
   static MLPFAST_INLINE Floats scale(Floats v, Exponents e) {
+    constexpr std::int32_t least = -2 * 126;
+    e = e > least ? e : least - Exponents{};
     const Exponents half = e >> 1, rest = e - half;
     return v * power_of_two(reinterpret_cast<Words>(half)) * power_of_two(reinterpret_cast<Words>(rest));
   }

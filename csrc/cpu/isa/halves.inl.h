@@ -1,6 +1,6 @@
-// Floats as bf16 numbers, or as sums of two, the second the nearest to what the first left. Rows of a and columns of b are
-// scaled by powers of two first, so that no product underflows; a single part of moderate numbers needs no scale, and
-// one pass.
+// Floats as bf16 numbers, or as sums of two, the second the nearest to what the first left. Rows of a and columns of b
+// are scaled by powers of two first, so that no product underflows; a single part of moderate numbers needs no scale,
+// and one pass.
 #pragma once
 #include "cpu/isa/split.inl.h"
 
