@@ -69,12 +69,12 @@ void Backend<T>::multiply_rows(Problem problem, void* a, void* b, Matrix<T> copy
     if (problem.parts > 0) {
       const SplitImage left(problem.m, problem.k, problem.parts, a), right(problem.n, problem.k, problem.parts, b);
       const Range strips{lots_.lot().begin / strip_size, ceil_div(lots_.lot().end, strip_size)};
-      split_a(*job_.tiles, left, {problem.a, false, problem.transpose_b}, team_.share(strips));
+      split_a(*job_.tiles, left, {problem.a, false, false}, team_.share(strips));
       const bool by_rows = problem.m >= problem.n;
       if (!by_rows) team_.barrier();
       if (splits_late(problem))
-        return multiply_unsplit(team_, table_, *job_.tiles, problem, left, {problem.b, problem.transpose_b}, right,
-                                strips, epilogue);
+        return multiply_unsplit(team_, table_, *job_.tiles, problem, left, {problem.b, problem.transpose_b, true},
+                                right, strips, epilogue);
       return multiply_tiles(team_, table_, *job_.tiles, problem, left, right, strips, by_rows, epilogue);
     }
   }
@@ -115,7 +115,7 @@ void Backend<T>::prepare_weights(const network::Batch& batch) {
     if constexpr (sizeof(T) == sizeof(float)) {
       if (p.parts == 0 || !memory || splits_late(p)) return;
       const SplitImage image(p.n, p.k, p.parts, memory);
-      split_b(*job_.tiles, image, {p.b, p.transpose_b}, team_.share(image.count()));
+      split_b(*job_.tiles, image, {p.b, p.transpose_b, true}, team_.share(image.count()));
       any = true;
     }
   };

@@ -15,8 +15,8 @@ void Backend<T>::prepare_gradients() {
       if (p.parts == 0) continue;
       const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
       const SplitImage x(p.m, p.k, p.parts, images.x_turned), dy(p.n, p.k, p.parts, images.dy);
-      split_a(*job_.tiles, x, {p.a, true}, team_.share(x.count()));
-      split_b(*job_.tiles, dy, {p.b, false, true}, team_.share(dy.count()));
+      split_a(*job_.tiles, x, {p.a, true, false}, team_.share(x.count()));
+      split_b(*job_.tiles, dy, {p.b, false, false}, team_.share(dy.count()));
       any = true;
     }
     if (any) team_.barrier();

@@ -27,7 +27,7 @@ void split_some(const TileTable& tiles, const SplitImage& image, const Operand& 
                .along = along,
                .transpose = x.transposed,
                .parts = image.parts,
-               .bounded = !x.gradient,
+               .bounded = x.bounded,
                .strips = image.strips + place,
                .image = image.image(place)});
 }
@@ -217,7 +217,7 @@ void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<floa
     for (int64_t j = 0; j < n; j += wide) {
       const int64_t cols = std::min(wide, n - j);
       const SplitImage b(cols, k, problem.parts, memory + a_bytes);
-      split_b(tiles, b, {problem.transpose_b ? problem.b.at(j, 0) : problem.b.at(0, j), problem.transpose_b},
+      split_b(tiles, b, {problem.transpose_b ? problem.b.at(j, 0) : problem.b.at(0, j), problem.transpose_b, true},
               team.share(b.count()));
       for (int64_t i = 0; i < m; i += high) {
         const int64_t rows = std::min(high, m - i);
@@ -229,7 +229,7 @@ void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<floa
         part.b = problem.transpose_b ? problem.b.at(j, 0) : problem.b.at(0, j);
         if (part.c.data) part.c = problem.c.at(i, j);
         const auto finish = [&](const Tile<float>& t) { epilogue({t.i + i, t.j + j, t.rows, t.cols, t.sum}); };
-        split_a(tiles, a, {part.a, problem.transpose_a}, team.share(a.count()));
+        split_a(tiles, a, {part.a, problem.transpose_a, true}, team.share(a.count()));
         team.barrier();
         multiply_tiles(team, table, tiles, part, a, b, {0, a.count()}, rows >= cols,
                        epilogue ? Epilogue<float>(finish) : Epilogue<float>());

@@ -29,12 +29,11 @@ struct SplitImage {
   int64_t strip_bytes() const { return blocks() * parts * part_bytes; }
 };
 
-/// An operand as the problem stores it. Strips of gradients are split however far apart their numbers lie: one example
-/// of a batch may be all that is left to learn.
+/// An operand as the problem stores it. Bounded, strips whose numbers lie too far apart are not split. Activations and
+/// their gradients are not: one example of a batch may count more than all others.
 struct Operand {
   Matrix<const float> x;
-  bool transposed;
-  bool gradient = false;
+  bool transposed, bounded;
 };
 void split_a(const TileTable& tiles, const SplitImage& image, const Operand& a, Range strips);
 void split_b(const TileTable& tiles, const SplitImage& image, const Operand& b, Range strips);

@@ -54,21 +54,19 @@ constexpr std::uint32_t too_far = 2 * max_digits;  // no number of digits will d
 
 /// Digits that rows of k numbers need. A unit of three digits is 2^-22 of the power of two; it may be so large a part
 /// of the geometric mean that errors are half a chain's in a product of rows without zeros. One with few numbers meets
-/// as few of the other operand; but four digits hold numbers up to seven octaves below as well as a float does.
+/// as few of the other operand. Four digits hold numbers up to seven octaves below as well as a float does.
 MLPFAST_INLINE Words digits_for(const Magnitudes& row, int64_t k, bool bounded) {
-  constexpr float three = 0.4F, four = 256 * three, octave = 128, exact = 7 * octave, most = 9 * octave;
+  constexpr float three = 0.4F, octave = 128, four = 9 * octave;
   constexpr std::int32_t bias = 127 * 128;
   constexpr int64_t least_k = 512;  // for three digits: the other operand may be mostly zeros
   const float root = __builtin_sqrtf(static_cast<float>(k));
   const Floats count = __builtin_convertvector(larger(row.count, all(1)), Floats),
                mean = __builtin_convertvector(row.logarithms, Floats) / count,
                above = __builtin_convertvector(power_below(row.most) >> 16, Floats) - mean;
-  const auto limit = [&](float factor) {
-    return __builtin_convertvector(reinterpret_cast<Exponents>(bits(count * (factor / root)) >> 16) - bias, Floats);
-  };
+  const Exponents limit = reinterpret_cast<Exponents>(bits(count * (three / root)) >> 16) - bias;
   const Exponents yes = ~Exponents{}, no = {}, nothing = row.most == 0, finite = row.most < 0x7f800000;
-  const Exponents fits3 = nothing | ((above <= limit(three)) & (k >= least_k ? yes : no)),
-                  fits4 = (above <= exact) | ((above <= limit(four)) & (above <= most)) | (bounded ? no : yes);
+  const Exponents fits3 = nothing | ((above <= __builtin_convertvector(limit, Floats)) & (k >= least_k ? yes : no)),
+                  fits4 = (above <= four) | (bounded ? no : yes);
   const Words digits = fits3 ? all(3) : fits4 ? all(4) : all(too_far);
   return finite ? digits : all(too_far);
 }
