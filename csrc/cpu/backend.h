@@ -102,9 +102,12 @@ class Backend {
   /// Whether threads own whole strips of rows, because some product of rows is computed by tiles.
   bool multiplies_tiles(int64_t rows) const;
   bool takes_bytes(int64_t rows) const;
-  /// Whether a layer's weights are split once a step, and so when a product comes to them.
-  bool splits_late(const Problem& problem) const {
-    return job_.training() && problem.parts > 0 && problem.m < problem.n && slabs_of(problem.m) == 1;
+  /// Whether a layer's weights are split once a step only, and so when a product comes to them: if the rows stay in L2
+  /// meanwhile.
+  bool splits_late(const Problem& p) const {
+    constexpr int64_t most_bytes = 4 << 20;  // of the rows' image, for two members
+    return job_.training() && p.parts > 0 && p.m < p.n && slabs_of(p.m) == 1 &&
+           SplitImage::bytes(p.m, p.k, p.parts) <= most_bytes;
   }
   Plan plan(int64_t rows) const;
   bool shares_columns(int64_t rows) const { return rows < rows_per_thread * team_.size() && team_.size() > 1; }

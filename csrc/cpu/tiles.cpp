@@ -190,8 +190,9 @@ void multiply_tiles(Team& team, const KernelTable<float>& table, const TileTable
 void multiply_unsplit(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
                       const SplitImage& a, const Operand& b, const SplitImage& image, Range strips,
                       Epilogue<float> epilogue) {
-  constexpr int64_t groups = 4;  // of strips: a panel is worked off in so many units, for others to take over
-  const int64_t group = ceil_div(strips.size(), groups);
+  constexpr int64_t least_groups = 4;  // of strips: a panel is worked off in so many units, for others to take over
+  const int64_t group = std::min(ceil_div(strips.size(), least_groups), most_group),
+                groups = ceil_div(strips.size(), group);
   const Range own = team.share(image.count());
   const Product product{table, tiles, problem, a, image, epilogue};
   int64_t split = -1;

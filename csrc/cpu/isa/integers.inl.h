@@ -1,9 +1,9 @@
 // Floats as integers of three or four digits, each a signed byte: rows of a and columns of b are scaled by powers of
 // two and rounded, which loses half a unit of the integer, whatever the number's size. Products of digits are exact, as
 // are their sums; those of equal weight are summed together (Ootomo, Ozaki, Yokota, arXiv 2306.11975). Those below the
-// fourth weight are left out. How far a row's largest number may lie above the others' mean, for so many digits to lose
-// less than a chain of FMAs, is measured first: sums of k rounding errors of random signs grow with the root of k,
-// those of a chain with k. The including file supplies the unit: what tiles.inl.h and bytes.inl.h demand.
+// fourth weight are left out. How far a row's largest number lies above the geometric mean decides how many digits it
+// takes to lose less than a chain of FMAs: sums of k rounding errors of random signs grow with the root of k, those of
+// a chain with k. The including file supplies the unit: what tiles.inl.h and bytes.inl.h demand.
 #pragma once
 #include "cpu/isa/split.inl.h"
 
