@@ -38,7 +38,13 @@ LARGE = [
     dict(m=2111, n=10, k=7),
 ]
 NETWORKS = [(1, 2), (5, 3), (33, 17, 3), (16, 65, 15), (31, 1, 5, 33), (17, 33, 31, 10)]
-FOR_TILES = [(128, 128, 64), (131, 137, 70), (160, 129, 65)]  # m, n, k
+FOR_TILES = [  # precision, m, n, k
+    ("high", 128, 128, 64),
+    ("high", 131, 137, 70),
+    ("medium", 131, 137, 70),
+    ("high", 160, 129, 65),
+    ("highest", 261, 259, 523),
+]
 
 
 class Guarded:
@@ -142,8 +148,8 @@ def trained(sizes, activation, x, y, w, place, fused):
 
 
 def check_tiles(memory, rng, dtype):
-    for (m, n, k), *transposes in itertools.product(FOR_TILES, (False, True), (False, True)):
-        how = dict(zip(("transpose_a", "transpose_b"), transposes, strict=True), precision="high")
+    for (level, m, n, k), *transposes in itertools.product(FOR_TILES, (False, True), (False, True)):
+        how = dict(zip(("transpose_a", "transpose_b"), transposes, strict=True), precision=level)
         a = rng.standard_normal((k, m) if how["transpose_a"] else (m, k), dtype)
         b = rng.standard_normal((n, k) if how["transpose_b"] else (k, n), dtype)
         a[3, 3] = np.inf  # a block of multiply-adds among the tiles
@@ -153,6 +159,7 @@ def check_tiles(memory, rng, dtype):
         )
         memory.check((m, n, k, how))
     check_networks(memory, rng, dtype, [(131, 140, 133, 3)], [133])
+    check_networks(memory, rng, dtype, [(403, 523, 3)], [301])
 
 
 def check_networks(memory, rng, dtype, networks=NETWORKS, counts=(1, 17, 130)):
