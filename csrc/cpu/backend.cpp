@@ -69,9 +69,9 @@ void Backend<T>::multiply_rows(Problem problem, void* a, void* b, Matrix<T> copy
     if (problem.parts > 0) {
       const SplitImage left(problem.m, problem.k, problem.parts, a), right(problem.n, problem.k, problem.parts, b);
       const Range strips{lots_.lot().begin / strip_size, ceil_div(lots_.lot().end, strip_size)};
-      split_a(*job_.tiles, left, {problem.a, false, false}, team_.share(strips));
+      split_a(*job_.tiles, left, {problem.a, false, true}, team_.share(strips));
       const bool by_rows = problem.m >= problem.n;
-      if (!by_rows) team_.barrier();
+      if (!by_rows) team_.barrier();  // as when splitting late: others split some of the rows
       if (splits_late(problem))
         return multiply_unsplit(team_, table_, *job_.tiles, problem, left, {problem.b, problem.transpose_b, true},
                                 right, strips, epilogue);

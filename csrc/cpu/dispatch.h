@@ -161,13 +161,18 @@ inline constexpr int max_digits = 4;         // bytes of an integer
 inline constexpr int64_t most_strips = 8;    // of columns, split at once
 inline constexpr int scaled_top = 55;        // largest numbers are scaled to this exponent, to be split into bf16
 inline constexpr int least_low = -99;        // of scaled numbers: smaller ones, or products, lose bits to flushing
+inline constexpr int not_split = 2 * least_low;
+inline constexpr int low_per_octave = 8;  // of integers: two largest may lie 12 octaves above their means together
 
-/// Steps of k in a block of an image of so many parts: one or two bf16 numbers, or up to max_digits bytes.
-constexpr int64_t image_k(int parts) { return parts == max_digits ? byte_k : half_k; }
+/// What so many parts at most are: one or two bf16 numbers, or the bytes of integers, of which three may do.
+constexpr bool are_digits(int parts) { return parts == max_digits; }
+/// Steps of k in a block of an image.
+constexpr int64_t image_k(int parts) { return are_digits(parts) ? byte_k : half_k; }
 
-/// How a strip was split: row i times 2^exponent[i] became `parts` bf16 numbers, or digits of base 256; 2^low is the
-/// least magnitude among those bf16, or below least_low where the strip cannot be multiplied by tiles: a number is not
-/// finite or the range too wide.
+/// How a strip was split: row i times 2^exponent[i] became `parts` bf16 numbers, or digits of base 256. The sum of two
+/// strips' `low` is at least least_low where tiles may multiply them, and so is each. Of bf16, 2^low is the least
+/// magnitude; of integers it says how far the largest lie above the others. not_split: a number is not finite, or they
+/// lie too far apart.
 struct Strip {
   std::int32_t exponent[strip_size];
   std::int32_t low, parts;

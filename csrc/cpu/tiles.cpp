@@ -4,13 +4,16 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <new>
 
 namespace mlpfast::cpu {
 namespace {
 
 constexpr int64_t slice_bytes = 400 << 10;  // of a panel of b while strips of a pass by
-constexpr int64_t image_bytes = 16 << 20;   // of each operand at a time
+// Sums of four products of digits stay within an int32.
+static_assert(slice_bytes / (max_digits * part_bytes) * byte_k * (4 << 14) <= std::numeric_limits<std::int32_t>::max());
+constexpr int64_t image_bytes = 16 << 20;  // of each operand at a time
 constexpr int64_t huge_page = 2 << 20;
 
 std::atomic<int64_t> fallbacks{0};
@@ -156,7 +159,7 @@ int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision) {
   constexpr double splitting = 64, joining = 200;
   const double height = static_cast<double>(m), width = static_cast<double>(n), depth = static_cast<double>(k);
   const bool pays = depth * (height * width - splitting * (height + width)) >= joining * height * width;
-  return parts < max_digits || pays ? parts : 0;
+  return !are_digits(parts) || pays ? parts : 0;
 }
 
 int64_t SplitImage::bytes(int64_t outer, int64_t k, int parts) {
@@ -195,12 +198,12 @@ void multiply_unsplit(Team& team, const KernelTable<float>& table, const TileTab
                 groups = ceil_div(strips.size(), group);
   const Range own = team.share(image.count());
   const Product product{table, tiles, problem, a, image, epilogue};
-  int64_t split = -1;
+  int64_t at_hand = -1;
   const auto unit = [&](int64_t u) {
     const int64_t j = u / groups, first = strips.begin + u % groups * group;
     if (first >= strips.end) return;
-    if (j != split) split_some(tiles, image, b, b.transposed, {j, j + 1}, own.begin);
-    split = j;
+    if (j != at_hand) split_some(tiles, image, b, b.transposed, {j, j + 1}, own.begin);
+    at_hand = j;
     product.panel({first, std::min(strips.end, first + group)}, j, own.begin);
   };
   team.each({own.begin * groups, own.end * groups}, unit, own.size() > 0);

@@ -29,8 +29,8 @@ struct SplitImage {
   int64_t strip_bytes() const { return blocks() * parts * part_bytes; }
 };
 
-/// An operand as the problem stores it. Bounded, strips whose numbers lie too far apart are not split. Activations and
-/// their gradients are not: one example of a batch may count more than all others.
+/// An operand as the problem stores it. Bounded, strips whose numbers lie too far apart are not multiplied by tiles.
+/// Those whose k runs over the examples of a batch are not: one of these may be all that is left to learn.
 struct Operand {
   Matrix<const float> x;
   bool transposed, bounded;

@@ -80,6 +80,8 @@ def data(kind, k, rng):
         a *= 2.0 ** rng.integers(-100, 100, (512, 1))
     elif kind.startswith("2^"):
         a, b = a * 2.0 ** int(kind[2:]), b * 2.0 ** int(kind[2:])
+    elif kind == "subnormal":
+        a, b = a * 2.0**-135, b * 2.0**60
     elif kind == "bytes":
         a = rng.integers(0, 256, a.shape)
     elif kind == "half of it zeros":
@@ -90,7 +92,7 @@ def data(kind, k, rng):
 
 
 KINDS = ["normal", "uniform", "log-normal", "rows of any magnitude", "2^-55", "2^-60", "2^-62", "bytes"]
-KINDS += ["half of it zeros", "heavy tails"]
+KINDS += ["half of it zeros", "heavy tails", "subnormal"]
 
 
 @pytest.mark.parametrize(("kind", "k"), [*product_of(KINDS, (8, 400, 784, 2048, 8192))], ids=str)
@@ -109,10 +111,11 @@ def test_not_less_accurate_than_fmas(kind, k, tiles, rng):
     assert _cpu.tile_fallbacks() == before
 
 
-def test_mostly_zeros(tiles, rng):
+@pytest.mark.parametrize("density", [0.02, 0.05, 0.1])
+def test_mostly_zeros(density, tiles, rng):
     """A chain loses nothing where it adds zeros; tiles stay within twice its error."""
     a, b = data("normal", 784, rng)
-    a *= rng.random(a.shape) < 0.05
+    a *= rng.random(a.shape) < density
     chain, split = (errors(product(a, b, precision), a, b) for precision in ("ieee", "highest"))
     assert split[0] <= 2 * chain[0] and split[1] <= 2 * chain[1]
 
@@ -227,19 +230,35 @@ def test_what_tiles_cannot_hold_is_computed_by_fmas(transposes, tiles, rng):
 
 
 def test_extremes(tiles, rng):
-    """The largest numbers, subnormals, signed zeros and zero rows, where every product is one float32."""
-    a = np.zeros((512, 400), np.float32)
-    b = np.zeros((400, 512), np.float32)
-    a[:, 0], b[0] = 1, 1
+    """The largest numbers, subnormals, signed zeros and zero rows; sums of 256 equal products are exact."""
+    a, b = np.zeros((512, 400), np.float32), np.zeros((400, 512), np.float32)
+    x, y = np.ones(512, np.float32), np.ones(512, np.float32)
     largest, tiny = np.finfo(np.float32).max, np.float32(1e-45)
-    a[0, 0], a[1, 0], a[2, 0], a[3, 0], b[0, 5] = largest, -largest, tiny, -3 * tiny, -0.5
-    want = np.outer(a[:, 0], b[0]).astype(np.float32)
+    x[:5], y[5] = [largest, -largest, tiny, -3 * tiny, 0], -0.5
+    a[:, :256], b[:256] = x[:, None], y / 256
     before = _cpu.tile_fallbacks()
-    assert np.array_equal(product(a, b, "highest"), want)
+    assert np.array_equal(product(a, b, "highest"), np.outer(x, y))
     assert _cpu.tile_fallbacks() == before
-    b[0, 7] = 4.0
+    y[7] = b[:256, 7] = 4
+    b[:256, 7] /= 256
     with np.errstate(over="ignore"):
-        assert np.array_equal(product(a, b, "highest"), np.outer(a[:, 0], b[0]).astype(np.float32))
+        assert np.array_equal(product(a, b, "highest"), np.outer(x, y))
+
+
+def with_outlier(x, at, factor):
+    x = x.copy()
+    x[at] *= np.float32(factor)
+    return x
+
+
+@pytest.mark.parametrize("factor", [8, 30, 100, 1e4])
+def test_numbers_far_above_the_others(factor, tiles, rng):
+    """In one column of a, one row of b, or both: what misses them must not drown in their rounding."""
+    a, b = data("normal", 784, rng)
+    for large_a, large_b in ((factor**2, 1), (1, factor**2), (factor, factor)):
+        x, y = with_outlier(a, (slice(None), -1), large_a), with_outlier(b, -2, large_b)
+        chain, split = (errors(product(x, y, precision), x, y) for precision in ("ieee", "highest"))
+        assert split[0] <= chain[0] and split[1] <= chain[1] * 1.05
 
 
 @pytest.mark.parametrize("alpha", [1.0, -0.5])

@@ -143,6 +143,18 @@ def test_gradients_far_apart(weight, tiles, rng):
     assert all(np.abs(a - b).max() < 1e-5 for a, b in zip(got, want, strict=True))
 
 
+def test_a_feature_far_above_the_others(tiles, rng):
+    """What the others say must not drown in its rounding."""
+    x = rng.standard_normal((600, 400), np.float32)
+    models = [mlpfast.MLP((400, 512, 10), precision=precision) for precision in ("highest", "ieee")]
+    for factor in (1e2, 1e4, 1e6):
+        x[:, 5] *= np.float32(factor)
+        for model in models:
+            model.parameters[0][5] /= np.float32(factor)
+        got, want = (model.forward(x) for model in models)
+        assert np.abs(got - want).max() < 2e-5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["fashion_mnist", "mnist"])
 def test_integers_of_images(name, tiles, data_dir):

@@ -19,20 +19,20 @@ struct Survey {
   }
   /// From one for each row, whose lanes are numbers along it.
   static MLPFAST_INLINE Survey of_rows(const Survey (&row)[16]) {
-    Survey all;
+    Survey rows;
     Words most[16], least[16];
     for (int i = 0; i < 16; ++i) {
       most[i] = row[i].most;
       least[i] = row[i].least;
-      all.lower |= row[i].lower;
+      rows.lower |= row[i].lower;
     }
     transpose(most);
     transpose(least);
     for (int i = 0; i < 16; ++i) {
-      all.most = larger(all.most, most[i]);
-      all.least = smaller(all.least, least[i]);
+      rows.most = larger(rows.most, most[i]);
+      rows.least = smaller(rows.least, least[i]);
     }
-    return all;
+    return rows;
   }
 };
 
@@ -51,7 +51,7 @@ MLPFAST_INLINE void scale_rows(const Survey (&half)[2], int parts, Strip& s) {
     s.exponent[i] = scaled_top - top < most_exponent ? scaled_top - top : most_exponent;
     const std::int32_t lowest = static_cast<std::int32_t>((least + 1) >> 23);
     std::int32_t low = (lowest > 0 ? lowest - bias : subnormal) + s.exponent[i];
-    if (most >= infinite) low = 2 * least_low;
+    if (most >= infinite) low = not_split;
     if (low < s.low) s.low = low;
   }
 }

@@ -2,8 +2,9 @@
 // two and rounded, which loses half a unit of the integer, whatever the number's size. Products of digits are exact, as
 // are their sums; those of equal weight are summed together (Ootomo, Ozaki, Yokota, arXiv 2306.11975). Those below the
 // fourth weight are left out. How far a row's largest number lies above the geometric mean decides how many digits it
-// takes to lose less than a chain of FMAs: sums of k rounding errors of random signs grow with the root of k, those of
-// a chain with k. The including file supplies the unit: what tiles.inl.h and bytes.inl.h demand.
+// takes to lose less than a chain of FMAs, and the sum of both operands' whether four do: sums of k rounding errors of
+// random signs grow with the root of k, those of a chain with k. The including file supplies the unit: what tiles.inl.h
+// and bytes.inl.h demand.
 #pragma once
 #include "cpu/isa/split.inl.h"
 
@@ -24,7 +25,7 @@ struct Magnitudes {
     logarithms += magnitude >> 16;
   }
   static MLPFAST_INLINE Magnitudes of_rows(const Magnitudes (&row)[16]) {
-    Magnitudes all;
+    Magnitudes rows;
     Words most[16], count[16], logarithms[16];
     for (int i = 0; i < 16; ++i) {
       most[i] = row[i].most;
@@ -35,52 +36,73 @@ struct Magnitudes {
     transpose(count);
     transpose(logarithms);
     for (int i = 0; i < 16; ++i) {
-      all.most = larger(all.most, most[i]);
-      all.count += count[i];
-      all.logarithms += logarithms[i];
+      rows.most = larger(rows.most, most[i]);
+      rows.count += count[i];
+      rows.logarithms += logarithms[i];
     }
-    return all;
+    return rows;
   }
 };
 
-/// Of the bits of magnitudes, those of the power of two whose double is above it, by as much as signed digits need.
-MLPFAST_INLINE Words power_below(Words magnitude) {
-  constexpr std::uint32_t fraction = 0x7fffff, full = 0x7e0000, one = 1U << 23;
-  const Words power = larger(magnitude & ~fraction, all(one));  // of subnormals, the least normal number
-  return power + ((magnitude & fraction) >= full ? all(one) : all(0));
+constexpr int fraction_bits = 23, bias = 127, least_normal = 1 << fraction_bits;
+
+/// e + 127 for the least e such that magnitudes are below 127/128 of 2^(e + 1): as integers below 2^(8 d - 1), their
+/// highest digit is then 127 at most.
+MLPFAST_INLINE Exponents biased_top(Words magnitude) {
+  constexpr std::int32_t fraction = least_normal - 1, full = 0x7e0000, units = 149 << fraction_bits;
+  const Floats subnormal = __builtin_convertvector(larger(magnitude, all(1)), Floats);  // times 2^149
+  const Exponents number = magnitude < least_normal ? reinterpret_cast<Exponents>(subnormal) - units
+                                                    : reinterpret_cast<Exponents>(magnitude);
+  return (number >> fraction_bits) - ((number & fraction) >= full);  // true is -1
 }
 
-constexpr std::uint32_t too_far = 2 * max_digits;  // no number of digits will do
+/// Of rows of k numbers: the digits they need, and how many octaves the largest lies above the geometric mean. Of two
+/// sparse operands few small numbers may be all that meet: zeros count as octaves as well.
+struct Need {
+  Exponents digits;
+  Floats octaves;
+};
 
-/// Digits that rows of k numbers need. A unit of three digits is 2^-22 of the power of two; it may be so large a part
-/// of the geometric mean that errors are half a chain's in a product of rows without zeros. One with few numbers meets
-/// as few of the other operand. Four digits hold numbers up to seven octaves below as well as a float does.
-MLPFAST_INLINE Words digits_for(const Magnitudes& row, int64_t k, bool bounded) {
-  constexpr float three = 0.4F, octave = 128, four = 9 * octave;
-  constexpr std::int32_t bias = 127 * 128;
+constexpr std::int32_t too_far = 2 * max_digits;  // no number of digits will do
+
+MLPFAST_INLINE Floats logarithm_of(Floats x) {
+  return (__builtin_convertvector(bits(x) >> 16, Floats) - bias * 128) * (1.0F / 128);
+}
+
+/// The rounding errors of three digits, 0.3 of 2^-22 each, are some half of a chain's where the largest of n numbers
+/// lies 0.4 sqrt(n) above their mean. Of fewer numbers than k those of the other operand that they meet are fewer as
+/// well, and n / sqrt(k) takes the place of sqrt(n). Four digits hold what lies seven octaves below as well as a float
+/// does.
+MLPFAST_INLINE Need need_of(const Magnitudes& row, int64_t k, bool bounded) {
+  constexpr float three = 0.4F, four = 9, zeros = 1.5F;
   constexpr int64_t least_k = 512;  // for three digits: the other operand may be mostly zeros
-  const float root = __builtin_sqrtf(static_cast<float>(k));
-  const Floats count = __builtin_convertvector(larger(row.count, all(1)), Floats),
-               mean = __builtin_convertvector(row.logarithms, Floats) / count,
-               above = __builtin_convertvector(power_below(row.most) >> 16, Floats) - mean;
-  const Exponents limit = reinterpret_cast<Exponents>(bits(count * (three / root)) >> 16) - bias;
   const Exponents yes = ~Exponents{}, no = {}, nothing = row.most == 0, finite = row.most < 0x7f800000;
-  const Exponents fits3 = nothing | ((above <= __builtin_convertvector(limit, Floats)) & (k >= least_k ? yes : no)),
+  const float steps = static_cast<float>(k);
+  const Floats count = __builtin_convertvector(larger(row.count, all(1)), Floats),
+               mean = __builtin_convertvector(row.logarithms, Floats) / count * (1.0F / 128),
+               top = __builtin_convertvector(biased_top(row.most), Floats), above = top - mean,
+               limit = logarithm_of(count * (three / __builtin_sqrtf(steps)));
+  const Exponents normal = row.most >= least_normal,  // four digits hold any subnormal numbers
+      fits3 = nothing | ((above <= limit) & normal & (k >= least_k ? yes : no)),
                   fits4 = (above <= four) | (bounded ? no : yes);
-  const Words digits = fits3 ? all(3) : fits4 ? all(4) : all(too_far);
-  return finite ? digits : all(too_far);
+  const Exponents digits = fits3 ? 3 - no : fits4 ? 4 - no : too_far - no;
+  return {finite ? digits : too_far - no, nothing ? Floats{} : above + zeros * logarithm_of(steps / count)};
 }
 
 MLPFAST_INLINE void scale_integers(const Magnitudes (&half)[2], const SplitArgs& t, Strip& s) {
-  constexpr std::int32_t highest = 6, bias = 127;  // the highest digit is at most 127
-  std::uint32_t digits = 0;
+  constexpr std::int32_t highest = 6;  // 2^(e + 1) becomes 2^7 of the highest digit
+  std::int32_t digits = 0;
+  float octaves = 0;
   for (int h = 0; h < 2; ++h) {
-    const Words needed = digits_for(half[h], t.k, t.bounded);
-    for (int i = 0; i < 16; ++i) digits = digits > needed[i] ? digits : needed[i];
-    store(highest + bias - reinterpret_cast<Exponents>(power_below(half[h].most) >> 23), s.exponent + 16 * h);
+    const Need need = need_of(half[h], t.k, t.bounded);
+    for (int i = 0; i < 16; ++i) {
+      digits = digits > need.digits[i] ? digits : need.digits[i];
+      octaves = octaves > need.octaves[i] ? octaves : need.octaves[i];
+    }
+    store(highest + bias - biased_top(half[h].most), s.exponent + 16 * h);
   }
   s.parts = digits == 3 ? 3 : max_digits;
-  s.low = digits <= max_digits ? 0 : 2 * least_low;
+  s.low = digits > max_digits ? not_split : t.bounded ? -static_cast<std::int32_t>(octaves * low_per_octave) : 0;
 }
 
 /// d[digit] holds that byte, the lowest first, of v[0], v[1], v[2], v[3] in each lane.

@@ -110,7 +110,7 @@ MLPFAST_INLINE void survey(const SplitArgs& t, S (*half)[2]) {
 
 MLPFAST_INLINE Floats power_of_two(Words exponent) { return reinterpret_cast<Floats>((exponent + 127) << 23); }
 
-/// Tile[i] becomes row i of each part's tile `h` of a block.
+/// Row i of each part's tile `h` of a block; or column i, once the whole tile is there.
 template <int P, bool Transpose>
 MLPFAST_INLINE void store_row(const Words (&d)[P], int i, int h, Words (&tile)[P][16], std::uint8_t* image) {
   MLPFAST_UNROLL

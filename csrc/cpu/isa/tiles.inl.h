@@ -1,8 +1,9 @@
 // Products of float32 matrices on a unit that multiplies tiles of bf16 or of bytes: what surrounds the unit, in vectors
 // of the compiler, which become those of the including file's machine. Of the four products of two bf16 parts each the
 // three largest are summed, smallest first (Henry, Tang, Heinecke, arXiv 1904.06376); what more parts would do, digits
-// of integers do in less time. The including file supplies the unit: begin, end, multiply, multiply_digits, scale(v,
-// e), v * 2^e, and halves(x, y), the bf16 nearest to each number, those of x in the lower halves of the lanes.
+// of integers do in less time. The including file supplies the unit: begin, end, multiply, multiply_digits;
+// scale(v, e), v * 2^e; halves(x, y), the bf16 nearest to each number, those of x in the lower halves of the lanes;
+// integer(v), the nearest, ties to even; add_product(a, b, c), c + a b.
 #pragma once
 #include "cpu/isa/halves.inl.h"
 #include "cpu/isa/integers.inl.h"
@@ -40,7 +41,7 @@ void multiply_halves(const TileProduct& t) {
 template <class Unit>
 void multiply(const TileProduct& t) {
   const bool a_exact = t.a_strip.parts == 1, b_exact = t.b_strip.parts == 1;
-  if (t.parts == max_digits) return multiply_integers<Unit>(t);
+  if (are_digits(t.parts)) return multiply_integers<Unit>(t);
   if (t.parts == 1) return multiply_halves<Unit, 1, 1, 1>(t);
   if (a_exact) return b_exact ? multiply_halves<Unit, 1, 1, 2>(t) : multiply_halves<Unit, 1, 2, 2>(t);
   return b_exact ? multiply_halves<Unit, 2, 1, 2>(t) : multiply_halves<Unit, 2, 2, 2>(t);
@@ -48,7 +49,7 @@ void multiply(const TileProduct& t) {
 
 template <class Unit>
 void split(const SplitArgs& t) {
-  return t.parts == max_digits ? split_integers<Unit>(t) : split_halves<Unit>(t);
+  return are_digits(t.parts) ? split_integers<Unit>(t) : split_halves<Unit>(t);
 }
 
 }  // namespace
