@@ -116,8 +116,9 @@ struct Emulated {
   static MLPFAST_INLINE Floats scale(Floats v, Exponents e) {
     constexpr std::int32_t least = -2 * 126;
     e = e > least ? e : least - Exponents{};
-    const Exponents half = e >> 1, rest = e - half;
-    return v * power_of_two(reinterpret_cast<Words>(half)) * power_of_two(reinterpret_cast<Words>(rest));
+    Floats factor[2];
+    factors_of(e, factor);
+    return v * factor[0] * factor[1];
   }
 
   template <int AParts, int BParts, int Parts>

@@ -10,15 +10,6 @@ namespace {
 
 using Doubles = double __attribute__((vector_size(128)));
 
-/// Of the bits of a positive finite number, the least e such that signed digits scaled to 2^e hold it: the largest is
-/// 2^(e + 1) less a bit more than its 256th.
-MLPFAST_INLINE std::int32_t magnitude_of(std::uint32_t x) {
-  constexpr std::uint32_t fraction = 0x7fffff, full = 0x7e0000;
-  const std::int32_t exponent = static_cast<std::int32_t>(x >> 23);
-  if (exponent == 0) return 32 - __builtin_clz(x) - 149;
-  return exponent - 127 + ((x & fraction) >= full);
-}
-
 /// Digits that hold a column whose largest number is so many times the mean magnitude; 0 where there are not enough.
 MLPFAST_INLINE std::int32_t digits_for(float ratio, std::int32_t digits, float spread) {
   for (; digits <= max_digits; ++digits, spread *= 256)
@@ -43,6 +34,7 @@ MLPFAST_INLINE void survey_columns(const DigitArgs& t) {
     }
   }
   DigitStrip& s = *t.strip;
+  const Exponents tops[] = {biased_top(most[0]), biased_top(most[1])};
   std::int32_t top[strip_size];
   s.digits = t.digits;
   for (int j = 0; j < strip_size; ++j) {
@@ -64,7 +56,7 @@ MLPFAST_INLINE void survey_columns(const DigitArgs& t) {
       return;
     }
     s.digits = s.digits > digits ? s.digits : digits;
-    top[j] = magnitude_of(largest);
+    top[j] = tops[j / 16][j % 16] - bias;
   }
   for (int j = 0; j < strip_size; ++j) s.exponent[j] = 8 * s.digits - 2 - top[j];
 }
@@ -82,8 +74,8 @@ void write_digits(const DigitArgs& t) {
     for (int h = 0; h < 2; ++h) {
       Exponents exponent;
       __builtin_memcpy(&exponent, s.exponent + 16 * h, sizeof exponent);
-      const Words half = reinterpret_cast<Words>(exponent >> 1), rest = reinterpret_cast<Words>(exponent) - half;
-      const Floats scale[] = {power_of_two(half), power_of_two(rest)};  // of tiny columns, more than a float32
+      Floats scale[2];
+      factors_of(exponent, scale);
       for (int64_t r = 0; r < strip_size; r += 4) {
         Words v[4], d[max_digits];
         MLPFAST_UNROLL

@@ -123,7 +123,14 @@ MLPFAST_INLINE Words signed_digits(Exponents integer) {
   return (reinterpret_cast<Words>(integer) + lower_digits) ^ lower_digits;
 }
 
-/// Two factors for each row, whose product may be no float32.
+/// Two factors that make 2^e, which may be no float32.
+MLPFAST_INLINE void factors_of(Exponents e, Floats (&factor)[2]) {
+  const Exponents half = e >> 1;
+  factor[0] = power_of_two(reinterpret_cast<Words>(half));
+  factor[1] = power_of_two(reinterpret_cast<Words>(e - half));
+}
+
+/// Those of each row.
 struct Scale {
   alignas(64) float first[strip_size], second[strip_size];
 
@@ -132,9 +139,10 @@ struct Scale {
       Exponents e;
       __builtin_memcpy(&e, s.exponent + h, sizeof e);
       e += 8 * (s.parts - 1);
-      const Exponents half = e >> 1;
-      store(power_of_two(reinterpret_cast<Words>(half)), first + h);
-      store(power_of_two(reinterpret_cast<Words>(e - half)), second + h);
+      Floats factor[2];
+      factors_of(e, factor);
+      store(factor[0], first + h);
+      store(factor[1], second + h);
     }
   }
 };
