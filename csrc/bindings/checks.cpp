@@ -198,8 +198,8 @@ py::array in_place(py::handle value, const char* function, const char* name) {
   return writable<T>(value, function, name);
 }
 
-std::vector<std::int32_t> label_input(py::handle value, int64_t rows, int64_t classes, py::handle ignore_index,
-                                      const char* function, const char* name) {
+void label_input(py::handle value, int64_t rows, int64_t classes, py::handle ignore_index, const char* function,
+                 const char* name, std::int32_t* to) {
   const bool ignoring = !ignore_index.is_none();  // asked first: it may be code of the user's, which changes the labels
   const int64_t ignored = ignoring ? integer_argument(ignore_index, function, "ignore_index") : 0;
   if (rows > 0 && classes > INT32_MAX)
@@ -212,29 +212,35 @@ std::vector<std::int32_t> label_input(py::handle value, int64_t rows, int64_t cl
     require_shape(array, {rows}, function, name, ("(one label for each row); " + label_advice(array, name)).c_str());
   require_shape(array, {rows}, function, name, "(one label for each row)");
   const bool is_unsigned = array.dtype().kind() == 'u';  // beyond int64 it wraps to a negative number
-  const py::array_t<int64_t, py::array::c_style | py::array::forcecast | aligned_flag> wide(array);
-  std::vector<std::int32_t> result(static_cast<std::size_t>(rows));
-  const int64_t* const labels = wide.data();
-  std::int32_t* const narrow = result.data();
-  bool outside = false;
-  for (int64_t i = 0; i < rows; ++i) {
-    narrow[i] = static_cast<std::int32_t>(labels[i]);
-    outside |= static_cast<std::uint64_t>(labels[i]) >= static_cast<std::uint64_t>(classes);
-  }
-  if (!outside && !ignoring) return result;
-  for (int64_t i = 0; i < rows; ++i) {
-    const int64_t label = labels[i];
-    if (ignoring && label == ignored && !(is_unsigned && label < 0)) {
-      narrow[i] = -1;
-    } else if (label < 0 || label >= classes) {
-      throw value_error(function,
-                        std::string(name) + "[" + std::to_string(i) + "] is " +
-                            (is_unsigned ? std::to_string(static_cast<std::uint64_t>(label)) : std::to_string(label)) +
-                            ", outside 0 .. " + std::to_string(classes - 1) + " of the " + std::to_string(classes) +
-                            " classes");
+  const auto narrow = [&](const auto& labels) {
+    const auto* const from = labels.data();
+    const auto last = static_cast<std::uint64_t>(classes - 1);
+    std::uint64_t signs = 0;  // of labels below 0, or beyond the last
+    for (int64_t i = 0; i < rows; ++i) {
+      const auto label = static_cast<std::uint64_t>(from[i]);
+      to[i] = static_cast<std::int32_t>(label);
+      signs |= label | (last - label);
     }
+    if (signs >> 63 == 0 && !ignoring) return;
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t label = from[i];
+      if (ignoring && label == ignored && !(is_unsigned && label < 0)) {
+        to[i] = -1;
+      } else if (label < 0 || label >= classes) {
+        throw value_error(
+            function, std::string(name) + "[" + std::to_string(i) + "] is " +
+                          (is_unsigned ? std::to_string(static_cast<std::uint64_t>(label)) : std::to_string(label)) +
+                          ", outside 0 .. " + std::to_string(classes - 1) + " of the " + std::to_string(classes) +
+                          " classes");
+      }
+    }
+  };
+  constexpr int as_lie = py::array::c_style | py::array::forcecast | aligned_flag;
+  if (array.itemsize() + is_unsigned <= int64_t(sizeof(std::int32_t))) {
+    narrow(py::array_t<std::int32_t, as_lie>(array));
+  } else {
+    narrow(py::array_t<int64_t, as_lie>(array));
   }
-  return result;
 }
 
 template Input<float> array_input<float>(py::handle, const char*, const char*, int);

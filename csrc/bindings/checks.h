@@ -83,9 +83,9 @@ py::array output(py::handle out, const Shape& shape, const char* function, std::
 template <class T>
 py::array in_place(py::handle value, const char* function, const char* name);
 
-/// Class labels as int32, checked against [0, classes); `ignore_index` (None: nothing) becomes -1.
-std::vector<std::int32_t> label_input(py::handle value, int64_t rows, int64_t classes, py::handle ignore_index,
-                                      const char* function, const char* name);
+/// Class labels, checked against [0, classes), as int32 to[rows]; `ignore_index` (None: nothing) becomes -1.
+void label_input(py::handle value, int64_t rows, int64_t classes, py::handle ignore_index, const char* function,
+                 const char* name, std::int32_t* to);
 
 /// Whether a value is a NumPy array of float64. What else has numbers, lists above all, is content with float32.
 bool is_float64_array(py::handle value);

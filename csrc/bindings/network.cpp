@@ -189,8 +189,9 @@ void register_network(py::module_& m) {
   m.def("evaluate", by_first_array(evaluate<float>, evaluate<double>));
   m.def("shuffled", shuffled);
   m.def("labels", [](py::handle y, int64_t rows, int64_t classes, const std::string& function) {
-    const auto checked = label_input(y, rows, classes, py::none(), function.c_str(), "y");
-    return py::array_t<std::int32_t>(rows, checked.data());
+    py::array_t<std::int32_t> checked(rows);
+    label_input(y, rows, classes, py::none(), function.c_str(), "y", checked.mutable_data());
+    return checked;
   });
   m.def("workspace", by_first_array(workspace<float>, workspace<double>));
   m.def("needs_gradient", [](int64_t batch) { return batch > cpu::max_block_k; });

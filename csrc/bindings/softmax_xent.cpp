@@ -3,9 +3,12 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
+#include <utility>
 
 #include "bindings/register.h"
 #include "cpu/softmax_xent.h"
+#include "cpu/spare.h"
 
 namespace mlpfast::bindings {
 namespace {
@@ -20,14 +23,22 @@ std::string text_of_number(double x) { return py::str(py::float_(x)); }
 
 template <class T>
 struct HostSoftmaxXent : Host<T> {
+  /// And room for the losses of their rows.
   struct Labels {
-    std::vector<std::int32_t> numbers;
+    cpu::Spare memory;
     Extent given;
+    T* losses;
+    std::int32_t* numbers;
   };
 
   Labels labels(py::handle value, int64_t rows, int64_t classes, py::handle ignore_index, const char* function) const {
     const Extent given = py::isinstance<py::array>(value) ? Extent(py::cast<py::array>(value)) : Extent{};
-    return {label_input(value, rows, classes, ignore_index, function, "labels"), given};
+    const std::size_t losses = static_cast<std::size_t>(rows) * sizeof(T);
+    cpu::Spare memory(losses + static_cast<std::size_t>(rows) * sizeof(std::int32_t));
+    T* const first = memory.as<T>();
+    std::int32_t* const numbers = memory.as<std::int32_t>(losses);
+    label_input(value, rows, classes, ignore_index, function, "labels", numbers);
+    return {std::move(memory), given, first, numbers};
   }
   void require_weights(const Input<T>& weights, const char* function, const char* name) const {
     for (int64_t i = 0; i < weights.size(); ++i)
@@ -55,12 +66,11 @@ struct HostSoftmaxXent : Host<T> {
     without_gil(work(rows, cols), [&] { cpu::softmax<T>(rows, cols, {x, cols}, {y, cols}); });
   }
   py::object cross_entropy(const CrossEntropy<T>& p, const Labels& labels) const {
-    py::array_t<T> losses(p.rows);
     cpu::CrossEntropyArgs<T> args{};
     args.rows = p.rows;
     args.cols = p.cols;
     args.logits = {p.logits, p.cols};
-    args.labels = labels.numbers.data();
+    args.labels = labels.numbers;
     args.class_weight = p.class_weight;
     args.row_weight = p.row_weight;
     args.label_smoothing = p.label_smoothing;
@@ -74,9 +84,11 @@ struct HostSoftmaxXent : Host<T> {
     if (p.reduction == Reduction::mean) divisor = cpu::weight_sum(p.rows, args.labels, p.class_weight, p.row_weight);
     args.gradient_scale = divisor > 0 ? 1 / divisor : 0;
     args.d_logits = {p.d_logits, p.cols};
-    args.loss = losses.mutable_data();
+    std::optional<py::array> losses;
+    if (p.reduction == Reduction::none) losses = new_array<T>({p.rows}, "softmax_cross_entropy");
+    args.loss = losses ? pointer<T>(*losses) : labels.losses;
     without_gil(work(p.rows, p.cols), [&] { cpu::cross_entropy(args); });
-    if (p.reduction == Reduction::none) return losses;
+    if (losses) return *losses;
     const double total = cpu::lane_sum(p.rows, args.loss);
     return py::float_(divisor > 0 ? total / divisor : 0.0);
   }

@@ -84,7 +84,7 @@ void Backend<T>::multiply_rows(Problem problem, void* a, void* b, Matrix<T> copy
     problem.laid_out = true;
   }
   if (lots_.sharing() == Sharing::layers) return gemm_by_team(team_, table_, problem, lots_.lot(), epilogue);
-  gemm_part(table_, problem, lots_.multiplied(), columns(problem.n), epilogue);
+  gemm_part(table_, problem, lots_.multiplied(), columns_of(problem.n), epilogue);
 }
 
 template <class T>
@@ -147,6 +147,7 @@ void Backend<T>::multiply_bytes(const Problem& problem, const ByteRows& x, bool 
 
 template <class T>
 void Backend<T>::forward(int l) {
+  if (l == 0 && first_taken_) return;
   const auto in = static_cast<std::size_t>(l), out = in + 1;
   const Matrix<T> y = work_.activation[out], saved = spec_.saves_input(l) ? work_.saved[out] : Matrix<T>{};
   const Problem problem = forward_problem(l, batch_.rows);
@@ -158,6 +159,7 @@ void Backend<T>::forward(int l) {
             y.at(t.i, t.j)});
   };
   if (waits_[in]) return outer_forward(l, Epilogue<T>(finish));
+  if (owns(l)) return multiply_blocks(problem, true, Epilogue<T>(finish));
   const LayerImages& images = work_.images[in];
   if (l > 0 || !bytes_)
     return multiply_rows(problem, images.x, images.weights, copied(work_.weights, l, batch_.rows), Epilogue<T>(finish));

@@ -1,9 +1,11 @@
 // The backend of network/step.h on a CPU: one object per thread and native call over buffers that the team shares.
 // A thread takes rows from loading to the gradient of the first layer, and blocks of the weights' gradients, until none
-// are left, so cores of unequal speed end together and a step needs two barriers. Products by AMX tiles go in slabs of
-// the whole team. With fewer than `rows_per_thread` rows each, threads own columns and meet after every layer.
+// are left, so cores of unequal speed end together and a step needs two barriers. Where threads own columns of the
+// first layer, the batch has gone through it before. Products by AMX tiles go in slabs of the whole team. With fewer
+// than `rows_per_thread` rows each, threads own columns and meet after every layer.
 #pragma once
 #include "cpu/bytes.h"
+#include "cpu/column_blocks.h"
 #include "cpu/features.h"
 #include "cpu/gemm.h"
 #include "cpu/lots.h"
@@ -66,10 +68,10 @@ class Backend {
   Backend(Team& team, Job<T>& job);
 
   int layers() const { return spec_.layers(); }
-  /// Before updates of single examples. Until end(), this thread's columns of the first layer's weights lie in memory
-  /// of their own: in the array, rows far apart would share half the sets of a cache. Nobody else reads them.
+  /// Until end(), the first layer's weights lie in blocks of columns, one for each member.
   void own_columns();
   void prepare_weights(const network::Batch& batch);
+  /// Where members own columns, the batch goes through the first layer here; load() and forward(0) have nothing to do.
   void begin(const network::Batch& batch);
   /// Rows whose activations stay in the thread's cache while they go through the layers.
   bool next_rows();
@@ -98,6 +100,8 @@ class Backend {
   Problem forward_problem(int l, int64_t rows) const;
   Problem backward_problem(int l, int64_t rows) const;
   Problem weights_problem(int l) const;
+  /// A product whose columns are those of the first layer's weights: by blocks, each member's own first.
+  void multiply_blocks(const Problem& problem, bool by_weights, Epilogue<T> epilogue);
   void multiply_rows(Problem problem, void* a, void* b, Matrix<T> copy, Epilogue<T> epilogue);
   /// Whether threads own whole strips of rows, because some product of rows is computed by tiles.
   bool multiplies_tiles(int64_t rows) const;
@@ -117,7 +121,7 @@ class Backend {
   }
   /// A copy of a layer's weights for FMAs, null where a batch of so many rows reads them as they lie.
   Matrix<T> copied(const std::vector<Matrix<T>>& copies, int l, int64_t rows) const {
-    return shares_columns(rows) ? Matrix<T>{} : copies[static_cast<std::size_t>(l)];
+    return shares_columns(rows) || owns(l) ? Matrix<T>{} : copies[static_cast<std::size_t>(l)];
   }
   int slabs_of(int64_t rows) const;
   int64_t rows_at_a_time(int64_t rows) const;
@@ -126,7 +130,10 @@ class Backend {
   void load_features();
   template <class Load>
   void load_rows(Load&& load_row);
-  Range columns(int64_t n) const {
+  bool owns(int l) const { return l == 0 && blocks_; }
+  /// Of a layer, those that this member multiplies.
+  Range columns(int l) const { return owns(l) ? blocks_.cols(team_.rank()) : columns_of(spec_.outputs(l)); }
+  Range columns_of(int64_t n) const {
     return lots_.sharing() == Sharing::columns ? team_.share(n, table_.lanes) : Range{0, n};
   }
   double batch_weight() const;
@@ -140,7 +147,7 @@ class Backend {
   void outer_update(int l, int64_t examples, Matrix<T> x, Range rows, Range cols) const;
   void outer_forward(int l, Epilogue<T> epilogue);
   /// Threads that own no columns would stride over those of others, which is slow.
-  bool may_wait(int l) const { return spec_.outputs(l) >= waiting_cols && (team_.size() == 1 || (l == 0 && own_)); }
+  bool may_wait(int l) const { return spec_.outputs(l) >= waiting_cols && (team_.size() == 1 || owns(l)); }
   void bias_gradient(int l, network::UpdateMode mode);
 
   Team& team_;
@@ -154,7 +161,8 @@ class Backend {
   Matrix<const T> in_place_{};  // features that are read where they lie, or null
   Lots lots_;                   // the batch's rows
   char* const waits_;           // [layers]
-  T* own_ = nullptr;            // by own_columns(): weights, then slots
+  ColumnBlocks<T> blocks_;      // by own_columns()
+  bool first_taken_ = false;    // the batch has gone through the first layer
 };
 
 }  // namespace mlpfast::cpu

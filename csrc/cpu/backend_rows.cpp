@@ -14,7 +14,17 @@ void Backend<T>::begin(const network::Batch& batch) {
   in_place_ = once && !bytes_ ? job_.examples.features.in_place(spec_.input_shift) : Matrix<const T>{};
   job_.finite[static_cast<std::size_t>(team_.rank())] = true;
   weight_ = batch_weight();
-  lots_.begin(team_, batch.rows, plan(batch.rows));
+  const Plan chosen = plan(batch.rows);
+  first_taken_ = false;
+  if (blocks_ && !meets(chosen.sharing)) {
+    lots_.whole(team_, batch.rows);
+    load();
+    sync();
+    forward(0);
+    sync();
+    first_taken_ = true;
+  }
+  lots_.begin(team_, batch.rows, chosen);
 }
 
 template <class T>
@@ -53,6 +63,7 @@ bool Backend<T>::next_rows() {
 
 template <class T>
 void Backend<T>::load() {
+  if (first_taken_) return;
   if (bytes_) {
     load_bytes();
   } else {

@@ -45,9 +45,9 @@ UpdateArgs<T> Backend<T>::weights_update_args(int l, Range rows, Range cols) con
   args.rows = rows.size();
   args.scale = static_cast<T>(spec_.scale(l));
   args.w.ld = ld;
-  if (l == 0 && own_) {
-    args.w = {own_, cols.size()};
-    for (int s = 0; s < ops::max_slots; ++s) args.slots[s] = own_ + (1 + s) * rows.size() * cols.size();
+  if (owns(l)) {
+    args.w = blocks_.at(0, rows.begin, cols.begin);
+    for (int s = 0; s < ops::max_slots; ++s) args.slots[s] = blocks_.at(1 + s, rows.begin, cols.begin).data;
   }
   return args;
 }
@@ -78,46 +78,13 @@ void Backend<T>::outer_update(int l, int64_t examples, Matrix<T> x, Range rows, 
 template <class T>
 void Backend<T>::outer_forward(int l, Epilogue<T> epilogue) {
   const auto in = static_cast<std::size_t>(l);
-  const Range rows{0, spec_.inputs(l)}, cols = columns(spec_.outputs(l));
+  const Range rows{0, spec_.inputs(l)}, cols = columns(l);
   T* const sums = work_.sums + cols.begin;
   table_.outer_forward[static_cast<int>(job_.optimization->optimizer)](
       {weights_update_args(l, rows, cols), work_.previous[in], work_.gradient[in + 1].data + cols.begin,
        work_.activation[in].data, sums});
   epilogue({0, cols.begin, 1, cols.size(), {sums, cols.size()}});
   waits_[in] = false;
-}
-
-/// move(array, own, n): of n numbers of the parameters or their slots.
-template <class T>
-template <class Move>
-void Backend<T>::move_columns(const Move& move) {
-  const Range cols = team_.share(spec_.outputs(0), table_.lanes);
-  const int64_t ld = spec_.outputs(0), rows = spec_.inputs(0), offset = spec_.weights_at(0) + cols.begin;
-  T* own = own_;
-  const auto move_array = [&](T* array) {
-    for (int64_t i = 0; array && i < rows; ++i) move(array + offset + i * ld, own + i * cols.size(), cols.size());
-    own += rows * cols.size();
-  };
-  move_array(job_.parameters);
-  for (T* const slot : job_.optimization->slots) move_array(slot);
-}
-
-template <class T>
-void Backend<T>::own_columns() {
-  const Range cols = team_.share(spec_.outputs(0), table_.lanes);
-  own_ = work_.own + (1 + ops::max_slots) * spec_.inputs(0) * cols.begin;
-  move_columns([](const T* array, T* own, int64_t n) { std::copy_n(array, n, own); });
-}
-
-template <class T>
-void Backend<T>::end() {
-  for (int l = 0; l < layers(); ++l) {
-    const auto at = static_cast<std::size_t>(l);
-    if (std::exchange(waits_[at], 0))
-      outer_update(l, 1, {work_.previous[at], 0}, {0, spec_.inputs(l)}, columns(spec_.outputs(l)));
-  }
-  if (own_) move_columns([](T* array, const T* own, int64_t n) { std::copy_n(own, n, array); });
-  own_ = nullptr;
 }
 
 template <class T>
@@ -141,10 +108,12 @@ void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
     if (team_.rank() == 0) std::copy_n(problem.a.data, problem.m, work_.previous[static_cast<std::size_t>(l)]);
     waits_[static_cast<std::size_t>(l)] = true;
   } else if (batch_.rows <= most_outer_examples && mode == network::UpdateMode::fused) {
-    const bool by_rows = problem.m >= problem.n;
+    const bool by_rows = problem.m >= problem.n && !owns(l);
     const Range rows = by_rows ? team_.share(problem.m) : Range{0, problem.m};
-    const Range cols = by_rows ? Range{0, problem.n} : team_.share(problem.n, table_.lanes);
+    const Range cols = owns(l) ? columns(l) : by_rows ? Range{0, problem.n} : team_.share(problem.n, table_.lanes);
     outer_update(l, batch_.rows, work_.activation[static_cast<std::size_t>(l)], rows, cols);
+  } else if (owns(l)) {
+    multiply_blocks(problem, false, Epilogue<T>(finish));
   } else {
     gemm_by_team(team_, table_, problem, {0, problem.m}, Epilogue<T>(finish));
   }
@@ -173,14 +142,12 @@ void Backend<T>::update() {
 }
 
 template void Backend<float>::prepare_gradients();
-template void Backend<float>::own_columns();
-template void Backend<float>::end();
+template void Backend<float>::outer_update(int, int64_t, Matrix<float>, Range, Range) const;
 template void Backend<float>::outer_forward(int, Epilogue<float>);
 template void Backend<float>::backward_weights(int, network::UpdateMode);
 template void Backend<float>::update();
 template void Backend<double>::prepare_gradients();
-template void Backend<double>::own_columns();
-template void Backend<double>::end();
+template void Backend<double>::outer_update(int, int64_t, Matrix<double>, Range, Range) const;
 template void Backend<double>::outer_forward(int, Epilogue<double>);
 template void Backend<double>::backward_weights(int, network::UpdateMode);
 template void Backend<double>::update();

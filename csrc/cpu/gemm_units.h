@@ -59,14 +59,20 @@ struct Units {
   static Range part(int64_t all, int64_t size, int64_t i) { return {i * size, std::min(all, (i + 1) * size)}; }
 };
 
+/// Units for each member of a team, of so many multiply-adds at least.
+inline int64_t units_each(int64_t m, int64_t n, int64_t k, int threads, double unit_work) {
+  constexpr double most = 16;
+  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  return static_cast<int64_t>(std::min(most, work / unit_work / threads));
+}
+
 /// For passes of `depth` steps.
 template <class T>
 Units gemm_units(const KernelTable<T>& table, const Gemm<T>& problem, int64_t m, int64_t depth, int threads) {
-  constexpr double unit_work = 1 << 20;  // from here taking a unit costs nothing that can be measured
-  constexpr int64_t most_each = 16, most_across = 1 << 20;  // a team has room for 2^28 units
-  const int64_t n = problem.n, tile = table.tile_rows[table.tile_vectors - 1];
-  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(problem.k);
-  const int64_t each = static_cast<int64_t>(std::min<double>(most_each, work / unit_work / threads));
+  constexpr double unit_work = 1 << 20;     // from here taking a unit costs nothing that can be measured
+  constexpr int64_t most_across = 1 << 20;  // a team has room for 2^28 units
+  const int64_t n = problem.n, tile = table.tile_rows[table.tile_vectors - 1],
+                each = units_each(m, n, problem.k, threads, unit_work);
   if (each < 2 || threads == 1) {
     const Grid grid = gemm_grid(m, n, problem.k, threads);
     return {m, n, std::max<int64_t>(1, ceil_div(m, grid.rows)),
@@ -79,6 +85,15 @@ Units gemm_units(const KernelTable<T>& table, const Gemm<T>& problem, int64_t m,
   across = std::min(across, most_across);
   const int64_t down = std::max<int64_t>(1, each * threads / across);
   return {m, n, round_up(ceil_div(m, down), tile), round_up(ceil_div(n, across), table.lanes)};
+}
+
+/// Of blocks of columns that have a member each.
+template <class T>
+Units block_units(const KernelTable<T>& table, const Gemm<T>& problem, int64_t width, int threads) {
+  constexpr double unit_work = 1 << 22;  // for who takes over another's, its lines move from cache to cache
+  const int64_t tile = table.tile_rows[table.tile_vectors - 1],
+                each = units_each(problem.m, problem.n, problem.k, threads, unit_work);
+  return {problem.m, problem.n, round_up(ceil_div(problem.m, std::max<int64_t>(1, each)), tile), width};
 }
 
 }  // namespace mlpfast::cpu

@@ -14,6 +14,9 @@ enum class Sharing {
   layers,   // weights beyond L2: all take blocks of one layer's product, and meet after each
 };
 
+/// Whether members meet after each layer.
+constexpr bool meets(Sharing sharing) { return sharing == Sharing::columns || sharing == Sharing::layers; }
+
 /// What a batch's size makes of it; all members of a team have the same.
 struct Plan {
   Sharing sharing = Sharing::rows;
@@ -30,6 +33,11 @@ class Lots {
     slabs_taken_ = 0;
     if (plan.sharing == Sharing::rows) team.deal(team.share(ceil_div(rows, plan.unit)));
   }
+  /// All rows at hand, before the first lot.
+  void whole(Team& team, int64_t rows) {
+    lot_ = {0, rows};
+    own_ = team.share(rows);
+  }
   /// False where no lot is left.
   bool next(Team& team) {
     if (plan_.sharing == Sharing::rows) {
@@ -45,8 +53,7 @@ class Lots {
   }
 
   Sharing sharing() const { return plan_.sharing; }
-  /// Whether members meet after each layer.
-  bool meets() const { return sharing() == Sharing::columns || sharing() == Sharing::layers; }
+  bool meets() const { return cpu::meets(sharing()); }
   /// The rows at hand: this member's, or the team's.
   Range lot() const { return lot_; }
   /// Those of them that this member loads, and takes the loss of.

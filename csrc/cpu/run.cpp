@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
 #include <utility>
 
+#include "cpu/spare.h"
 #include "cpu/thread_count.h"
 
 namespace mlpfast::cpu {
@@ -61,9 +61,9 @@ TrainingResult train(Job<T>& job, const TrainingRun& run) {
   const int64_t end = run.drop_last ? run.rows / run.batch * run.batch : run.rows;
   TrainingResult result{run.first, false};
   const int threads = step_threads(job.spec, run.batch);
-  constexpr int64_t least_rows = 32;  // for which moving columns is little
-  const bool owns =
-      threads > 1 && job.workspace.own && run.mode == network::UpdateMode::fused && end - run.first >= least_rows;
+  constexpr int64_t least_rows = 32, least_steps = 8;  // for which moving columns is little
+  const bool owns = threads > 1 && job.workspace.blocks && run.mode == network::UpdateMode::fused &&
+                    end - run.first >= std::max(least_rows, least_steps * run.batch);
   job.deadline = now() + run.seconds;
   job.seat(threads);
   run_team(threads, [&](Team& team) {
@@ -98,8 +98,8 @@ int64_t forward(const ForwardRun<T>& run, int64_t first) {
   const int64_t chunk = chunk_rows(run.spec), size = std::min(run.rows, chunk);
   const int threads = batch_threads(run.spec, size, 1);
   Workspace<T> workspace(run.spec, size, Purpose::evaluation);
-  const std::unique_ptr<T[]> block(new T[static_cast<std::size_t>(workspace.size())]);
-  workspace.place(block.get());
+  const Spare memory(static_cast<std::size_t>(workspace.size()) * sizeof(T));
+  workspace.place(memory.as<T>());
   Job<T> job{.spec = run.spec,
              .examples = run.examples,
              .workspace = std::move(workspace),

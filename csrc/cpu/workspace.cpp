@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cpu/bytes.h"
+#include "cpu/column_blocks.h"
 #include "cpu/thread_count.h"
 #include "cpu/tiles.h"
 
@@ -48,6 +49,17 @@ bool first_layer_takes_bytes(const network::Spec& spec, int64_t rows, bool train
   const int64_t k = spec.inputs(0), n = spec.outputs(0);
   return sizeof(T) == sizeof(float) && bytes_pay(rows, n, k, spec.precision) &&
          (!training || bytes_pay(k, n, rows, spec.precision));
+}
+
+/// Whether members should own columns of the first layer's weights: of few enough to be moved there and back in a
+/// fraction of a call, for few enough rows, which all members read. Products on tiles have images of the weights.
+template <class T>
+bool blocks_pay(const network::Spec& spec, int64_t batch) {
+  const int64_t m = spec.inputs(0), n = spec.outputs(0), most_bytes = batch == 1 ? 16 << 20 : 4 << 20,
+                most_rows = fits_cache<T>(spec) ? n : 2 * n;
+  const bool tiles =
+      parts_of<T>(spec, batch, n, m) || parts_of<T>(spec, m, n, batch) || first_layer_takes_bytes<T>(spec, batch, true);
+  return n >= waiting_cols && m * n * int64_t(sizeof(T)) <= most_bytes && batch <= most_rows && !tiles;
 }
 
 /// A large block starts on a huge page.
@@ -102,11 +114,9 @@ int64_t Workspace<T>::carve(T* block) {
   label = carver.template take<std::int32_t>(batch_);
   correct = carver.template take<std::uint8_t>(batch_);
   for (int l = 0; l < spec_.layers(); ++l) carve_operands(l, carver);
-  constexpr int64_t most_bytes = 16 << 20;  // which are moved there and back in less than 5 ms
-  const int64_t first = spec_.inputs(0) * spec_.outputs(0);
-  if (purpose_ == Purpose::training && batch_ == 1 && spec_.outputs(0) >= waiting_cols &&
-      first * int64_t(sizeof(T)) <= most_bytes)
-    own = carver.template take<T>((1 + ops::max_slots) * first);
+  blocks = nullptr;
+  if (purpose_ == Purpose::training && blocks_pay<T>(spec_, batch_))
+    blocks = carver.template take<T>(ColumnBlocks<T>::size(spec_.inputs(0), spec_.outputs(0)));
   return carver.used;
 }
 

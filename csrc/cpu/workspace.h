@@ -51,7 +51,7 @@ class Workspace {
   std::vector<Matrix<T>> gradient;    // [layers + 1]: with respect to activation
   std::vector<T*> previous;           // [layers]: inputs of the example before, whose update waits
   T* sums = nullptr;                  // of a row of any layer
-  T* own = nullptr;                   // for Backend::own_columns(), where it pays for single examples
+  T* blocks = nullptr;                // for Backend::own_columns(), where it pays
   T* loss;                            // [batch]
   T* row_weight;                      // [batch]
   std::int32_t* label;                // [batch]

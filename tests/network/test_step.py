@@ -81,15 +81,39 @@ def test_same_bits_where_few_lots_of_rows_read_large_weights(rng, threads):
         assert_same(trained(problem, data), want)
 
 
-@pytest.mark.parametrize("sizes", [(1100, 700, 10), (11000, 65, 10)], ids=str)
-def test_columns_that_threads_own(sizes, rng, threads, monkeypatch):
-    """Up to eight threads, some with fewer columns than others or none, and call after call."""
-    problem = Problem(sizes, 40, 1, sgd=MOMENTUM)
+# Eight steps and more, for which columns are moved.
+OWNED = {
+    "row after row": Problem((1100, 700, 10), 40, 1, sgd=MOMENTUM),
+    "members without columns": Problem((11000, 65, 10), 40, 1, sgd=MOMENTUM),
+    "a few rows": Problem((523, 517, 10), 43, 5, sgd=MOMENTUM),
+    "some rows": Problem((300, 1030, 10), 330, 40, "tanh"),
+    "rows of two threads, few for eight": Problem(
+        (230, 100, 40, 10), 800, 96, ("tanh", "relu"), sgd=MOMENTUM
+    ),
+    "weights beyond the cache": Problem((40, 600, 600, 5), 1700, 200, ("relu", "leaky_relu")),
+}
+
+
+@pytest.mark.parametrize("problem", OWNED.values(), ids=OWNED)
+def test_columns_that_threads_own(problem, dtype, rng, threads, monkeypatch):
+    """Up to eight threads, and call after call."""
+    problem = problem.of(dtype)
     data = problem.data(rng)
     with threads(1):
         want = trained(problem, data)
-    monkeypatch.setattr("mlpfast.trainer.SECONDS_PER_CALL", 0.001)
-    for n in (2, 5, 8):
+    for seconds in (0.001, 1):
+        monkeypatch.setattr("mlpfast.trainer.SECONDS_PER_CALL", seconds)
+        for n in (2, 5, 8):
+            with threads(n):
+                assert_same(trained(problem, data), want)
+
+
+def test_columns_that_threads_own_on_every_isa(dtype, rng, isa, threads):
+    problem = Problem((230, 100, 10), 290, 32, sgd=MOMENTUM).of(dtype)
+    data = problem.data(rng)
+    with threads(1):
+        want = trained(problem, data)
+    for n in (2, 3, 8):
         with threads(n):
             assert_same(trained(problem, data), want)
 
