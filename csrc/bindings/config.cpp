@@ -62,6 +62,8 @@ py::list precisions() {
 void register_config(py::module_& m) {
   py::class_<Busy>(m, "Busy").def(py::init<>()).def("__enter__", &Busy::enter).def("__exit__", &Busy::exit);
   m.def("isa", [] { return cpu::active_isa().name; });
+  m.def("l2_bytes", cpu::l2_bytes);
+  m.def("set_l2_bytes", cpu::set_l2_bytes);
   m.def("set_isa", [](const std::string& name) { cpu::set_isa(name.c_str()); });
   m.def("available_isas", available_isas);
   m.def("num_threads", cpu::num_threads);

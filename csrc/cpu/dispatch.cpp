@@ -2,6 +2,8 @@
 // __builtin_cpu_supports asks CPUID and, by XGETBV, whether the operating system saves the registers.
 #include "cpu/dispatch.h"
 
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
@@ -30,6 +32,11 @@ constexpr Candidate candidates[] = {
 
 std::atomic<const Isa*> active{nullptr};
 
+std::atomic<int64_t> l2 = [] {
+  const long known = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return known > 0 ? known : 2 << 20;
+}();
+
 const Isa* find(const std::string& wanted) {
   std::string known;
   for (const Candidate& c : candidates) {
@@ -53,6 +60,10 @@ const Isa* choose() {
 }
 
 }  // namespace
+
+int64_t l2_bytes() { return l2; }
+
+void set_l2_bytes(int64_t bytes) { l2 = bytes; }
 
 const Isa& active_isa() {
   const Isa* isa = active;

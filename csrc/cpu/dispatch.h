@@ -115,7 +115,7 @@ struct CrossEntropyArgs {
   T* exponentials;        // [2, cols]: d_logits are written past the caches, by non-temporal stores; or null
 };
 
-/// How large products are cut, as measured for an instruction set and the caches that come with it.
+/// How large products are cut, as measured for an instruction set and a size of L2.
 struct Blocking {
   static constexpr int64_t never = int64_t{1} << 62;
 
@@ -131,7 +131,7 @@ struct KernelTable {
   using Gemm = void (*)(const GemmTile<T>&);
 
   int lanes;
-  Blocking blocking;
+  Blocking blocking, small_l2_blocking;
   int tile_vectors;                                     // width of the gemm tile for many rows
   int widest_tile;                                      // of the one for a single row, a not transposed
   int tile_rows[max_tile_vectors];                      // tallest for each width
@@ -269,6 +269,9 @@ struct Isa {
 
 /// The instruction set in use: MLPFAST_ISA, else the best this machine has. Throws std::invalid_argument.
 const Isa& active_isa();
+/// Of a core. It decides how work is cut, and no number's bits; a test may set another size.
+int64_t l2_bytes();
+void set_l2_bytes(int64_t bytes);
 /// Itself, or the set that lends it its kernels.
 const Isa& active_vectors();
 /// Throws std::invalid_argument where the name is unknown or the machine lacks it.

@@ -21,7 +21,7 @@ constexpr int64_t line = 64 / sizeof(T);  // of cache, in numbers
 /// Steps of k a pass, equal but for the last; more passes than one need a place for sums.
 template <class T>
 int64_t block_k(const KernelTable<T>& table, const Gemm<T>& p) {
-  const int64_t depth = table.blocking.k, k = p.k;
+  const int64_t depth = blocking_of(table).k, k = p.k;
   if (k <= (p.c.data ? 4 * depth / 3 : max_block_k)) return std::max<int64_t>(k, 1);
   const int64_t blocks = ceil_div(k, depth);
   return round_up(ceil_div(k, blocks), 8);
@@ -49,7 +49,7 @@ template <class T>
 int group_panels(const KernelTable<T>& table, int64_t k) {
   const int64_t panel = k * table.tile_vectors * table.lanes * int64_t(sizeof(T));
   return static_cast<int>(
-      std::clamp<int64_t>(table.blocking.panels_bytes / std::max<int64_t>(1, panel), least_panels, most_panels));
+      std::clamp<int64_t>(blocking_of(table).panels_bytes / std::max<int64_t>(1, panel), least_panels, most_panels));
 }
 
 /// What one thread does of a product. Panels of b that it has prepared serve until it turns to others.
@@ -111,7 +111,7 @@ class Part {
   /// only once (1024^3: 10 % faster).
   int64_t block_height(int64_t k, int64_t rows, bool prepared) const {
     if (!problem_.transpose_a && !packs_strips_) return rows;
-    const int64_t bytes = packs_strips_ && prepared ? table_.blocking.strips_bytes : a_block_bytes,
+    const int64_t bytes = packs_strips_ && prepared ? blocking_of(table_).strips_bytes : a_block_bytes,
                   most = bytes / (std::max<int64_t>(1, k) * int64_t(sizeof(T)));
     return packs_strips_ ? std::max<int64_t>(1, most / tile_rows()) * tile_rows() : most;
   }

@@ -8,10 +8,17 @@ namespace mlpfast::cpu {
 
 inline constexpr int least_panels = 4, most_panels = 32;  // of b, prepared at once
 
+template <class T>
+const Blocking& blocking_of(const KernelTable<T>& table) {
+  constexpr int64_t small = 3 << 19;
+  return l2_bytes() < small ? table.small_l2_blocking : table.blocking;
+}
+
 /// Whether passes of k steps over so many columns take a as packed strips.
 template <class T>
 bool packs_strips(const KernelTable<T>& table, const Gemm<T>& problem, int64_t k, int64_t cols) {
-  return k >= table.blocking.packs_from[problem.transpose_a] && cols >= table.blocking.strips_cols;
+  const Blocking& blocking = blocking_of(table);
+  return k >= blocking.packs_from[problem.transpose_a] && cols >= blocking.strips_cols;
 }
 
 /// Panels that are prepared at once, for as many rows of a as a thread takes, in passes of k steps.

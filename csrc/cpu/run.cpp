@@ -1,7 +1,5 @@
 #include "cpu/run.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -25,12 +23,6 @@ void keep(const ForwardRun<T>& run, const Workspace<T>& work, int64_t first, Ran
       std::memcpy(run.outputs + (first + i) * width, work.activation.back().row(i),
                   static_cast<std::size_t>(width) * sizeof(T));
   }
-}
-
-/// Of a core. It decides how many threads work, and no number's bits.
-int64_t l2_bytes() {
-  static const long known = sysconf(_SC_LEVEL2_CACHE_SIZE);
-  return known > 0 ? known : 2 << 20;
 }
 
 /// Members of a team for a batch that goes through each weight `passes` times.

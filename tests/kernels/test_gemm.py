@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tolerances import OPERANDS, WITHOUT_FMA, assert_within, same_bits
 
-from mlpfast import kernels
+from mlpfast import _cpu, kernels
 from mlpfast.kernels import reference
 
 # Around tiles of 6 and 14 rows and panels of 2 vectors of 8 or 16; the larger k cross passes of 512 and 1024;
@@ -136,6 +136,23 @@ def test_ieee_is_one_chain_of_fma(shape, isa, rng):
     for p in range(shape[2]):
         chain = (chain + np.multiply.outer(a[:, p].astype(product), b[p].astype(product))).astype(np.float32)
     assert same_bits(kernels.gemm(a, b, precision="ieee"), chain)
+
+
+@TRANSPOSES
+def test_same_bits_for_any_cache(transpose_a, transpose_b, isa, threads, rng, dtype):
+    """How products are cut follows from the size of L2: both ways on every machine."""
+    a, b = operands(47, 530, 1100, rng, dtype, transpose_a, transpose_b)
+    options = dict(transpose_a=transpose_a, transpose_b=transpose_b, precision="ieee")
+    before, got = _cpu.l2_bytes(), []
+    try:
+        for size in (1 << 20, 2 << 20):
+            _cpu.set_l2_bytes(size)
+            with threads(2):
+                got.append(kernels.gemm(a, b, **options))
+    finally:
+        _cpu.set_l2_bytes(before)
+    assert same_bits(*got)
+    assert_gemm(got[0], a, b, transpose_a=transpose_a, transpose_b=transpose_b)
 
 
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])

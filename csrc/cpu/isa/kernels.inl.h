@@ -18,7 +18,8 @@ constexpr KernelTable<typename V::T> make_table() {
   table.lanes = V::lanes;
   fill_gemm<V>(table);
   table.gemm_row = gemm_row<V>;
-  if constexpr (requires { V::blocking; }) table.blocking = V::blocking;
+  if constexpr (requires { V::blocking; }) table.blocking = table.small_l2_blocking = V::blocking;
+  if constexpr (requires { V::small_l2_blocking; }) table.small_l2_blocking = V::small_l2_blocking;
   if constexpr (packs_strips<V>(false)) table.pack_strip[0] = pack_strip_transposed<V>;
   if constexpr (packs_strips<V>(true)) table.pack_strip[1] = pack_strip<V>;
   table.pack = pack<V>;
