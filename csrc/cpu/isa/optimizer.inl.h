@@ -7,46 +7,43 @@ namespace {
 /// A register of weights and their slots, from column j of row i on.
 template <class V, class F, class Access>
 struct Weights {
-  const UpdateArgs<typename V::T>& t;
+  const UpdateArgs<typename V::T>* t;
   Access part;
   int64_t at;
   V w, slot[ops::max_slots];
 
   MLPFAST_INLINE Weights(const UpdateArgs<typename V::T>& args, int64_t i, int64_t j, Access access)
-      : t(args), part(access), at(i * t.w.ld + j), w(part.load(t.w.data + at)) {
-    for (int s = 0; s < F::slots; ++s) slot[s] = part.load(t.slots[s] + at);
+      : t(&args), part(access), at(i * args.w.ld + j), w(part.load(args.w.data + at)) {
+    for (int s = 0; s < F::slots; ++s) slot[s] = part.load(t->slots[s] + at);
   }
-  MLPFAST_INLINE void step(V dw) { F::step(w, dw * V::all(t.scale), slot, t.scalars); }
+  MLPFAST_INLINE void step(V dw) { F::step(w, dw * V::all(t->scale), slot, t->scalars); }
   MLPFAST_INLINE void store() const {
-    part.store(w, t.w.data + at);
-    for (int s = 0; s < F::slots; ++s) part.store(slot[s], t.slots[s] + at);
+    part.store(w, t->w.data + at);
+    for (int s = 0; s < F::slots; ++s) part.store(slot[s], t->slots[s] + at);
   }
 };
 
 template <class V, class F>
 void update(const UpdateArgs<typename V::T>& args) {
   const auto t = args;
-  for (int64_t i = 0; i < t.rows; ++i) {
-    for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
+  store_rows<V>(t.rows, t.cols, [&](int64_t i) MLPFAST_LAMBDA {
+    return [&t, i](int64_t j, auto part) MLPFAST_LAMBDA {
       Weights<V, F, decltype(part)> weights(t, i, j, part);
       weights.step(part.load(t.dw.row(i) + j));
-      weights.store();
-    });
-  }
+      return weights;
+    };
+  });
 }
 
-/// For N examples, whose numbers for a row of w stay in registers. The last columns of a row of some registers are a
-/// whole one, computed before the one that it overlaps is stored: parts of registers are slow where there are no masks.
+/// For N examples, whose numbers for a row of w stay in registers.
 template <class V, class F, int N>
 void outer_update_of(const OuterUpdateArgs<typename V::T>& args) {
   const auto t = args;
-  const int64_t cols = t.update.cols, overlapping = cols - V::lanes;
-  const bool overlaps = overlapping > 0 && cols % V::lanes > 0;
-  for (int64_t i = 0; i < t.update.rows; ++i) {
+  store_rows<V>(t.update.rows, t.update.cols, [&](int64_t i) MLPFAST_LAMBDA {
     V x[N];
     MLPFAST_UNROLL
     for (int b = 0; b < N; ++b) x[b] = V::all(t.x.row(b)[i]);
-    const auto updated = [&](int64_t j, auto part) MLPFAST_LAMBDA {
+    return [&t, i, x](int64_t j, auto part) MLPFAST_LAMBDA {
       V dw = V::all(0);
       MLPFAST_UNROLL
       for (int b = 0; b < N; ++b) dw = fma(x[b], part.load(t.dy.row(b) + j), dw);
@@ -54,14 +51,7 @@ void outer_update_of(const OuterUpdateArgs<typename V::T>& args) {
       weights.step(dw);
       return weights;
     };
-    if (overlaps) {
-      const auto last = updated(overlapping, Whole<V>{});
-      for (int64_t j = 0; j <= overlapping; j += V::lanes) updated(j, Whole<V>{}).store();
-      last.store();
-    } else {
-      for_vectors<V>(cols, [&](int64_t j, auto part) MLPFAST_LAMBDA { updated(j, part).store(); });
-    }
-  }
+  });
 }
 
 template <class V, class F, int N = most_outer_examples>
