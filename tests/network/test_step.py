@@ -91,6 +91,7 @@ OWNED = {
         (230, 100, 40, 10), 800, 96, ("tanh", "relu"), sgd=MOMENTUM
     ),
     "weights beyond the cache": Problem((40, 600, 600, 5), 1700, 200, ("relu", "leaky_relu")),
+    "several passes": Problem((420, 640, 5), 8900, 1100),
 }
 
 

@@ -60,8 +60,7 @@ void outer_update(const OuterUpdateArgs<typename V::T>& t) {
   if constexpr (N > 1) outer_update<V, F, N - 1>(t);
 }
 
-/// N rows of w. Two at a time: with one, sums are loaded and stored as often as weights; what more rows need does not
-/// fit into sixteen registers.
+/// N rows of w. With one at a time, sums are loaded and stored as often as weights.
 template <class V, class F, int N>
 MLPFAST_INLINE void outer_forward_rows(const OuterForwardArgs<typename V::T>& t, int64_t i) {
   V x[N], next[N];
@@ -88,9 +87,10 @@ template <class V, class F>
 void outer_forward(const OuterForwardArgs<typename V::T>& args) {
   const auto t = args;
   for_vectors<V>(t.update.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA { part.store(V::all(0), t.sums + j); });
+  constexpr int at_once = V::tile_vectors > 2 ? 4 : 2;  // what more rows need does not fit into sixteen registers
   int64_t i = 0;
-  for (; i + 2 <= t.update.rows; i += 2) outer_forward_rows<V, F, 2>(t, i);
-  if (i < t.update.rows) outer_forward_rows<V, F, 1>(t, i);
+  for (; i + at_once <= t.update.rows; i += at_once) outer_forward_rows<V, F, at_once>(t, i);
+  for (; i < t.update.rows; ++i) outer_forward_rows<V, F, 1>(t, i);
 }
 
 }  // namespace
