@@ -83,7 +83,7 @@ WHY_TINY = {"avx2": "Less than we ask in minutes when nobody shared the core."}
 WHY_LEVEL = dict.fromkeys(("avx512", "avx2"), "Without AMX float32 serves this level.")
 WHY_LEVEL |= {"amx": "A neighbour on the core's other thread costs two thirds."}
 WHY_STEP = WHY_LEVEL | {
-    "avx512": "Tiles take five sixths of a step, at 94 % of the peak on one thread and 73 % on two.",
+    "avx512": "Tiles take five sixths of a step; they wait for what the other thread wrote, and for L3.",
     "avx2": "Peers reach a larger part of AVX2's peak than of AVX-512's.",
 }
 WHY_WIDE = WHY_LARGE | dict.fromkeys(
@@ -93,7 +93,7 @@ WHY_FIT = dict.fromkeys(
     ("avx512", "avx2"), "Nine tenths of it are steps, whose own ratio the table above has."
 )
 WHY_SMALL = {
-    "avx512": "The sweep over the weights runs at the speed of a copy within L2.",
+    "avx512": "Five sixths of it is one sweep over the weights, at the speed of a copy within L2.",
     "avx2": "jax takes less than half of its time on the Intel processor.",
 }
 WHY_DOUBLE = {"avx512": "Rows of a reach the tiles unpacked, and lie far apart."}

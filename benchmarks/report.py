@@ -14,6 +14,7 @@ from benchmarks.load import QUIET
 from benchmarks.summary import OURS, Entry, headline, isa_of, peak_fraction, ratio, spread, timed
 
 Results = Mapping[str, Any]
+IN_README = 2  # of the runs that are reported, the first
 OPEN, CLOSE = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 HOW = """\
 Time of one call, or of one step in a whole epoch: median (quartiles) over the rounds. Each contender runs
@@ -76,7 +77,8 @@ def write(results: list[Results], root: Path, pictures: Iterable[Path] = ()) -> 
     _, closed, after = rest.partition(CLOSE)
     if not (opened and closed):
         return ["BENCHMARKS.md"]
-    body = "\n\n".join("\n".join([*short_table([run]), "", _caption(run)]) for run in results)
+    shown = results[:IN_README]
+    body = "\n\n".join("\n".join([*short_table([run]), "", _caption(run)]) for run in shown)
     readme.write_text(f"{before}{OPEN}\n{body}\n{CLOSE}{after}", encoding="utf-8")
     return ["BENCHMARKS.md", "README.md"]
 
