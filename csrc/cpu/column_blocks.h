@@ -32,7 +32,8 @@ class ColumnBlocks {
   int64_t width() const { return width_; }
   /// Of the whole array, those of a member; it may have none.
   Range cols(int member) const { return {std::min(cols_, member * width_), std::min(cols_, (member + 1) * width_)}; }
-  /// Of the weights (array 0) or a slot (from 1 on): what begins at row i and column j, and ends with j's block.
+  /// Of the weights (array 0) or a slot (from 1 on): what begins at row i and column j, and ends with j's block. A
+  /// member without columns must not look there.
   Matrix<T> at(int array, int64_t i, int64_t j) const {
     const int64_t ld = pitch<T>(width_), block = j / width_;
     return Matrix<T>{memory_ + (block * arrays + array) * rows_ * ld, ld}.at(i, j % width_);

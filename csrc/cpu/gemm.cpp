@@ -38,8 +38,8 @@ bool badly_spaced(int64_t ld) {
 /// pieces of rows the hardware does not prefetch.
 template <class T>
 bool copies_b(const Gemm<T>& p, int64_t passing) {
-  constexpr int64_t l2_bytes = 1 << 20, far_for = 256;
-  const bool far = p.k * p.b.ld * int64_t(sizeof(T)) > l2_bytes && passing >= far_for;
+  constexpr int64_t near_bytes = 1 << 20, far_for = 256;
+  const bool far = p.k * p.b.ld * int64_t(sizeof(T)) > near_bytes && passing >= far_for;
   const bool badly = lies_badly<T>(reinterpret_cast<std::uintptr_t>(p.b.data), p.b.ld) && passing >= pack_for;
   return !p.laid_out && (far || badly);
 }

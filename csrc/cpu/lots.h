@@ -58,7 +58,7 @@ class Lots {
   Range lot() const { return lot_; }
   /// Those of them that this member loads, and takes the loss of.
   Range own() const { return own_; }
-  /// Those that this member multiplies by columns() of the weights.
+  /// Those that this member multiplies by columns_of() the weights.
   Range multiplied() const { return sharing() == Sharing::columns ? lot_ : own_; }
 
  private:

@@ -17,10 +17,10 @@ template <class B>
 concept Backend = requires(B b, const Batch& batch, int l, UpdateMode mode) {
   static_cast<int>(b.layers());
   b.prepare_weights(batch);               // brings weights into the forms that products take them in
-  b.begin(batch);                         // no rows are taken yet
+  b.begin(batch);                         // no lot is taken yet; all rows may go through the first layer here
   static_cast<bool>(b.next_rows());       // takes the next lot; false where none is left
-  b.load();                               // its features and labels
-  b.forward(l);                           // outputs of layer l
+  b.load();                               // its features and labels, if begin() has not
+  b.forward(l);                           // outputs of layer l, if begin() has not made them
   b.loss();                               // and its gradient, where one is wanted
   b.backward_input(l);                    // gradient of the outputs of the layer before
   static_cast<bool>(b.loss_is_finite());  // of the whole batch

@@ -85,6 +85,7 @@ def test_same_bits_where_few_lots_of_rows_read_large_weights(rng, threads):
 OWNED = {
     "row after row": Problem((1100, 700, 10), 40, 1, sgd=MOMENTUM),
     "members without columns": Problem((11000, 65, 10), 40, 1, sgd=MOMENTUM),
+    "a few rows, members without columns": Problem((2000, 64, 10), 40, 4, sgd=MOMENTUM),
     "a few rows": Problem((523, 517, 10), 43, 5, sgd=MOMENTUM),
     "some rows": Problem((300, 1030, 10), 330, 40, "tanh"),
     "rows of two threads, few for eight": Problem(

@@ -62,9 +62,9 @@ MLPFAST_INLINE void for_vectors(int64_t n, F&& f) {
 /// less than one is stored when the next has been loaded.
 template <class V, class F>
 MLPFAST_INLINE void store_rows(int64_t rows, int64_t cols, F&& f) {
+  if (rows == 0 || cols == 0) return;
   const int64_t last = cols - V::lanes;
   if (last < 0) {
-    if (rows == 0) return;
     const Part<V> part{cols};
     auto made = f(0)(0, part);
     for (int64_t i = 1; i < rows; ++i) {
