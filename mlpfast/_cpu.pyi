@@ -111,6 +111,8 @@ def sgd_step(
 ) -> None: ...
 
 # network.cpp
+class Workspace: ...
+
 def train(
     parameters: Array,
     spec: Spec,
@@ -121,13 +123,19 @@ def train(
     sample_weight: Array | None,
     class_weight: Array | None,
     order: tuple[int, int] | None,  # seed, epoch
-    workspace: Array,
+    workspace: Workspace,
     progress: NDArray[np.float64],  # epochs, row, and sums of loss, weight, correct, rows; advanced
     how: tuple[int, bool, bool, float],  # batch, drop_last, fused, seconds
     /,
 ) -> bool: ...
 def gradients(
-    parameters: Array, spec: Spec, gradient: Array, x: NDArray[Any], y: NDArray[np.int32], workspace: Array, /
+    parameters: Array,
+    spec: Spec,
+    gradient: Array,
+    x: NDArray[Any],
+    y: NDArray[np.int32],
+    workspace: Workspace,
+    /,
 ) -> Metrics: ...
 def predict(parameters: Array, spec: Spec, x: NDArray[Any], /) -> Array: ...
 def evaluate(parameters: Array, spec: Spec, x: NDArray[Any], y: NDArray[np.int32], /) -> Metrics: ...
@@ -142,5 +150,4 @@ def workspace(
     sample_weight: Array | None,
     class_weight: Array | None,
     /,
-) -> Array: ...
-def needs_gradient(batch: int, /) -> bool: ...
+) -> Workspace: ...

@@ -197,8 +197,7 @@ class _Fit:
         self.end = len(x) // batch_size * batch_size if drop_last else len(x)
         self.workspace = model._native.workspace(model._flat, self.spec, batch_size, *self.examples)
         fused = flag("fit", "the trainer's fused", trainer.fused)
-        stored = not fused or model._native.needs_gradient(batch_size)
-        self.gradient = np.empty_like(model._flat) if stored else None
+        self.gradient = None if fused else np.empty_like(model._flat)
 
     def run_epoch(self) -> Record:
         """The rest of the current epoch, in native calls of a fraction of a second."""

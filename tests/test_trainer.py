@@ -202,6 +202,15 @@ def test_a_huge_learning_rate_diverges(rng):
         trained(problem, problem.data(rng), epochs=5)
 
 
+def test_a_batch_beyond_any_memory(rng):
+    model, rows = MLP([1, 2**20, 2], seed=0), 2**24
+    before = [p.copy() for p in model.parameters]
+    x, y = (np.broadcast_to(np.uint8(0), shape) for shape in [(rows, 1), (rows,)])
+    with pytest.raises(MemoryError, match=f"batch of {rows} rows takes .* bytes.* fewer rows"):
+        Trainer(model, SGD(0.1)).fit(x, y, epochs=1, batch_size=rows)
+    assert_same(model.parameters, before)
+
+
 def test_a_busy_model_refuses(rng):
     data, trainer = PROBLEM.data(rng), PROBLEM.trainer()
     entered, leave = threading.Event(), threading.Event()

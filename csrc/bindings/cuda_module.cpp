@@ -235,5 +235,4 @@ PYBIND11_MODULE(_cuda, m) {  // needs Python's lock: a DeviceArray's place, and 
   m.def("gradients", gradients);
   m.def("predict", predict);
   m.def("evaluate", evaluate);
-  m.def("needs_gradient", [](int64_t) { return false; });
 }

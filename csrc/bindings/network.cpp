@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -10,6 +11,7 @@
 #include "bindings/register.h"
 #include "bindings/spec.h"
 #include "cpu/run.h"
+#include "cpu/spare.h"
 
 namespace mlpfast::bindings {
 namespace {
@@ -60,10 +62,17 @@ struct ExampleInput {
 };
 
 template <class T>
+std::size_t workspace_bytes(const cpu::Workspace<T>& workspace) {
+  return static_cast<std::size_t>(workspace.size()) * sizeof(T);
+}
+
+template <class T>
 cpu::Job<T> job_of(const Spec& spec, const ExampleInput<T>& input, int64_t batch, py::handle parameters,
-                   py::handle gradient, py::handle memory) {
+                   py::handle gradient, const cpu::Spare& memory) {
   cpu::Workspace<T> workspace(spec, batch, cpu::Purpose::training);
-  workspace.place(flat_array<T>(memory, workspace.size(), "workspace"));
+  if (memory.bytes() < workspace_bytes(workspace))
+    throw value_error("network", "the workspace was made for a smaller batch or network");
+  workspace.place(memory.as<T>());
   return {.spec = spec,
           .examples = input.examples,
           .workspace = std::move(workspace),
@@ -79,7 +88,7 @@ cpu::Job<T> job_of(const Spec& spec, const ExampleInput<T>& input, int64_t batch
 template <class T>
 bool train(py::handle parameters, const py::tuple& plain_spec, py::handle gradient, const py::tuple& rule,
            const py::array& x, py::handle labels, py::handle sample_weight, py::handle class_weight, py::handle order,
-           py::handle workspace, py::handle progress_value, const py::tuple& how) {
+           const cpu::Spare& workspace, py::handle progress_value, const py::tuple& how) {
   const Spec spec = spec_from(plain_spec);
   ExampleInput<T> input(spec, x, labels, sample_weight, class_weight);
   Progress progress(progress_value);
@@ -97,8 +106,8 @@ bool train(py::handle parameters, const py::tuple& plain_spec, py::handle gradie
     input.examples.shuffle = &shuffle.emplace(run.rows, seed, epoch);
   }
   auto job = job_of(spec, input, run.batch, parameters, gradient, workspace);
-  if (!job.parameter_gradient && (run.mode == network::UpdateMode::store || run.batch > cpu::max_block_k))
-    throw value_error("network", "this batch needs an array for the gradient");
+  if (!job.parameter_gradient && run.mode == network::UpdateMode::store)
+    throw value_error("network", "a step that is not fused needs an array for the gradient");
 
   const ops::UpdateRule<T> optimization = rule_from<T>(rule, spec.parameters());
   job.optimization = &optimization;
@@ -113,7 +122,7 @@ bool train(py::handle parameters, const py::tuple& plain_spec, py::handle gradie
 /// Metrics of all rows as one batch; their gradient is stored.
 template <class T>
 py::tuple gradients(py::handle parameters, const py::tuple& plain_spec, py::handle gradient, const py::array& x,
-                    py::handle labels, py::handle workspace) {
+                    py::handle labels, const cpu::Spare& workspace) {
   const Spec spec = spec_from(plain_spec);
   const ExampleInput<T> input(spec, x, labels, py::none(), py::none());
   auto job = job_of(spec, input, input.rows, parameters, gradient, workspace);
@@ -166,10 +175,18 @@ py::tuple evaluate(py::handle parameters, const py::tuple& plain_spec, const py:
 
 /// What train and gradients need besides: for the CPU memory, for a GPU the examples too.
 template <class T>
-py::array workspace(py::handle, const py::tuple& plain_spec, int64_t batch, py::handle, py::handle, py::handle,
-                    py::handle) {
+cpu::Spare workspace(py::handle, const py::tuple& plain_spec, int64_t batch, py::handle, py::handle, py::handle,
+                     py::handle) {
   const Spec spec = spec_from(plain_spec);
-  return new_array<T>({cpu::Workspace<T>(spec, batch, cpu::Purpose::training).size()}, "network");
+  const std::size_t bytes = workspace_bytes(cpu::Workspace<T>(spec, batch, cpu::Purpose::training));
+  try {
+    return cpu::Spare(bytes);
+  } catch (const std::bad_alloc&) {
+    PyErr_SetString(PyExc_MemoryError, ("MLP: a batch of " + std::to_string(batch) + " rows takes " +
+                                        std::to_string(bytes) + " bytes of memory; take fewer rows at a time")
+                                           .c_str());
+    throw py::error_already_set();
+  }
 }
 
 /// Row numbers in the order of an epoch.
@@ -183,6 +200,7 @@ py::array_t<int64_t> shuffled(int64_t rows, std::uint64_t seed, std::uint64_t ep
 }  // namespace
 
 void register_network(py::module_& m) {
+  py::class_<cpu::Spare>(m, "Workspace", py::module_local());
   m.def("train", by_first_array(train<float>, train<double>));
   m.def("gradients", by_first_array(gradients<float>, gradients<double>));
   m.def("predict", by_first_array(predict<float>, predict<double>));
@@ -194,7 +212,6 @@ void register_network(py::module_& m) {
     return checked;
   });
   m.def("workspace", by_first_array(workspace<float>, workspace<double>));
-  m.def("needs_gradient", [](int64_t batch) { return batch > cpu::max_block_k; });
 }
 
 }  // namespace mlpfast::bindings

@@ -49,8 +49,8 @@ Gemm<T> Backend<T>::weights_problem(int l) const {
   const int64_t m = spec_.inputs(l), n = spec_.outputs(l), k = batch_.rows;
   // A batch too large for tiles leaves no room for the images of a smaller last one.
   const int parts = work_.images[below].x_turned ? parts_of<T>(spec_, m, n, k) : 0;
-  Matrix<T> sums{};  // of more passes than one over the batch
-  if (k > max_block_k) sums = {job_.parameter_gradient + spec_.weights_at(l), n};
+  Matrix<T> sums{};
+  if (k > max_block_k) sums = {work_.passes + spec_.weights_at(l), n};
   return {.m = m,
           .n = n,
           .k = k,

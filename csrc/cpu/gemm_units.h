@@ -8,10 +8,11 @@ namespace mlpfast::cpu {
 
 inline constexpr int least_panels = 4, most_panels = 32;  // of b, prepared at once
 
+inline bool has_small_l2() { return l2_bytes() < 3 << 19; }
+
 template <class T>
 const Blocking& blocking_of(const KernelTable<T>& table) {
-  constexpr int64_t small = 3 << 19;
-  return l2_bytes() < small ? table.small_l2_blocking : table.blocking;
+  return has_small_l2() ? table.small_l2_blocking : table.blocking;
 }
 
 /// Whether passes of k steps over so many columns take a as packed strips.

@@ -1,5 +1,6 @@
-// Memory that a call needs besides its arrays. A block of some MB at most stays for the next call: what goes back to
-// the system comes again page by page, and while it goes every CPU is interrupted that a thread of the team spins on.
+// Memory that a call or a training needs besides its arrays. One block, no larger than malloc may keep, stays for the
+// next: what goes back to the system comes again page by page, and while it goes every CPU is interrupted that a thread
+// of the team spins on.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -17,9 +18,10 @@ class Spare {
   Spare(Spare&&) = default;
   Spare& operator=(Spare&&) = delete;
   ~Spare() {
-    constexpr std::size_t most_kept = 8 << 20;
+    constexpr std::size_t most_kept = 64 << 20;
     if (block_ && block_->bytes <= most_kept) block_.reset(kept.exchange(block_.release()));
   }
+  std::size_t bytes() const { return block_->bytes; }
   /// From a multiple of its size on.
   template <class T>
   T* as(std::size_t offset = 0) const {

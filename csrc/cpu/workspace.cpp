@@ -114,9 +114,9 @@ int64_t Workspace<T>::carve(T* block) {
   label = carver.template take<std::int32_t>(batch_);
   correct = carver.template take<std::uint8_t>(batch_);
   for (int l = 0; l < spec_.layers(); ++l) carve_operands(l, carver);
-  blocks = nullptr;
   if (purpose_ == Purpose::training && blocks_pay<T>(spec_, batch_))
     blocks = carver.template take<T>(ColumnBlocks<T>::size(spec_.inputs(0), spec_.outputs(0)));
+  if (purpose_ == Purpose::training && batch_ > max_block_k) passes = carver.template take<T>(spec_.parameters());
   return carver.used;
 }
 
@@ -144,7 +144,7 @@ void Workspace<T>::carve_operands(int l, Carver& carver) {
   image.weights = take(image_bytes(n, m, forward));
   image.weights_turned = take(image_bytes(m, n, turned));
   const bool much = fits_cache<T>(spec_) && batch >= least_rows && m * n >= least_weights,
-             badly = lies_badly<T>(static_cast<std::uintptr_t>(spec_.weights_at(l)) * sizeof(T), n);
+             badly = lies_badly(active_table<T>(), static_cast<std::uintptr_t>(spec_.weights_at(l)) * sizeof(T), n);
   weights[at] = much && badly && !forward && !bytes ? carver.matrix(m, n) : Matrix<T>{};
   weights_turned[at] = much && training && l > 0 && !turned ? carver.matrix(n, m) : Matrix<T>{};
 }

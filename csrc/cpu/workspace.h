@@ -52,6 +52,7 @@ class Workspace {
   std::vector<T*> previous;           // [layers]: inputs of the example before, whose update waits
   T* sums = nullptr;                  // of a row of any layer
   T* blocks = nullptr;                // for Backend::own_columns(), where it pays
+  T* passes = nullptr;                // [parameters]: sums of weights' gradients that take more passes than one
   T* loss;                            // [batch]
   T* row_weight;                      // [batch]
   std::int32_t* label;                // [batch]

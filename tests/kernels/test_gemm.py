@@ -139,9 +139,10 @@ def test_ieee_is_one_chain_of_fma(shape, isa, rng):
 
 
 @TRANSPOSES
-def test_same_bits_for_any_cache(transpose_a, transpose_b, isa, threads, rng, dtype):
-    """How products are cut follows from the size of L2: both ways on every machine."""
-    a, b = operands(47, 530, 1100, rng, dtype, transpose_a, transpose_b)
+@pytest.mark.parametrize("shape", [(47, 530, 1100), (97, 512, 33), (97, 131, 33)], ids=str)
+def test_same_bits_for_any_cache(shape, transpose_a, transpose_b, isa, threads, rng, dtype):
+    """How products are cut, and what is copied, follows from the size of L2: both ways on every machine."""
+    a, b = operands(*shape, rng, dtype, transpose_a, transpose_b)
     options = dict(transpose_a=transpose_a, transpose_b=transpose_b, precision="ieee")
     before, got = _cpu.l2_bytes(), []
     try:

@@ -10,7 +10,7 @@ struct VecF32 {
   static constexpr int lanes = 16, tile_vectors = 4;
   static constexpr int tile_rows[] = {14, 12, 8, 6, 5, 4, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1};
   static constexpr Blocking blocking{.panels_bytes = 1 << 20, .packs_from = {Blocking::never, 512}, .strips_cols = 384};
-  static constexpr Blocking small_l2_blocking{.panels_bytes = 1 << 20};
+  static constexpr Blocking small_l2_blocking{.panels_bytes = 1 << 20, .crowds = 4096};
   __m512 v;
 
   static MLPFAST_INLINE __mmask16 first(int64_t n) { return static_cast<__mmask16>((1U << n) - 1); }
@@ -87,7 +87,7 @@ struct VecF64 {
   static constexpr int lanes = 8, tile_vectors = 4;
   static constexpr int tile_rows[] = {14, 12, 8, 6, 5, 4, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1};
   static constexpr Blocking blocking{.panels_bytes = 1 << 20, .packs_from = {Blocking::never, 512}, .strips_cols = 384};
-  static constexpr Blocking small_l2_blocking{.panels_bytes = 1 << 20};
+  static constexpr Blocking small_l2_blocking{.panels_bytes = 1 << 20, .crowds = 4096};
   __m512d v;
 
   static MLPFAST_INLINE __mmask8 first(int64_t n) { return static_cast<__mmask8>((1U << n) - 1); }
