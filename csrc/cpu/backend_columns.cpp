@@ -52,6 +52,11 @@ void Backend<T>::multiply_blocks(const Problem& problem, bool by_weights, Epilog
     part.laid_out = by_weights;
     part.b = by_weights ? constant(blocks_.at(0, 0, cols.begin)) : problem.b.at(0, cols.begin);
     if (part.c.data) part.c = problem.c.at(0, cols.begin);
+    WeightsUpdate<T> update;
+    if (problem.update) {
+      update = {problem.update->optimizer, weights_update_args(0, {0, problem.m}, cols)};
+      part.update = &update;
+    }
     gemm_part(table_, part, units.rows(unit), {0, part.n}, Epilogue<T>(finish));
   }
 }

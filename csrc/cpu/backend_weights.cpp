@@ -112,10 +112,18 @@ void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
     const Range rows = by_rows ? team_.share(problem.m) : Range{0, problem.m};
     const Range cols = owns(l) ? columns(l) : by_rows ? Range{0, problem.n} : team_.share(problem.n, table_.lanes);
     outer_update(l, batch_.rows, work_.activation[static_cast<std::size_t>(l)], rows, cols);
-  } else if (owns(l)) {
-    multiply_blocks(problem, false, Epilogue<T>(finish));
   } else {
-    gemm_by_team(team_, table_, problem, {0, problem.m}, Epilogue<T>(finish));
+    Problem product = problem;
+    WeightsUpdate<T> update;
+    if (mode == network::UpdateMode::fused) {
+      update = {job_.optimization->optimizer, weights_update_args(l, {0, problem.m}, {0, problem.n})};
+      product.update = &update;
+    }
+    if (owns(l)) {
+      multiply_blocks(product, false, Epilogue<T>(finish));
+    } else {
+      gemm_by_team(team_, table_, product, {0, problem.m}, Epilogue<T>(finish));
+    }
   }
   bias_gradient(l, mode);
 }

@@ -79,6 +79,13 @@ struct UpdateArgs {
   ops::StepScalars<T> scalars;
 };
 
+/// The gradient of a tile of weights, and their update from registers.
+template <class T>
+struct UpdateTile {
+  GemmTile<T> gradient;  // c is read where it accumulates
+  UpdateArgs<T> update;  // of as many rows and columns, without dw
+};
+
 inline constexpr int most_outer_examples = 8;  // there a gemm takes 1.4 times as long (Zen 3), each more adds code
 
 /// The gradient of a few examples: dw = x^T dy, as gemm sums it, never stored.
@@ -139,8 +146,11 @@ struct KernelTable {
   Gemm gemm[2][2][max_tile_vectors][max_tile_rows];     // [a transposed][last vector partial][vectors - 1][rows - 1]
   Gemm gemm_strip[2][max_tile_vectors][max_tile_rows];  // the same, a packed; null where the set does not
   Gemm gemm_row;                                        // of any width, a [k, 1]
-  void (*pack_strip[2])(int64_t k, int64_t rows, Matrix<const T> a, T* strip);           // [a transposed]
-  void (*pack)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);             // panel[p][j] = b[p][j]
+  void (*gemm_update[ops::optimizer_count][2][max_tile_rows])(
+      const UpdateTile<T>&);                                                    // of tile_vectors whole ones, a
+                                                                                // transposed; [in strips][rows - 1]
+  void (*pack_strip[2])(int64_t k, int64_t rows, Matrix<const T> a, T* strip);  // [a transposed]
+  void (*pack)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);    // panel[p][j] = b[p][j]
   void (*pack_transposed)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);  // panel[p][j] = b[j][p]
   void (*forward[ops::activation_count])(const ForwardArgs<T>&);
   void (*backward[ops::activation_count])(const BackwardArgs<T>&);

@@ -6,23 +6,34 @@
 namespace mlpfast::cpu {
 namespace {
 
-/// Numbers that T may not hold are shifted before they are rounded: features may all be far from 0.
+/// Numbers that T may not hold are shifted before they are rounded: features may all be far from 0. A row that comes
+/// soon is fetched at the same pace.
 template <class T, class S>
-void load(const KernelTable<T>&, int64_t n, const char* row, double shift, T* y) {
+void load(const KernelTable<T>&, int64_t n, const char* row, const char* soon, double shift, T* y) {
   constexpr bool fits = sizeof(S) < 4 || std::is_same_v<S, float>;
   using Exact = std::conditional_t<fits, T, double>;
-  if constexpr (std::is_same_v<S, T>) {
-    if (shift == 0) {
-      std::memcpy(y, row, static_cast<std::size_t>(n) * sizeof(T));
-      return;
-    }
-  }
+  constexpr int64_t line = 64 / sizeof(S);
   const S* x = reinterpret_cast<const S*>(row);
-  for (int64_t j = 0; j < n; ++j) y[j] = static_cast<T>(static_cast<Exact>(x[j]) - static_cast<Exact>(shift));
+  const auto part = [&](int64_t first, int64_t count) {
+    if constexpr (std::is_same_v<S, T>) {
+      if (shift == 0) {
+        std::memcpy(y + first, x + first, static_cast<std::size_t>(count) * sizeof(T));
+        return;
+      }
+    }
+    for (int64_t j = first; j < first + count; ++j)
+      y[j] = static_cast<T>(static_cast<Exact>(x[j]) - static_cast<Exact>(shift));
+  };
+  int64_t j = 0;
+  for (; j + line <= n; j += line) {
+    __builtin_prefetch(soon + j * int64_t(sizeof(S)));
+    part(j, line);
+  }
+  part(j, n - j);
 }
 
 template <class T>
-void load_bytes(const KernelTable<T>& table, int64_t n, const char* row, double shift, T* y) {
+void load_bytes(const KernelTable<T>& table, int64_t n, const char* row, const char*, double shift, T* y) {
   table.load_uint8(n, reinterpret_cast<const std::uint8_t*>(row), static_cast<T>(shift), y);
 }
 

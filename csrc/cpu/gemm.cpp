@@ -137,7 +137,9 @@ class Part {
   void multiply(Range k, Range rows, Matrix<const T> a, int first, int end) {
     const int64_t most = packs_strips_ ? tile_rows() : table_.tile_rows[panels_[first].vectors - 1];
     const int strips = static_cast<int>(ceil_div(rows.size(), most));
-    const Range cols{panels_[first].cols.begin, panels_[end - 1].cols.end};
+    const int rest = static_cast<int>(
+        std::find_if(panels_ + first, panels_ + end, [&](const Panel& panel) { return !updates(k, panel); }) - panels_);
+    const Range cols{panels_[rest < end ? rest : first].cols.begin, panels_[end - 1].cols.end};
     const int64_t pitch = round_up(cols.size(), table_.lanes);
     const int64_t group = k.size() > short_k ? most : std::max(most, finished_bytes / (pitch * int64_t(sizeof(T))));
     Tile<T> done{rows.begin, cols.begin, 0, cols.size(), {}};  // and not yet finished by the epilogue
@@ -148,10 +150,12 @@ class Part {
       const Matrix<const T> left = packs_strips_          ? constant(packed_strip(k, strip))
                                    : problem_.transpose_a ? a.at(0, strip.begin)
                                                           : a.at(strip.begin, 0);
-      for (int j = first; j < end; ++j) sum(k, left, strip.size(), panels_[j], done);
-      done.rows += strip.size();
+      for (int j = first; j < rest; ++j)
+        update(k, left, {rows.begin + strip.begin, rows.begin + strip.end}, panels_[j]);
+      for (int j = rest; j < end; ++j) sum(k, left, strip.size(), panels_[j], done);
+      if (rest < end) done.rows += strip.size();
     }
-    finish(k, done);
+    if (rest < end) finish(k, done);
   }
 
   void finish(Range k, Tile<T>& done) const {
@@ -205,6 +209,24 @@ class Part {
     const auto& kernels = packs_strips_ ? table_.gemm_strip[partial] : table_.gemm[problem_.transpose_a][partial];
     kernels[panel.vectors - 1][rows - 1](
         {k.size(), a, panel.b, done.sum.at(done.rows, panel.cols.begin - done.j), cols, k.begin > 0});
+  }
+
+  bool updates(Range k, const Panel& panel) const {
+    return problem_.update && k.end == problem_.k && panel.cols.size() == table_.tile_vectors * table_.lanes;
+  }
+
+  /// Weights of these rows and a panel's columns.
+  void update(Range k, Matrix<const T> a, Range rows, const Panel& panel) const {
+    UpdateArgs<T> args = problem_.update->args;
+    const int64_t j = panel.cols.begin;
+    args.w = args.w.at(rows.begin, j);
+    for (T*& slot : args.slots)
+      if (slot) slot += rows.begin * args.w.ld + j;
+    const bool accumulate = k.begin > 0;
+    const GemmTile<T> gradient{
+        k.size(), a, panel.b, accumulate ? problem_.c.at(rows.begin, j) : Matrix<T>{}, panel.cols.size(), accumulate};
+    const int optimizer = static_cast<int>(problem_.update->optimizer);
+    table_.gemm_update[optimizer][packs_strips_][rows.size() - 1]({gradient, args});
   }
 
   const KernelTable<T>& table_;

@@ -6,6 +6,13 @@
 
 namespace mlpfast::cpu {
 
+/// Weights, of which a product is the gradient.
+template <class T>
+struct WeightsUpdate {
+  ops::Optimizer optimizer;
+  UpdateArgs<T> args;  // without dw
+};
+
 template <class T>
 struct Gemm {
   int64_t m, n, k;
@@ -14,6 +21,7 @@ struct Gemm {
   Matrix<T> c = {};       // may be null where k <= max_block_k and the epilogue stores the result
   int parts = 0;          // of tile_parts(): the whole product is computed by tiles, where this is not 0
   bool laid_out = false;  // b is a copy by lay_out()
+  const WeightsUpdate<T>* update = nullptr;  // which whole tiles make from registers, the epilogue of the others
 };
 
 /// Numbers from row to row of an array of ours: rows start on a cache line, and not at multiples of 1 KiB, which would

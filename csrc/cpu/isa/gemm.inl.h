@@ -60,15 +60,15 @@ struct RowsPacked {
   MLPFAST_INLINE void advance(int steps) { base += steps * MR; }
 };
 
+/// The sums, which stay in registers.
 template <class V, class Rows, bool Partial, int NV, int MR>
-void gemm_tile(const GemmTile<typename V::T>& t) {
+MLPFAST_INLINE void sum_tile(const GemmTile<typename V::T>& t, V (&sum)[MR][NV]) {
   using T = typename V::T;
   constexpr int line = V::lanes * sizeof(T) < 64 ? 64 / (V::lanes * sizeof(T)) : 1;  // vectors of a cache line
   const int64_t rest = t.cols - (NV - 1) * V::lanes;                                 // columns of the last vector
   const auto load = [rest](const T* p, int j) {
     return Partial && j == NV - 1 ? V::load(p + j * V::lanes, rest) : V::load(p + j * V::lanes);
   };
-  V sum[MR][NV];
   MLPFAST_UNROLL
   for (int i = 0; i < MR; ++i) {
     MLPFAST_UNROLL
@@ -102,22 +102,28 @@ void gemm_tile(const GemmTile<typename V::T>& t) {
     }
   };
   constexpr int steps = Rows::unroll;
-  if constexpr (steps > 1) {  // the next tile's place, which may lie far from any cache
-    for (int i = 0; i < MR; ++i) __builtin_prefetch(t.c.row(i) + 2 * NV * V::lanes - 1, 1);
-  }
   int64_t p = 0;
   for (; p + steps <= t.k; p += steps, b += steps * t.b.ld, a.advance(steps)) {
     MLPFAST_UNROLL
     for (int step = 0; step < steps; ++step) add(b + step * t.b.ld, step);
   }
   for (; p < t.k; ++p, b += t.b.ld, a.advance(1)) add(b, 0);
+}
+
+template <class V, class Rows, bool Partial, int NV, int MR>
+void gemm_tile(const GemmTile<typename V::T>& t) {
+  if constexpr (Rows::unroll > 1) {  // the next tile's place, which may lie far from any cache
+    for (int i = 0; i < MR; ++i) __builtin_prefetch(t.c.row(i) + 2 * NV * V::lanes - 1, 1);
+  }
+  V sum[MR][NV];
+  sum_tile<V, Rows, Partial, NV, MR>(t, sum);
   MLPFAST_UNROLL
   for (int i = 0; i < MR; ++i) {
     MLPFAST_UNROLL
     for (int j = 0; j < NV; ++j) {
-      T* c = t.c.row(i) + j * V::lanes;
+      typename V::T* c = t.c.row(i) + j * V::lanes;
       if (Partial && j == NV - 1) {
-        sum[i][j].store(c, rest);
+        sum[i][j].store(c, t.cols - j * V::lanes);
       } else {
         sum[i][j].store(c);
       }

@@ -36,9 +36,10 @@ constexpr KernelTable<typename V::T> make_table() {
   MLPFAST_ACTIVATIONS(MLPFAST_ROW)
 #undef MLPFAST_ROW
   row = 0;
-#define MLPFAST_ROW(name, functor)                         \
-  table.update[row] = update<V, ops::functor>;             \
-  table.outer_update[row] = outer_update<V, ops::functor>; \
+#define MLPFAST_ROW(name, functor)                           \
+  fill_gemm_update<V, ops::functor>(table.gemm_update[row]); \
+  table.update[row] = update<V, ops::functor>;               \
+  table.outer_update[row] = outer_update<V, ops::functor>;   \
   table.outer_forward[row++] = outer_forward<V, ops::functor>;
   MLPFAST_OPTIMIZERS(MLPFAST_ROW)
 #undef MLPFAST_ROW

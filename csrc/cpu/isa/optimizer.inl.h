@@ -1,6 +1,6 @@
 // Optimizer updates: of an array or a gemm tile, and of weights whose gradient is summed on the way.
 #pragma once
-#include "cpu/isa/elementwise.inl.h"
+#include "cpu/isa/gemm.inl.h"
 
 namespace {
 
@@ -33,6 +33,37 @@ void update(const UpdateArgs<typename V::T>& args) {
       return weights;
     };
   });
+}
+
+template <class V, class F, class Rows, int MR>
+void gemm_update(const UpdateTile<typename V::T>& args) {
+  constexpr int NV = V::tile_vectors;
+  for (int i = 0; i < MR; ++i) {
+    MLPFAST_UNROLL
+    for (int j = 0; j < NV; ++j) __builtin_prefetch(args.update.w.row(i) + j * V::lanes, 1);
+  }
+  V sum[MR][NV];
+  sum_tile<V, Rows, false, NV, MR>(args.gradient, sum);
+  const UpdateTile<typename V::T>* later = &args;
+  asm volatile("" : "+r"(later));  // keeps the compiler from loading this before, which would spill
+  const UpdateArgs<typename V::T> update = later->update;
+  MLPFAST_UNROLL
+  for (int i = 0; i < MR; ++i) {
+    MLPFAST_UNROLL
+    for (int j = 0; j < NV; ++j) {
+      Weights<V, F, Whole<V>> weights(update, i, j * V::lanes, {});
+      weights.step(sum[i][j]);
+      weights.store();
+    }
+  }
+}
+
+template <class V, class F, int MR = 1, class Kernels>
+constexpr void fill_gemm_update(Kernels& kernels) {
+  using T = typename V::T;
+  kernels[0][MR - 1] = gemm_update<V, F, RowsAdjacent<T>, MR>;
+  if constexpr (packs_strips<V>(true)) kernels[1][MR - 1] = gemm_update<V, F, RowsPacked<T, MR>, MR>;
+  if constexpr (MR < V::tile_rows[V::tile_vectors - 1]) fill_gemm_update<V, F, MR + 1>(kernels);
 }
 
 /// For N examples, whose numbers for a row of w stay in registers.
