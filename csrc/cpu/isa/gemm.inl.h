@@ -60,9 +60,15 @@ struct RowsPacked {
   MLPFAST_INLINE void advance(int steps) { base += steps * MR; }
 };
 
-/// The sums, which stay in registers.
-template <class V, class Rows, bool Partial, int NV, int MR>
-MLPFAST_INLINE void sum_tile(const GemmTile<typename V::T>& t, V (&sum)[MR][NV]) {
+/// Nothing to do while a tile is summed.
+struct Idle {
+  static constexpr int parts = 1;
+  MLPFAST_INLINE void operator()(int) const {}
+};
+
+/// The sums, which stay in registers; meanwhile(i) comes before part i of the steps.
+template <class V, class Rows, bool Partial, int NV, int MR, class Meanwhile>
+MLPFAST_INLINE void sum_tile(const GemmTile<typename V::T>& t, V (&sum)[MR][NV], Meanwhile meanwhile) {
   using T = typename V::T;
   constexpr int line = V::lanes * sizeof(T) < 64 ? 64 / (V::lanes * sizeof(T)) : 1;  // vectors of a cache line
   const int64_t rest = t.cols - (NV - 1) * V::lanes;                                 // columns of the last vector
@@ -103,9 +109,13 @@ MLPFAST_INLINE void sum_tile(const GemmTile<typename V::T>& t, V (&sum)[MR][NV])
   };
   constexpr int steps = Rows::unroll;
   int64_t p = 0;
-  for (; p + steps <= t.k; p += steps, b += steps * t.b.ld, a.advance(steps)) {
-    MLPFAST_UNROLL
-    for (int step = 0; step < steps; ++step) add(b + step * t.b.ld, step);
+  for (int i = 0; i < Meanwhile::parts; ++i) {
+    meanwhile(i);
+    const int64_t end = t.k * (i + 1) / Meanwhile::parts;
+    for (; p + steps <= end; p += steps, b += steps * t.b.ld, a.advance(steps)) {
+      MLPFAST_UNROLL
+      for (int step = 0; step < steps; ++step) add(b + step * t.b.ld, step);
+    }
   }
   for (; p < t.k; ++p, b += t.b.ld, a.advance(1)) add(b, 0);
 }
@@ -116,7 +126,7 @@ void gemm_tile(const GemmTile<typename V::T>& t) {
     for (int i = 0; i < MR; ++i) __builtin_prefetch(t.c.row(i) + 2 * NV * V::lanes - 1, 1);
   }
   V sum[MR][NV];
-  sum_tile<V, Rows, Partial, NV, MR>(t, sum);
+  sum_tile<V, Rows, Partial, NV, MR>(t, sum, Idle{});
   MLPFAST_UNROLL
   for (int i = 0; i < MR; ++i) {
     MLPFAST_UNROLL

@@ -35,15 +35,23 @@ void update(const UpdateArgs<typename V::T>& args) {
   });
 }
 
+/// Fetches weights row by row: all at once they would keep the product's own operands waiting.
+template <class V, int MR>
+struct Fetch {
+  static constexpr int parts = MR;
+  Matrix<typename V::T> w;
+
+  MLPFAST_INLINE void operator()(int row) const {
+    MLPFAST_UNROLL
+    for (int j = 0; j < V::tile_vectors; ++j) __builtin_prefetch(w.row(row) + j * V::lanes, 1);
+  }
+};
+
 template <class V, class F, class Rows, int MR>
 void gemm_update(const UpdateTile<typename V::T>& args) {
   constexpr int NV = V::tile_vectors;
-  for (int i = 0; i < MR; ++i) {
-    MLPFAST_UNROLL
-    for (int j = 0; j < NV; ++j) __builtin_prefetch(args.update.w.row(i) + j * V::lanes, 1);
-  }
   V sum[MR][NV];
-  sum_tile<V, Rows, false, NV, MR>(args.gradient, sum);
+  sum_tile<V, Rows, false, NV, MR>(args.gradient, sum, Fetch<V, MR>{args.update.w});
   const UpdateTile<typename V::T>* later = &args;
   asm volatile("" : "+r"(later));  // keeps the compiler from loading this before, which would spill
   const UpdateArgs<typename V::T> update = later->update;
