@@ -131,7 +131,9 @@ struct Blocking {
   int64_t packs_from[2] = {never, never};  // steps of a pass: a is packed, once for many panels; [a transposed]
   int64_t strips_cols = 96;                // for fewer columns a packed strip is not used often enough
   int64_t strips_bytes = 1 << 20;          // of packed a, where all panels are prepared but once
-  int64_t crowds = 2048;                   // rows a multiple of so many bytes apart fall into the same few cache sets
+  int64_t crowds = crowded;                // bytes from row to row of b, or a multiple, for which it is copied
+
+  static constexpr int64_t crowded = 2048;  // rows so far apart fall into the same few cache sets
 };
 
 template <class T>

@@ -27,11 +27,11 @@ int64_t block_k(const KernelTable<T>& table, const Gemm<T>& p) {
   return round_up(ceil_div(k, blocks), 8);
 }
 
-/// Rows a power of two apart fall into the same cache sets, rows far apart need a TLB entry each.
+/// Rows that crowd, or so far apart that each needs a TLB entry.
 template <class T>
-bool badly_spaced(const KernelTable<T>& table, int64_t ld) {
+bool badly_spaced(int64_t ld, int64_t crowds = Blocking::crowded) {
   const int64_t bytes = ld * int64_t(sizeof(T));
-  return bytes % blocking_of(table).crowds == 0 || bytes >= 16384;
+  return bytes % crowds == 0 || bytes >= 16384;
 }
 
 /// Whether `passing` rows of a read a copy of b: of one that lies badly, or is more than stays in L2, whose short
@@ -40,7 +40,8 @@ template <class T>
 bool copies_b(const KernelTable<T>& table, const Gemm<T>& p, int64_t passing) {
   constexpr int64_t near_bytes = 1 << 20, far_for = 256;
   const bool far = p.k * p.b.ld * int64_t(sizeof(T)) > near_bytes && passing >= far_for;
-  const bool badly = passing >= pack_for && lies_badly(table, reinterpret_cast<std::uintptr_t>(p.b.data), p.b.ld);
+  const bool badly =
+      passing >= pack_for && lies_badly(table, reinterpret_cast<std::uintptr_t>(p.b.data), p.b.ld, p.transpose_a);
   return !p.laid_out && (far || badly);
 }
 
@@ -184,7 +185,7 @@ class Part {
     }
     if (!problem_.transpose_a) return problem_.a.at(rows.begin, k.begin);
     const Matrix<const T> a = problem_.a.at(k.begin, rows.begin);
-    if (cols < pack_for || !badly_spaced(table_, a.ld)) return a;
+    if (cols < pack_for || !badly_spaced<T>(a.ld)) return a;
     const Matrix<T> packed{packed_a_, round_up(rows.size(), line<T>) + line<T>};
     table_.pack(k.size(), rows.size(), a, packed);
     return {packed.data, packed.ld};
@@ -283,11 +284,12 @@ void for_blocks(int64_t k, int64_t depth, const F& f, const Between& between) {
 }  // namespace
 
 /// Loads from rows off the cache lines, as NumPy's arrays are, take two lines each: a copy gains 10 % on Emerald
-/// Rapids. On Zen 5, whose L2 is small, it loses as much.
+/// Rapids. On Zen 5, whose L2 is small, it does where a is strided over as well, and else loses as much.
 template <class T>
-bool lies_badly(const KernelTable<T>& table, std::uintptr_t address, int64_t ld) {
+bool lies_badly(const KernelTable<T>& table, std::uintptr_t address, int64_t ld, bool transpose_a) {
   const bool crosses = (address | static_cast<std::uintptr_t>(ld) * sizeof(T)) % 64 != 0;
-  return (crosses && !has_small_l2()) || badly_spaced(table, ld);
+  if (transpose_a || !has_small_l2()) return crosses || badly_spaced<T>(ld);
+  return badly_spaced<T>(ld, blocking_of(table).crowds);
 }
 
 template <class T>
@@ -345,8 +347,8 @@ void gemm(const Gemm<T>& problem, Epilogue<T> epilogue) {
            [&](Team& team) { gemm_by_team(team, table, problem, {0, problem.m}, epilogue); });
 }
 
-template bool lies_badly<float>(const KernelTable<float>&, std::uintptr_t, int64_t);
-template bool lies_badly<double>(const KernelTable<double>&, std::uintptr_t, int64_t);
+template bool lies_badly<float>(const KernelTable<float>&, std::uintptr_t, int64_t, bool);
+template bool lies_badly<double>(const KernelTable<double>&, std::uintptr_t, int64_t, bool);
 template void lay_out<float>(const Team&, const KernelTable<float>&, const Gemm<float>&, Matrix<float>);
 template void lay_out<double>(const Team&, const KernelTable<double>&, const Gemm<double>&, Matrix<double>);
 template void gemm_by_team<float>(Team&, const KernelTable<float>&, const Gemm<float>&, Range, Epilogue<float>);

@@ -35,7 +35,7 @@ constexpr int64_t pitch(int64_t cols) {
 
 /// Whether b is worth a copy that many rows of a will read: its rows crowd in the caches, or lie off their lines.
 template <class T>
-bool lies_badly(const KernelTable<T>& table, std::uintptr_t address, int64_t ld);
+bool lies_badly(const KernelTable<T>& table, std::uintptr_t address, int64_t ld, bool transpose_a);
 
 /// This member's share of copy[k, n] = b, or its transpose, of rows of pitch() numbers. A barrier must follow.
 template <class T>
@@ -84,8 +84,8 @@ void gemm_by_team(Team& team, const KernelTable<T>& table, const Gemm<T>& proble
 int gemm_threads(int64_t m, int64_t n, int64_t k);
 
 extern template void gemm_part<float>(const KernelTable<float>&, const Gemm<float>&, Range, Range, Epilogue<float>);
-extern template bool lies_badly<float>(const KernelTable<float>&, std::uintptr_t, int64_t);
-extern template bool lies_badly<double>(const KernelTable<double>&, std::uintptr_t, int64_t);
+extern template bool lies_badly<float>(const KernelTable<float>&, std::uintptr_t, int64_t, bool);
+extern template bool lies_badly<double>(const KernelTable<double>&, std::uintptr_t, int64_t, bool);
 extern template void lay_out<float>(const Team&, const KernelTable<float>&, const Gemm<float>&, Matrix<float>);
 extern template void lay_out<double>(const Team&, const KernelTable<double>&, const Gemm<double>&, Matrix<double>);
 extern template void gemm_by_team<float>(Team&, const KernelTable<float>&, const Gemm<float>&, Range, Epilogue<float>);

@@ -143,8 +143,9 @@ void Workspace<T>::carve_operands(int l, Carver& carver) {
   image.dy = take(std::max(image_bytes(batch, n, turned), image_bytes(n, batch, weights_gradient)));
   image.weights = take(image_bytes(n, m, forward));
   image.weights_turned = take(image_bytes(m, n, turned));
+  const auto offset = static_cast<std::uintptr_t>(spec_.weights_at(l)) * sizeof(T);
   const bool much = fits_cache<T>(spec_) && batch >= least_rows && m * n >= least_weights,
-             badly = lies_badly(active_table<T>(), static_cast<std::uintptr_t>(spec_.weights_at(l)) * sizeof(T), n);
+             badly = lies_badly(active_table<T>(), offset, n, false);
   weights[at] = much && badly && !forward && !bytes ? carver.matrix(m, n) : Matrix<T>{};
   weights_turned[at] = much && training && l > 0 && !turned ? carver.matrix(n, m) : Matrix<T>{};
 }
