@@ -196,8 +196,8 @@ class _Fit:
         self.examples = (x, y, *weights)
         self.end = len(x) // batch_size * batch_size if drop_last else len(x)
         self.workspace = model._native.workspace(model._flat, self.spec, batch_size, *self.examples)
-        fused = flag("fit", "the trainer's fused", trainer.fused)
-        self.gradient = None if fused else np.empty_like(model._flat)
+        self.fused = flag("fit", "the trainer's fused", trainer.fused)
+        self.gradient = None if self.fused else np.empty_like(model._flat)
 
     def run_epoch(self) -> Record:
         """The rest of the current epoch, in native calls of a fraction of a second."""
@@ -206,7 +206,7 @@ class _Fit:
             raise ValueError("fit: trainer.model was replaced while it was trained; make a Trainer of each")
         order = (self.seed, trainer.epoch) if self.shuffle else None
         rule = trainer.optimizer.rule(model._flat)
-        how = (self.batch_size, self.drop_last, trainer.fused, SECONDS_PER_CALL)
+        how = (self.batch_size, self.drop_last, self.fused, SECONDS_PER_CALL)
         while trainer.position < self.end:
             finite = model._native.train(
                 model._flat,

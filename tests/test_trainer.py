@@ -85,6 +85,16 @@ def test_another_precision_while_it_is_trained(tiles, rng):
     assert_same(trainer.model.parameters, want.model.parameters)
 
 
+def test_how_gradients_are_applied_does_not_change_while_it_is_trained(rng):
+    data, trainer = PROBLEM.data(rng), PROBLEM.trainer()
+
+    def change(trainer, record):
+        trainer.fused = not trainer.fused
+
+    trainer.fit(*data, epochs=3, batch_size=8, callbacks=[change])
+    assert_same(state(trainer), trained(PROBLEM, data, epochs=3)[:-1])
+
+
 def test_history(rng):
     x, y = PROBLEM.data(rng)
     history = PROBLEM.trainer().fit(x, y, epochs=3, batch_size=8)

@@ -76,7 +76,7 @@ template <class Load>
 void Backend<T>::load_rows(Load&& load_row) {
   const Examples<T>& examples = job_.examples;
   const Range rows = lots_.own();
-  constexpr int64_t ahead = 8, soon = 3;
+  constexpr int64_t ahead = 8, near = 3;  // rows until a row whose beginning, and whose rest, is fetched
   int64_t sources[ahead];
   const auto find = [&](int64_t i) {
     const int64_t source = examples.shuffle ? (*examples.shuffle)(batch_.first + i) : batch_.first + i;
@@ -87,7 +87,7 @@ void Backend<T>::load_rows(Load&& load_row) {
   for (int64_t i = rows.begin; i < std::min(rows.end, rows.begin + ahead); ++i) find(i);
   for (int64_t i = rows.begin; i < rows.end; ++i) {
     const int64_t source = sources[i % ahead];
-    load_row(i, source, sources[std::min(i + soon, rows.end - 1) % ahead]);
+    load_row(i, source, sources[std::min(i + near, rows.end - 1) % ahead]);
     if (examples.labels) work_.label[i] = examples.labels[source];
     if (examples.sample_weight) work_.row_weight[i] = examples.sample_weight[source];
     if (i + ahead < rows.end) find(i + ahead);
@@ -97,8 +97,8 @@ void Backend<T>::load_rows(Load&& load_row) {
 template <class T>
 void Backend<T>::load_features() {
   if (in_place_.data) return load_rows([](int64_t, int64_t, int64_t) {});  // labels and weights alone
-  load_rows([&](int64_t i, int64_t source, int64_t soon) {
-    job_.examples.features.load_row(table_, source, soon, spec_.input_shift, work_.activation[0].row(i));
+  load_rows([&](int64_t i, int64_t source, int64_t next) {
+    job_.examples.features.load_row(table_, source, next, spec_.input_shift, work_.activation[0].row(i));
   });
 }
 

@@ -139,6 +139,7 @@ struct Blocking {
 template <class T>
 struct KernelTable {
   using Gemm = void (*)(const GemmTile<T>&);
+  using Update = void (*)(const UpdateTile<T>&);
 
   int lanes;
   Blocking blocking, small_l2_blocking;
@@ -148,11 +149,9 @@ struct KernelTable {
   Gemm gemm[2][2][max_tile_vectors][max_tile_rows];     // [a transposed][last vector partial][vectors - 1][rows - 1]
   Gemm gemm_strip[2][max_tile_vectors][max_tile_rows];  // the same, a packed; null where the set does not
   Gemm gemm_row;                                        // of any width, a [k, 1]
-  void (*gemm_update[ops::optimizer_count][2][max_tile_rows])(
-      const UpdateTile<T>&);                                                    // of tile_vectors whole ones, a
-                                                                                // transposed; [in strips][rows - 1]
-  void (*pack_strip[2])(int64_t k, int64_t rows, Matrix<const T> a, T* strip);  // [a transposed]
-  void (*pack)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);    // panel[p][j] = b[p][j]
+  Update gemm_update[ops::optimizer_count][2][max_tile_rows];  // tile_vectors wide, a transposed; [packed][rows - 1]
+  void (*pack_strip[2])(int64_t k, int64_t rows, Matrix<const T> a, T* strip);           // [a transposed]
+  void (*pack)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);             // panel[p][j] = b[p][j]
   void (*pack_transposed)(int64_t k, int64_t cols, Matrix<const T> b, Matrix<T> panel);  // panel[p][j] = b[j][p]
   void (*forward[ops::activation_count])(const ForwardArgs<T>&);
   void (*backward[ops::activation_count])(const BackwardArgs<T>&);

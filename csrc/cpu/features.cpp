@@ -6,10 +6,10 @@
 namespace mlpfast::cpu {
 namespace {
 
-/// Numbers that T may not hold are shifted before they are rounded: features may all be far from 0. A row that comes
-/// soon is fetched at the same pace.
+/// Numbers that T may not hold are shifted before they are rounded: features may all be far from 0. The lines of `next`
+/// are fetched at the same pace: all at once they would keep this row's waiting.
 template <class T, class S>
-void load(const KernelTable<T>&, int64_t n, const char* row, const char* soon, double shift, T* y) {
+void load(const KernelTable<T>&, int64_t n, const char* row, const char* next, double shift, T* y) {
   constexpr bool fits = sizeof(S) < 4 || std::is_same_v<S, float>;
   using Exact = std::conditional_t<fits, T, double>;
   constexpr int64_t line = 64 / sizeof(S);
@@ -17,7 +17,7 @@ void load(const KernelTable<T>&, int64_t n, const char* row, const char* soon, d
   const auto part = [&](int64_t first, int64_t count) {
     if constexpr (std::is_same_v<S, T>) {
       if (shift == 0) {
-        std::memcpy(y + first, x + first, static_cast<std::size_t>(count) * sizeof(T));
+        std::memcpy(y + first, row + first * int64_t(sizeof(S)), static_cast<std::size_t>(count) * sizeof(T));
         return;
       }
     }
@@ -26,7 +26,7 @@ void load(const KernelTable<T>&, int64_t n, const char* row, const char* soon, d
   };
   int64_t j = 0;
   for (; j + line <= n; j += line) {
-    __builtin_prefetch(soon + j * int64_t(sizeof(S)));
+    __builtin_prefetch(next + j * int64_t(sizeof(S)));
     part(j, line);
   }
   part(j, n - j);

@@ -9,18 +9,18 @@ template <class T>
 struct Features {
   const char* data;
   int64_t row_bytes, cols;
-  void (*load)(const KernelTable<T>&, int64_t n, const char* row, const char* soon, double shift, T* y);
+  void (*load)(const KernelTable<T>&, int64_t n, const char* row, const char* next, double shift, T* y);
   bool bytes;  // 0 .. 255
 
-  /// The beginning of a row that will be read soon; the machine itself fetches the rest of a long one.
+  /// The beginning of a row that will be read soon; load_row() or the machine itself fetches the rest of a long one.
   void prefetch_row(int64_t i) const {
     constexpr int64_t line = 64, most = 512;  // bytes
     for (int64_t at = 0; at < row_bytes && at < most; at += line) __builtin_prefetch(row(i) + at);
   }
   const char* row(int64_t i) const { return data + i * row_bytes; }
-  /// Row i, while another is fetched that comes soon.
-  void load_row(const KernelTable<T>& table, int64_t i, int64_t soon, double shift, T* y) const {
-    load(table, cols, row(i), row(soon), shift, y);
+  /// Row i; meanwhile `next`, which will be read soon, is fetched, unless its numbers are single bytes.
+  void load_row(const KernelTable<T>& table, int64_t i, int64_t next, double shift, T* y) const {
+    load(table, cols, row(i), row(next), shift, y);
   }
   /// The rows where they lie, if loading them would change no number; else null.
   Matrix<const T> in_place(double shift) const;

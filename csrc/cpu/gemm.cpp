@@ -30,8 +30,8 @@ int64_t block_k(const KernelTable<T>& table, const Gemm<T>& p) {
 /// Rows that crowd, or so far apart that each needs a TLB entry.
 template <class T>
 bool badly_spaced(int64_t ld, int64_t crowds = Blocking::crowded) {
-  const int64_t bytes = ld * int64_t(sizeof(T));
-  return bytes % crowds == 0 || bytes >= 16384;
+  const auto bytes = static_cast<std::size_t>(ld) * sizeof(T);
+  return bytes % static_cast<std::size_t>(crowds) == 0 || bytes >= 16384;
 }
 
 /// Whether `passing` rows of a read a copy of b: of one that lies badly, or is more than stays in L2, whose short
@@ -138,7 +138,7 @@ class Part {
   void multiply(Range k, Range rows, Matrix<const T> a, int first, int end) {
     const int64_t most = packs_strips_ ? tile_rows() : table_.tile_rows[panels_[first].vectors - 1];
     const int strips = static_cast<int>(ceil_div(rows.size(), most));
-    const int rest = static_cast<int>(
+    const int rest = static_cast<int>(  // the panels before it update weights at once
         std::find_if(panels_ + first, panels_ + end, [&](const Panel& panel) { return !updates(k, panel); }) - panels_);
     const Range cols{panels_[rest < end ? rest : first].cols.begin, panels_[end - 1].cols.end};
     const int64_t pitch = round_up(cols.size(), table_.lanes);

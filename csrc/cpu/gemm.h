@@ -33,7 +33,8 @@ constexpr int64_t pitch(int64_t cols) {
   return ld % (1024 / sizeof(T)) == 0 ? ld + line : ld;
 }
 
-/// Whether b is worth a copy that many rows of a will read: its rows crowd in the caches, or lie off their lines.
+/// Whether b is worth a copy that many rows of a will read: its rows crowd in the caches, or lie off their lines
+/// where that costs.
 template <class T>
 bool lies_badly(const KernelTable<T>& table, std::uintptr_t address, int64_t ld, bool transpose_a);
 

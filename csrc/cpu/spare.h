@@ -1,6 +1,6 @@
-// Memory that a call or a training needs besides its arrays. One block, no larger than malloc may keep, stays for the
-// next: what goes back to the system comes again page by page, and while it goes every CPU is interrupted that a thread
-// of the team spins on.
+// Memory that a call or a training needs besides its arrays. One block, of some MB at most, stays for the next: what
+// goes back to the system comes again page by page, and while it goes every CPU is interrupted that a thread of the
+// team spins on.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -13,7 +13,8 @@ class Spare {
  public:
   /// Not initialised.
   explicit Spare(std::size_t bytes) : block_(kept.exchange(nullptr)) {
-    if (!block_ || block_->bytes < bytes) block_ = std::make_unique<Block>(bytes);
+    if (block_ && block_->bytes < bytes) block_.reset();  // before there is another, in little memory
+    if (!block_) block_ = std::make_unique<Block>(bytes);
   }
   Spare(Spare&&) = default;
   Spare& operator=(Spare&&) = delete;

@@ -60,6 +60,9 @@ struct RowsPacked {
   MLPFAST_INLINE void advance(int steps) { base += steps * MR; }
 };
 
+template <class V>
+constexpr int vectors_of_line = V::lanes * sizeof(typename V::T) < 64 ? 64 / (V::lanes * sizeof(typename V::T)) : 1;
+
 /// Nothing to do while a tile is summed.
 struct Idle {
   static constexpr int parts = 1;
@@ -70,8 +73,8 @@ struct Idle {
 template <class V, class Rows, bool Partial, int NV, int MR, class Meanwhile>
 MLPFAST_INLINE void sum_tile(const GemmTile<typename V::T>& t, V (&sum)[MR][NV], Meanwhile meanwhile) {
   using T = typename V::T;
-  constexpr int line = V::lanes * sizeof(T) < 64 ? 64 / (V::lanes * sizeof(T)) : 1;  // vectors of a cache line
-  const int64_t rest = t.cols - (NV - 1) * V::lanes;                                 // columns of the last vector
+  constexpr int line = vectors_of_line<V>;
+  const int64_t rest = t.cols - (NV - 1) * V::lanes;  // columns of the last vector
   const auto load = [rest](const T* p, int j) {
     return Partial && j == NV - 1 ? V::load(p + j * V::lanes, rest) : V::load(p + j * V::lanes);
   };

@@ -43,7 +43,7 @@ struct Fetch {
 
   MLPFAST_INLINE void operator()(int row) const {
     MLPFAST_UNROLL
-    for (int j = 0; j < V::tile_vectors; ++j) __builtin_prefetch(w.row(row) + j * V::lanes, 1);
+    for (int j = 0; j < V::tile_vectors; j += vectors_of_line<V>) __builtin_prefetch(w.row(row) + j * V::lanes, 1);
   }
 };
 
