@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <new>
 #include <utility>
 
 namespace mlpfast::cpu {
@@ -31,7 +32,9 @@ class Spare {
 
  private:
   struct Block {
-    explicit Block(std::size_t size) : bytes(size), memory(new char[size]) {}
+    explicit Block(std::size_t size) : bytes(size), memory(new (std::nothrow) char[size]) {
+      if (!memory) throw std::bad_alloc();  // `new` itself ends a process under a sanitizer
+    }
     std::size_t bytes;
     std::unique_ptr<char[]> memory;
   };
