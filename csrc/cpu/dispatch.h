@@ -86,7 +86,8 @@ struct UpdateTile {
   UpdateArgs<T> update;  // of as many rows and columns, without dw
 };
 
-inline constexpr int most_outer_examples = 8;  // there a gemm takes 1.4 times as long (Zen 3), each more adds code
+/// There a step by tiles takes as long with AVX-512, 1.3 times as long with AVX2 (Zen 5); each more adds code.
+inline constexpr int most_outer_examples = 8;
 
 /// The gradient of a few examples: dw = x^T dy, as gemm sums it, never stored.
 template <class T>
@@ -125,6 +126,7 @@ struct CrossEntropyArgs {
 /// How large products are cut, as measured for an instruction set and a size of L2.
 struct Blocking {
   static constexpr int64_t never = int64_t{1} << 62;
+  static constexpr int64_t crowded = 2048;  // bytes: rows so far apart fall into the same few cache sets
 
   int64_t k = 768;                         // steps a pass, as far as that makes equal ones; a third more in one
   int64_t panels_bytes = 0;                // of b that a strip of a meets in turn; four panels at least
@@ -132,8 +134,6 @@ struct Blocking {
   int64_t strips_cols = 96;                // for fewer columns a packed strip is not used often enough
   int64_t strips_bytes = 1 << 20;          // of packed a, where all panels are prepared but once
   int64_t crowds = crowded;                // bytes from row to row of b, or a multiple, for which it is copied
-
-  static constexpr int64_t crowded = 2048;  // rows so far apart fall into the same few cache sets
 };
 
 template <class T>
