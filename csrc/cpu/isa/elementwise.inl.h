@@ -30,6 +30,23 @@ struct Part {
   MLPFAST_INLINE void store(V v, T* p) const { v.store(p, n); }
 };
 
+/// The same, stored in pieces: the row that follows in memory would wait for a masked store to reach the cache, as
+/// do all loads of what lies within 64 bytes of it (softmax of 100 classes in place on Zen 5: 1.5 times as fast).
+template <class V>
+struct Pieces : Part<V> {
+  MLPFAST_INLINE void store(V v, typename V::T* p) const {
+    typename V::T lane[V::lanes];
+    v.store(lane);
+    int64_t done = 0;
+    MLPFAST_UNROLL
+    for (int64_t width = V::lanes / 2; width > 0; width /= 2) {
+      if ((this->n & width) == 0) continue;
+      __builtin_memcpy(p + done, lane + done, static_cast<std::size_t>(width) * sizeof *p);
+      done += width;
+    }
+  }
+};
+
 /// Access to a whole register, stored past the caches (non-temporally) where the machine can, to an aligned place.
 template <class V>
 struct Streamed : Whole<V> {
@@ -49,11 +66,11 @@ MLPFAST_INLINE void end_streams() {
 }
 
 /// f(column, access) over a row of n numbers, a register at a time.
-template <class V, class F>
+template <class V, template <class> class Last = Part, class F>
 MLPFAST_INLINE void for_vectors(int64_t n, F&& f) {
   int64_t j = 0;
   for (; j + V::lanes <= n; j += V::lanes) f(j, Whole<V>{});
-  if (j < n) f(j, Part<V>{n - j});
+  if (j < n) f(j, Last<V>{n - j});
 }
 
 /// Stores what f(row)(column, access) makes of every register of an array, which it may read: after all loads that

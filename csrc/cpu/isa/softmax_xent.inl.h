@@ -71,13 +71,13 @@ void softmax(int64_t rows, int64_t cols, Matrix<const typename V::T> x, Matrix<t
   for (int64_t i = 0; i < rows; ++i) {
     const V top = V::all(row_maximum<V>(cols, x.row(i)));
     LaneSums<V> sum;
-    for_vectors<V>(cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
+    for_vectors<V, Pieces>(cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
       const V e = ops::exp_nonpositive(part.load(x.row(i) + j, nothing) - top);
       part.store(e, y.row(i) + j);
       sum.add(j, e);
     });
     const V factor = V::all(T(1) / sum.total());
-    for_vectors<V>(
+    for_vectors<V, Pieces>(
         cols, [&](int64_t j, auto part) MLPFAST_LAMBDA { part.store(part.load(y.row(i) + j) * factor, y.row(i) + j); });
   }
 }
@@ -127,7 +127,7 @@ class RowGradient {
   MLPFAST_INLINE void end() {
     if (n_ == 0) return;
     while (j_ + V::lanes <= n_) step();
-    if (j_ < n_) write(Part<V>{n_ - j_});
+    if (j_ < n_) write(Pieces<V>{n_ - j_});
     d_[label_] -= own_;
     n_ = 0;
   }
@@ -176,7 +176,7 @@ MLPFAST_INLINE void cross_entropy_row(const CrossEntropyArgs<typename V::T>& t, 
     });
   const T* const next = t.logits.row(i + 1 < t.rows ? i + 1 : i);
   V next_top = V::all(nothing);
-  for_vectors<V>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
+  for_vectors<V, Pieces>(t.cols, [&](int64_t j, auto part) MLPFAST_LAMBDA {
     if constexpr (Streams) {
       constexpr int64_t distance = 4096 / sizeof(T);
       __builtin_prefetch(next + j + distance, 0, 2);
