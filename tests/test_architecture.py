@@ -43,7 +43,7 @@ REQUIRED = {"numpy", "safetensors"}  # other packages are imported by the functi
 FORBIDDEN_NAMES = {"util", "utils", "common", "misc", "helper", "helpers", "manager"}
 FORBIDDEN_FLAGS = r"-ffast-math|-Ofast|-funsafe-math|-march=native|-mtune=native|FetchContent|file\(DOWNLOAD"
 GUARDS = {"#if defined(__CUDACC__)", "#if defined(__x86_64__)", "#else", "#endif"}
-GUARDS |= {"#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800"}
+GUARDS |= {"#ifdef __CUDA_ARCH__"}
 PUBLIC = """MLP Trainer History SGD cuda datasets kernels set_num_threads get_num_threads threads show_config
 MlpfastError DivergenceError CheckpointError DataError DeviceError""".split()  # noqa: SIM905
 

@@ -15,6 +15,7 @@
 #include "bindings/softmax_xent.h"
 #include "cuda/elementwise.h"
 #include "cuda/softmax_xent.h"
+#include "cuda/tensor.h"
 
 namespace mlpfast::bindings {
 namespace {
@@ -99,7 +100,7 @@ struct Sums {
   Sums(int64_t size, cudaStream_t stream) : partial(size, stream), arrived(size > 0 ? cuda::most_tiles : 0, stream) {
     cuda::clear(arrived.data(), arrived.size() * int64_t(sizeof(unsigned)), stream);
   }
-  cuda::GemmScratch scratch(int* exponents = nullptr) const { return {exponents, partial.data(), arrived.data()}; }
+  cuda::GemmScratch scratch(char* parts = nullptr) const { return {parts, partial.data(), arrived.data()}; }
 };
 
 class Gpu {
@@ -263,9 +264,9 @@ class Gpu {
   void multiply(cuda::GemmArgs args, const Product<float>& p, network::Precision precision) const {
     args.plan = cuda::plan_gemm(p.m, p.n, p.k, precision);
     const int64_t slices = args.plan.slices;
-    const cuda::Buffer<int> exponents(args.plan.parts > 0 ? p.m + p.n : 0, place_.stream);
+    const cuda::Buffer<char> parts(cuda::tensor_bytes(p.m, p.n, p.k, args.plan.parts), place_.stream);
     const Sums sums(slices > 1 ? slices * p.m * p.n : 0, place_.stream);
-    args.scratch = sums.scratch(exponents.data());
+    args.scratch = sums.scratch(parts.data());
     cuda::gemm(args, layout(p), place_.stream);
   }
   static cuda::Layout layout(const Product<float>& p) {

@@ -15,6 +15,12 @@ using std::int64_t;
 /// Throws Error unless the status is success.
 void check(cudaError_t status, const char* what);
 
+/// Blocks of a launch, their threads and their bytes of shared_memory().
+struct Grid {
+  int64_t blocks;
+  int threads, shared = 0;
+};
+
 /// Memory of the current device, taken and given back in the order of a stream's work; null for no bytes. Error says
 /// how much was wanted and how much is free. What is given back is kept for the next call.
 void* allocate(int64_t bytes, cudaStream_t stream);

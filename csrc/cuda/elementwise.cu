@@ -58,7 +58,7 @@ int64_t column_blocks(int64_t cols) { return (cols + lanes - 1) / lanes; }
 /// Blocks of threads that share columns: two for each multiprocessor of a large GPU, as far as there are rows.
 int64_t blocks_sharing(int64_t rows, int64_t cols) {
   const int64_t most = (row_blocks(rows) + groups - 1) / groups;
-  return std::max<int64_t>(1, std::min(most, 2 * most_tiles / std::max<int64_t>(1, column_blocks(cols))));
+  return std::max<int64_t>(1, std::min(most, most_tiles / std::max<int64_t>(1, column_blocks(cols))));
 }
 
 /// 0 + at(0) + .. + at(count - 1), in order.
@@ -129,25 +129,25 @@ __global__ void backward_kernel(const __grid_constant__ BackwardArgs t) {
 
 void forward(const ForwardArgs& args, cudaStream_t stream) {
   const int64_t size = args.rows * args.cols;
-  if (size > 0) launch(forward_kernel, dim3(blocks_for(size)), threads, stream, args);
+  if (size > 0) launch(forward_kernel, {blocks_for(size), threads}, stream, args);
 }
 
 void backward(const BackwardArgs& args, cudaStream_t stream) {
-  if (args.size > 0) launch(backward_kernel, dim3(blocks_for(args.size)), threads, stream, args);
+  if (args.size > 0) launch(backward_kernel, {blocks_for(args.size), threads}, stream, args);
 }
 
 void gather(const GatherArgs& args, int64_t rows, cudaStream_t stream) {
-  launch(gather_kernel, dim3(static_cast<unsigned>(rows)), threads, stream, args);
+  launch(gather_kernel, {rows, threads}, stream, args);
 }
 
 void count_batch(const float* loss, const std::uint8_t* correct, int64_t rows, bool weighted, Control* control,
                  cudaStream_t stream) {
-  launch(count_kernel, dim3(1), threads, stream, loss, correct, rows, weighted, control);
+  launch(count_kernel, {1, threads}, stream, loss, correct, rows, weighted, control);
 }
 
 void bias_gradient(const BiasArgs& args, cudaStream_t stream) {
   const int64_t sharing = blocks_sharing(args.rows, args.cols), blocks = column_blocks(args.cols) * sharing;
-  launch(bias_kernel, dim3(static_cast<unsigned>(blocks)), threads, stream, args, static_cast<unsigned>(sharing));
+  launch(bias_kernel, {blocks, threads}, stream, args, static_cast<unsigned>(sharing));
 }
 
 int64_t bias_partial(int64_t rows, int64_t cols) {
@@ -155,7 +155,7 @@ int64_t bias_partial(int64_t rows, int64_t cols) {
 }
 
 void update_all(const Update& rule, const float* gradient, int64_t size, cudaStream_t stream) {
-  if (size > 0) launch(update_kernel, dim3(blocks_for(size)), threads, stream, rule, gradient, size);
+  if (size > 0) launch(update_kernel, {blocks_for(size), threads}, stream, rule, gradient, size);
 }
 
 }  // namespace mlpfast::cuda

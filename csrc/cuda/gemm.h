@@ -55,11 +55,11 @@ struct GemmPlan {
 
 /// What products work in besides their arrays, one after the other.
 struct GemmScratch {
-  int* exponents = nullptr;     // [m + n], of tensor cores
-  float* partial = nullptr;     // [slices][m][n] where k is sliced: at most most_partial numbers, 1 MB
+  char* parts = nullptr;        // tensor_bytes()
+  float* partial = nullptr;     // [slices][m][n] where k is sliced: at most most_partial numbers, 2 MB
   unsigned* arrived = nullptr;  // [most_tiles] there: blocks that have summed their part; 0 between calls
 };
-constexpr int64_t most_tiles = 132, most_partial = 2 * most_tiles * 32 * 32;
+constexpr int64_t most_tiles = 264, most_blocks = 4 * 132, most_partial = most_blocks * 32 * 32;
 
 struct GemmArgs {
   int64_t m, n, k;
@@ -75,6 +75,7 @@ struct GemmArgs {
   Update update = {};
   GemmPlan plan = {};
   GemmScratch scratch = {};
+  const int* unfit = nullptr;  // of gemm_unfit()
 };
 
 /// How a and b are stored: as [m, k] and [k, n], or transposed.
@@ -87,5 +88,7 @@ GemmPlan plan_gemm(int64_t m, int64_t n, int64_t k, network::Precision precision
 int64_t most_slices(int64_t k, network::Precision precision);
 
 void gemm(const GemmArgs& args, Layout layout, cudaStream_t stream);
+/// Those tiles of 128 x 128 alone that have lines, of a's m or b's n, whose exponent says that split() could not.
+void gemm_unfit(GemmArgs args, Layout layout, const int* exponents, cudaStream_t stream);
 
 }  // namespace mlpfast::cuda

@@ -279,25 +279,24 @@ void cross_entropy(const CrossEntropyArgs& args, cudaStream_t stream) {
   const Choice* choice = choices;
   while (t.cols > choice->most) ++choice;
   const int64_t blocks = (t.rows + choice->rows - 1) / choice->rows;
-  launch(choice->kernel, dim3(static_cast<unsigned>(blocks)), static_cast<unsigned>(choice->threads), stream, t);
+  launch(choice->kernel, {blocks, choice->threads}, stream, t);
 }
 
 void classify(int64_t rows, int64_t cols, Matrix<const float> x, int64_t* classes, cudaStream_t stream) {
   if (rows == 0) return;
   constexpr int64_t together = short_threads / 16;
-  launch(classify_kernel, dim3(static_cast<unsigned>((rows + together - 1) / together)), short_threads, stream, rows,
-         cols, x, classes);
+  launch(classify_kernel, {(rows + together - 1) / together, short_threads}, stream, rows, cols, x, classes);
 }
 
 void weigh_batch(const Labels& labels, int64_t classes, const float* class_weight, const float* row_weight,
                  int64_t rows, bool in_order, Totals* totals, cudaStream_t stream) {
   const auto kernel = in_order ? weigh_kernel<few_threads, true> : weigh_kernel<many_threads, false>;
-  launch(kernel, dim3(1), in_order ? few_threads : many_threads, stream, labels, classes, class_weight, row_weight,
-         rows, totals);
+  launch(kernel, {1, in_order ? few_threads : many_threads}, stream, labels, classes, class_weight, row_weight, rows,
+         totals);
 }
 
 void reduce_losses(const ReduceArgs& args, cudaStream_t stream) {
-  launch(reduce_kernel, dim3(1), many_threads, stream, args);
+  launch(reduce_kernel, {1, many_threads}, stream, args);
 }
 
 }  // namespace mlpfast::cuda

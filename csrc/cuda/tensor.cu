@@ -1,148 +1,74 @@
 #include "cuda/tensor.h"
 
+#include <algorithm>
+
 #include "cuda/finish.h"
 #include "cuda/launch.h"
-#include "cuda/mma.h"
+#include "cuda/ptx.h"
+#include "cuda/split.h"
 
 namespace mlpfast::cuda {
 namespace {
 
-// Rows of a and columns of b are scaled by powers of two: their largest magnitude to 2^top, so that sums stay finite;
-// the least that is not 0 must not be below 2^bottom, so that no part of a product loses bits to underflow.
-constexpr int top = 50, bottom = -45, largest_scale = 127, unfit = 1 << 20;
+/// A block computes 128 rows of sums, each warp 64 rows x warp_cols. A stage in shared memory has 32 numbers of k of
+/// its lines' parts, 64 bytes each; two such steps are on their way while one is multiplied.
+template <int Parts, int Across, int WarpCols, int Resident>
+struct Shape {
+  static constexpr int parts = Parts, across = Across, warp_cols = WarpCols, resident = Resident;
+  static constexpr int warp_rows = 64, down = 2, rows = down * warp_rows, cols = across * warp_cols;
+  static constexpr int threads = 32 * down * across, stages = 3;
+  static constexpr int line_bytes = 2 * split_depth, a_bytes = parts * rows * line_bytes;
+  static constexpr int stage_bytes = a_bytes + parts * cols * line_bytes;
+  static constexpr int pitch = cols + 8;  // of results: eight rows are stored at once, to different banks
+  static constexpr int result_bytes = warp_rows * pitch * int(sizeof(float));
+  static constexpr int shared_bytes = stages * stage_bytes > result_bytes ? stages * stage_bytes : result_bytes;
+};
+using Six = Shape<3, 4, 32, 1>;  // products of parts
+using Three = Shape<2, 4, 32, 1>;
+using One = Shape<1, 2, 64, 2>;
+using Wide = Shape<1, 4, 64, 1>;
+constexpr int64_t most_rows = One::rows, most_cols = Wide::cols;  // of a block
 
-/// scale[i] = the exponent that row i of x [count, k] is scaled by, or `unfit` where a number is not finite or the
-/// range is too wide. The rows run along memory, or columns do: then x is stored [k, count].
-template <bool AlongK>
-__global__ void __launch_bounds__(1024, 1)
-    survey_kernel(int64_t count, int64_t k, const __grid_constant__ Matrix<const float> x, int* scale) {
-  constexpr int lanes = 32, groups = 32;
-  __shared__ std::uint32_t most[groups][lanes], least[groups][lanes];
-  const int lane = static_cast<int>(threadIdx.x) % lanes, group = static_cast<int>(threadIdx.x) / lanes;
-  // A block has 32 rows; its threads lie along memory: a warp a row, or a warp every 32nd number of all rows.
-  const int64_t first = int64_t(blockIdx.x) * lanes;
-  const int64_t row = first + (AlongK ? group : lane);
-  std::uint32_t high = 0, low = 0x7f800000;
-  for (int64_t p = AlongK ? lane : group; row < count && p < k; p += lanes) {
-    const float v = AlongK ? x.data[row * x.ld + p] : x.data[p * x.ld + row];
-    const auto magnitude = __builtin_bit_cast(std::uint32_t, v) & 0x7fffffff;
-    high = magnitude > high ? magnitude : high;
-    low = magnitude != 0 && magnitude < low ? magnitude : low;
-  }
-  most[group][lane] = high;
-  least[group][lane] = low;
-  __syncthreads();
-  if (group > 0 || first + lane >= count) return;
-  for (int i = 0; i < groups; ++i) {
-    const std::uint32_t h = AlongK ? most[lane][i] : most[i][lane], l = AlongK ? least[lane][i] : least[i][lane];
-    high = i == 0 || h > high ? h : high;
-    low = i == 0 || l < low ? l : low;
-  }
-  int by = 0;
-  if (high >= 0x7f800000) {
-    by = unfit;
-  } else if (high > 0) {
-    by = top - ilogbf(__builtin_bit_cast(float, high));
-    by = by < largest_scale ? by : largest_scale;
-    if (ilogbf(__builtin_bit_cast(float, low)) + by < bottom) by = unfit;
-  }
-  scale[first + lane] = by;
+/// Sixteen bytes of a line lie where matrices of eight lines are read from different banks.
+__device__ __forceinline__ int swizzled(int line, int sixteenth) {
+  return line * 64 + ((sixteenth ^ (line >> 1 & 3)) << 4);
 }
 
-constexpr int tile = 128, depth = 16, threads = 256, warps = threads / 32;
-constexpr int pitch = depth / 2 + 4;  // of a line's pairs: eight lines are read at once, from different banks
-constexpr int image = tile * pitch;
-constexpr int warp_rows = 64, warp_cols = 32, warps_across = tile / warp_cols;
-constexpr int down = warp_rows / 16, across = warp_cols / 8;
-static_assert(tile / warp_rows * warps_across == warps);
-
-/// One thread's part in bringing an operand's tiles [tile][depth] to shared memory, as `parts` images of bf16 pairs
-/// along k, whose sum the numbers are, the largest first.
-template <int parts, bool AlongK>
+/// One thread's part in bringing an operand's lines to a stage.
+template <class S, int Lines>
 class Operand {
  public:
-  __device__ __forceinline__ Operand(Matrix<const float> x, int64_t outer, int64_t count, int64_t k, const float* scale)
+  __device__ __forceinline__ Operand(const Split& x, int64_t first, Place to)
       : x_(x),
-        outer_(outer),
-        k_(k),
-        left_(static_cast<int>(count - outer < tile ? count - outer : tile)),
-        scale_(scale) {}
-  __device__ __forceinline__ void fetch(int64_t k) {
+        next_(x.parts + (first + self() / 4) * x.pitch + self() % 4 * 16),
+        to_(to + swizzled(self() / 4, self() % 4)) {}
+  __device__ __forceinline__ void fetch(int stage) {
     MLPFAST_UNROLL
-    for (int i = 0; i < pairs; ++i) {
+    for (int p = 0; p < S::parts; ++p) {
       MLPFAST_UNROLL
-      for (int j = 0; j < 2; ++j) {
-        const int64_t p = k + 2 * pair(i) + j, o = outer_ + line(i);
-        v_[i][j] = 0;
-        if (line(i) < left_ && p < k_) v_[i][j] = AlongK ? x_.data[o * x_.ld + p] : x_.data[p * x_.ld + o];
-      }
+      for (int i = 0; i < Lines / apart; ++i)
+        copy_async<16>(to_ + stage * S::stage_bytes + (p * Lines + i * apart) * S::line_bytes,
+                       next_ + p * x_.part_bytes + i * apart * x_.pitch);
     }
-  }
-  __device__ __forceinline__ void store(std::uint32_t* images) const {
-    MLPFAST_UNROLL
-    for (int i = 0; i < pairs; ++i) {
-      float first = v_[i][0] * scale_[line(i)], second = v_[i][1] * scale_[line(i)];
-      MLPFAST_UNROLL
-      for (int q = 0; q < parts; ++q) {
-        const std::uint32_t part = to_bf16(first, second);
-        images[q * image + line(i) * pitch + pair(i)] = part;
-        first -= __builtin_bit_cast(float, part << 16);
-        second -= __builtin_bit_cast(float, part & 0xffff0000);
-      }
-    }
+    next_ += S::line_bytes;
   }
 
  private:
-  static constexpr int pairs = tile * depth / threads / 2, wide = AlongK ? depth / 2 : tile, apart = threads / wide;
+  static constexpr int apart = S::threads / 4;  // lines between two of a thread
+  static_assert(apart % 8 == 0 && Lines % apart == 0);
+  __device__ __forceinline__ static int self() { return static_cast<int>(threadIdx.x); }
 
-  __device__ __forceinline__ static int line(int i) {
-    const int self = static_cast<int>(threadIdx.x);
-    return AlongK ? self / wide + i * apart : self % wide;
-  }
-  __device__ __forceinline__ static int pair(int i) {
-    const int self = static_cast<int>(threadIdx.x);
-    return AlongK ? self % wide : self / wide + i * apart;
-  }
-
-  const Matrix<const float> x_;
-  const int64_t outer_, k_;
-  const int left_;
-  const float* const scale_;
-  float v_[pairs][2];
+  const Split& x_;
+  const char* next_;
+  const Place to_;
 };
 
-/// A lane's part of its warp's sums, 64 x 32. Tensor cores round sums towards zero: `fresh` has those of few products
-/// only, and is added to `whole` by additions that round to nearest.
+/// A lane's part of its warp's sums.
+template <class S>
 struct Sums {
-  float whole[down][across][4] = {}, fresh[down][across][4];
+  static constexpr int down = S::warp_rows / 16, across = S::warp_cols / 8;
+  float v[down][across][4];
 
-  /// The products of parts p and q with p + q < parts, or of the first parts alone.
-  template <int parts, bool first>
-  __device__ __forceinline__ void add(const std::uint32_t* a, const std::uint32_t* b) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, mine = lane / 4 * pitch + lane % 4;
-    MLPFAST_UNROLL
-    for (int p = first ? 0 : parts - 1; p >= 0; --p) {
-      std::uint32_t x[down][4];
-      MLPFAST_UNROLL
-      for (int i = 0; i < down; ++i) {
-        const std::uint32_t* const at = a + p * image + i * 16 * pitch + mine;
-        x[i][0] = at[0];
-        x[i][1] = at[8 * pitch];
-        x[i][2] = at[4];
-        x[i][3] = at[8 * pitch + 4];
-      }
-      MLPFAST_UNROLL
-      for (int q = first ? 0 : parts - 1 - p; q >= (first || p > 0 ? 0 : 1); --q) {
-        MLPFAST_UNROLL
-        for (int j = 0; j < across; ++j) {
-          const std::uint32_t* const at = b + q * image + j * 8 * pitch + mine;
-          const std::uint32_t y[2] = {at[0], at[4]};
-          MLPFAST_UNROLL
-          for (int i = 0; i < down; ++i) mma(fresh[i][j], x[i], y);
-        }
-      }
-    }
-  }
   template <class F>
   __device__ __forceinline__ void each(const F& f) {
     MLPFAST_UNROLL
@@ -150,117 +76,151 @@ struct Sums {
       MLPFAST_UNROLL
       for (int j = 0; j < across; ++j) {
         MLPFAST_UNROLL
-        for (int e = 0; e < 4; ++e) f(i, j, e);
+        for (int e = 0; e < 4; ++e) f(i, j, e, v[i][j][e]);
       }
     }
   }
-  __device__ __forceinline__ void begin() {
-    each([&](int i, int j, int e) { fresh[i][j][e] = 0; });
+  __device__ __forceinline__ void clear() {
+    each([](int, int, int, float& sum) { sum = 0; });
   }
-  __device__ __forceinline__ void take_in() {
-    each([&](int i, int j, int e) { whole[i][j][e] += fresh[i][j][e]; });
-  }
-  /// To a tile [warp_rows][tile], of which `to` is the warp's first number.
-  __device__ __forceinline__ void store(float* to) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    each([&](int i, int j, int e) {
-      to[(i * 16 + lane / 4 + e / 2 * 8) * tile + j * 8 + lane % 4 * 2 + e % 2] = whole[i][j][e];
-    });
+  /// Takes in the others' sums, which begin again.
+  __device__ __forceinline__ void take(Sums& others) {
+    each([&](int i, int j, int e, float& sum) { sum += others.v[i][j][e]; });
+    others.clear();
   }
 };
 
-/// Numbers k of a and b, one chain of multiply-adds in order.
-template <bool TransposeA, bool TransposeB>
-__device__ float chain(const GemmArgs& t, int64_t i, int64_t j) {
-  float sum = 0;
-  for (int64_t p = 0; p < t.k; ++p)
-    sum = fmaf(t.a.data[TransposeA ? p * t.a.ld + i : i * t.a.ld + p],
-               t.b.data[TransposeB ? j * t.b.ld + p : p * t.b.ld + j], sum);
-  return sum;
-}
+/// Where a lane reads its warp's numbers, of either half of a stage's k, and what it makes of them.
+template <class S>
+struct Reader {
+  Place a[2], b[2];
 
-template <int parts, bool TransposeA, bool TransposeB>
-__global__ void __launch_bounds__(threads, 1) tensor_kernel(const __grid_constant__ GemmArgs t) {
-  constexpr int images = 2 * parts * image, results = warp_rows * tile;
-  __shared__ std::uint32_t memory[images > results ? images : results];
-  __shared__ float row_scale[tile], col_scale[tile];
-  __shared__ int unfit_lines;
-  std::uint32_t *const a_images = memory, *const b_images = memory + parts * image;
-
-  const auto row_blocks = static_cast<unsigned>((t.m + tile - 1) / tile);
-  const int64_t row = int64_t(blockIdx.x % row_blocks) * tile, col = int64_t(blockIdx.x / row_blocks) * tile;
-  const int self = static_cast<int>(threadIdx.x), warp = self / 32;
-  if (self == 0) unfit_lines = 0;
-  __syncthreads();
-  {
-    const bool is_row = self < tile;
-    const int64_t line = is_row ? row + self : col + self - tile;
-    const int by = line >= (is_row ? t.m : t.n) ? 0 : t.scratch.exponents[is_row ? line : t.m + line];
-    if (by == unfit) unfit_lines = 1;
-    (is_row ? row_scale : col_scale)[self % tile] = by == unfit ? 0 : scalbnf(1, by);
-  }
-  __syncthreads();
-  const bool by_chains = unfit_lines != 0;
-
-  Sums sums;
-  if (!by_chains) {
-    const std::uint32_t* const a_mine = a_images + warp / warps_across * warp_rows * pitch;
-    const std::uint32_t* const b_mine = b_images + warp % warps_across * warp_cols * pitch;
-    Operand<parts, !TransposeA> a(t.a, row, t.m, t.k, row_scale);
-    Operand<parts, TransposeB> b(t.b, col, t.n, t.k, col_scale);
-    a.fetch(0);
-    b.fetch(0);
-    for (int64_t step = 0; step * depth < t.k; ++step) {
-      a.store(a_images);
-      b.store(b_images);
-      __syncthreads();
-      a.fetch((step + 1) * depth);
-      b.fetch((step + 1) * depth);
-      if constexpr (parts == 3) {  // small products for themselves: of the large ones few sums are rounded
-        sums.begin();
-        sums.add<parts, false>(a_mine, b_mine);
-        sums.take_in();
-        sums.begin();
-        sums.add<parts, true>(a_mine, b_mine);
-        sums.take_in();
-      } else {
-        constexpr int together = 8;
-        if (step % together == 0) sums.begin();
-        sums.add<parts, false>(a_mine, b_mine);
-        sums.add<parts, true>(a_mine, b_mine);
-        if (step % together == together - 1 || (step + 1) * depth >= t.k) sums.take_in();
-      }
-      __syncthreads();
+  __device__ __forceinline__ explicit Reader(Place shared) {
+    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+    const int row = warp / S::across * S::warp_rows + lane % 16;
+    const int col = warp % S::across * S::warp_cols + lane / 16 * 8 + lane % 8;
+    MLPFAST_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      a[half] = shared + swizzled(row, 2 * half + lane / 16);
+      b[half] = shared + S::a_bytes + swizzled(col, 2 * half + lane / 8 % 2);
     }
   }
+  /// The products of parts p and q with p + q < S::parts, but for those of the first parts; or these alone.
+  template <bool First>
+  __device__ __forceinline__ void multiply(int stage, int half, Sums<S>& sums) const {
+    const Place a_now = (half ? a[1] : a[0]) + stage * S::stage_bytes;
+    const Place b_now = (half ? b[1] : b[0]) + stage * S::stage_bytes;
+    MLPFAST_UNROLL
+    for (int p = First ? 0 : S::parts - 1; p >= 0; --p) {
+      std::uint32_t x[Sums<S>::down][4];
+      MLPFAST_UNROLL
+      for (int i = 0; i < Sums<S>::down; ++i) load_matrices(x[i], a_now + (p * S::rows + i * 16) * S::line_bytes);
+      MLPFAST_UNROLL
+      for (int q = First ? 0 : S::parts - 1 - p; q >= (First || p > 0 ? 0 : 1); --q) {
+        MLPFAST_UNROLL
+        for (int j = 0; j < Sums<S>::across; j += 2) {
+          std::uint32_t y[4];
+          load_matrices(y, b_now + (q * S::cols + j * 8) * S::line_bytes);
+          MLPFAST_UNROLL
+          for (int i = 0; i < Sums<S>::down; ++i) {
+            mma(sums.v[i][j], x[i], y[0], y[1]);
+            mma(sums.v[i][j + 1], x[i], y[2], y[3]);
+          }
+        }
+      }
+    }
+  }
+};
 
-  auto* const shared = reinterpret_cast<float*>(memory);
-  for (int pass = 0; pass < tile / warp_rows; ++pass) {
+struct Operands {
+  Split a, b;
+};
+
+template <class S>
+__global__ void __launch_bounds__(S::threads, S::resident)
+    tensor_kernel(const __grid_constant__ GemmArgs t, const __grid_constant__ Operands images) {
+  const auto row_blocks = static_cast<unsigned>((t.m + S::rows - 1) / S::rows);
+  const int64_t row = int64_t(blockIdx.x % row_blocks) * S::rows, col = int64_t(blockIdx.x / row_blocks) * S::cols;
+  const int self = static_cast<int>(threadIdx.x), warp = self / 32, lane = self % 32;
+  if constexpr (S::parts > 1) {  // multiply-adds do the others, afterwards
+    const bool rows_unfit = any_unfit<S::threads>(images.a.exponents, row, t.m, S::rows);
+    if (rows_unfit || any_unfit<S::threads>(images.b.exponents, col, t.n, S::cols)) return;
+  }
+
+  char* const memory = shared_memory();
+  const Place shared = place_of(memory);
+  Operand<S, S::rows> a(images.a, row, shared);
+  Operand<S, S::cols> b(images.b, col, shared + S::a_bytes);
+  const Reader<S> reader(shared);
+  const int steps = static_cast<int>(images.a.pitch / S::line_bytes);
+  const auto fetch = [&](int step, int stage) {
+    if (step < steps) {
+      a.fetch(stage);
+      b.fetch(stage);
+    }
+    end_group();
+  };
+  // Tensor cores round sums towards zero. Of several parts, sums of few products only are made so, then added by
+  // additions that round to the nearest; small products for themselves where all bits count.
+  Sums<S> whole, fresh;
+  whole.clear();
+  fresh.clear();
+  for (int step = 0; step < S::stages - 1; ++step) fetch(step, step);
+  for (int step = 0, stage = 0; step < steps; ++step, stage = stage + 1 < S::stages ? stage + 1 : 0) {
+    wait_for_groups<S::stages - 2>();
+    __syncthreads();  // the stage has come, and all have left the one before, whose place another one takes
+    fetch(step + S::stages - 1, stage > 0 ? stage - 1 : S::stages - 1);
+    Sums<S>& sums = S::parts > 1 ? fresh : whole;
+    if constexpr (S::parts > 1) {
+#pragma unroll(S::parts == 3 ? 1 : 2)  // registers do not suffice for both at once
+      for (int half = 0; half < 2; ++half) reader.template multiply<false>(stage, half, sums);
+      if (S::parts == 3) whole.take(fresh);
+    }
+    MLPFAST_UNROLL
+    for (int half = 0; half < 2; ++half) reader.template multiply<true>(stage, half, sums);
+    if (S::parts == 3 || (S::parts == 2 && (step % 4 == 3 || step + 1 == steps))) whole.take(fresh);
+  }
+
+  auto* const results = reinterpret_cast<float*>(memory);
+  for (int pass = 0; pass < S::down; ++pass) {
     __syncthreads();
-    if (warp / warps_across == pass) sums.store(shared + warp % warps_across * warp_cols);
+    if (warp / S::across == pass) {
+      float* const mine = results + lane / 4 * S::pitch + warp % S::across * S::warp_cols + lane % 4 * 2;
+      whole.each([&](int i, int j, int e, float& sum) { mine[(i * 16 + e / 2 * 8) * S::pitch + j * 8 + e % 2] = sum; });
+    }
     __syncthreads();
-    for (int at = self; at < warp_rows * tile; at += threads) {
-      const int64_t i = row + pass * warp_rows + at / tile, j = col + at % tile;
+    for (int at = self; at < S::warp_rows * S::cols; at += S::threads) {
+      const int64_t i = row + pass * S::warp_rows + at / S::cols, j = col + at % S::cols;
       if (i >= t.m || j >= t.n) continue;
-      const float sum = by_chains ? chain<TransposeA, TransposeB>(t, i, j)
-                                  : scalbnf(shared[at], -t.scratch.exponents[i] - t.scratch.exponents[t.m + j]);
+      float sum = results[at / S::cols * S::pitch + at % S::cols];
+      if (S::parts > 1) sum = scalbnf(sum, -images.a.exponents[i] - images.b.exponents[j]);
       finish(t, i, j, sum);
     }
   }
 }
 
-template <bool AlongK>
-void survey(int64_t count, int64_t k, Matrix<const float> x, int* scale, cudaStream_t stream) {
-  launch(survey_kernel<AlongK>, dim3(static_cast<unsigned>((count + 31) / 32)), 1024, stream, count, k, x, scale);
-}
+int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-template <int parts>
-void multiply(const GemmArgs& t, Layout layout, cudaStream_t stream) {
-  using Kernel = void (*)(GemmArgs);
-  constexpr Kernel kernels[] = {tensor_kernel<parts, false, false>, tensor_kernel<parts, false, true>,
-                                tensor_kernel<parts, true, false>, tensor_kernel<parts, true, true>};
-  const int64_t blocks = (t.m + tile - 1) / tile * ((t.n + tile - 1) / tile);
-  launch(kernels[static_cast<int>(layout)], dim3(static_cast<unsigned>(blocks)), threads, stream, t);
+/// Where the operands' images lie: exponents, then a's parts and b's.
+struct Room {
+  Operands images;
+  int64_t bytes;
+
+  Room(int64_t m, int64_t n, int64_t k, int parts, char* memory) {
+    const int64_t pitch = 2 * round_up(k, split_depth), a_bytes = round_up(m, most_rows) * pitch,
+                  b_bytes = round_up(n, most_cols) * pitch;
+    auto* const exponents = parts > 1 ? reinterpret_cast<int*>(memory) : nullptr;
+    char* const first = memory + (parts > 1 ? round_up((m + n) * int64_t(sizeof(int)), 128) : 0);
+    images = {{exponents, first, pitch, a_bytes},
+              {exponents ? exponents + m : nullptr, first + parts * a_bytes, pitch, b_bytes}};
+    bytes = first - memory + parts * (a_bytes + b_bytes);
+  }
+};
+
+template <class S>
+void multiply(const GemmArgs& t, const Operands& images, cudaStream_t stream) {
+  const int64_t blocks = (t.m + S::rows - 1) / S::rows * ((t.n + S::cols - 1) / S::cols);
+  launch(tensor_kernel<S>, {blocks, S::threads, S::shared_bytes}, stream, t, images);
 }
 
 /// The architecture, times ten, that the current device's kernels were written for. What was written for an older one,
@@ -268,7 +228,7 @@ void multiply(const GemmArgs& t, Layout layout, cudaStream_t stream) {
 int written_for() {
   const WhileCapturing allowed;
   cudaFuncAttributes attributes;
-  check(cudaFuncGetAttributes(&attributes, tensor_kernel<1, false, false>), "looking at a kernel");
+  check(cudaFuncGetAttributes(&attributes, tensor_kernel<One>), "looking at a kernel");
   return attributes.ptxVersion;
 }
 
@@ -276,7 +236,7 @@ int written_for() {
 
 int tensor_parts(int64_t m, int64_t n, int64_t k, network::Precision precision) {
   // Enough tiles for half of a large GPU: with fewer, smaller tiles of multiply-adds are faster.
-  constexpr int64_t enough = 64, least_k = 64;
+  constexpr int64_t enough = 64, least_k = 64, tile = One::rows;
   const int64_t tiles = (m + tile - 1) / tile * ((n + tile - 1) / tile);
   const int version = capability();
   if (tiles < enough || k < least_k || version < 80 || written_for() < 80) return 0;
@@ -287,15 +247,21 @@ int tensor_parts(int64_t m, int64_t n, int64_t k, network::Precision precision) 
   return wanted == 1 || many_times_as_fast ? wanted : 0;
 }
 
+int64_t tensor_bytes(int64_t m, int64_t n, int64_t k, int parts) {
+  return parts > 0 ? Room(m, n, k, parts, nullptr).bytes : 0;
+}
+
 void tensor_gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
   if (t.m == 0 || t.n == 0) return;
-  const bool a_along_k = layout == Layout::nn || layout == Layout::nt;
-  const bool b_along_k = layout == Layout::nt || layout == Layout::tt;
-  (a_along_k ? survey<true> : survey<false>)(t.m, t.k, t.a, t.scratch.exponents, stream);
-  (b_along_k ? survey<true> : survey<false>)(t.n, t.k, t.b, t.scratch.exponents + t.m, stream);
-  if (t.plan.parts == 1) return multiply<1>(t, layout, stream);
-  if (t.plan.parts == 2) return multiply<2>(t, layout, stream);
-  multiply<3>(t, layout, stream);
+  const int parts = t.plan.parts;
+  const Operands images = Room(t.m, t.n, t.k, parts, t.scratch.parts).images;
+  split({t.m, t.k, t.a, layout == Layout::nn || layout == Layout::nt, parts, images.a}, stream);
+  split({t.n, t.k, t.b, layout == Layout::nt || layout == Layout::tt, parts, images.b}, stream);
+  constexpr int64_t enough = 132;  // for every multiprocessor of a large GPU one of the larger blocks
+  const int64_t wide = (t.m + Wide::rows - 1) / Wide::rows * ((t.n + Wide::cols - 1) / Wide::cols);
+  if (parts == 1) return wide >= enough ? multiply<Wide>(t, images, stream) : multiply<One>(t, images, stream);
+  parts == 2 ? multiply<Three>(t, images, stream) : multiply<Six>(t, images, stream);
+  gemm_unfit(t, layout, images.a.exponents, stream);
 }
 
 }  // namespace mlpfast::cuda

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cuda/elementwise.h"
+#include "cuda/tensor.h"
 
 namespace mlpfast::cuda {
 namespace {
@@ -47,7 +48,18 @@ int64_t Workspace::carve(float* block) {
   int64_t partial = most_slices(longest, spec_.precision) > 1 ? most_partial : 0;
   if (training_)
     for (const int64_t size : spec_.sizes) partial = std::max(partial, bias_partial(batch_, size));
-  scratch.exponents = reinterpret_cast<int*>(carver.take(2 * longest));
+  int64_t parts = 0;
+  const auto product = [&](int64_t m, int64_t n, int64_t k) {
+    parts = std::max(parts, tensor_bytes(m, n, k, plan_gemm(m, n, k, spec_.precision).parts));
+  };
+  for (int l = 0; l < spec_.layers(); ++l) {
+    const int64_t in = spec_.inputs(l), out = spec_.outputs(l);
+    product(batch_, out, in);
+    if (!training_) continue;
+    if (l > 0) product(batch_, in, out);
+    product(in, out, batch_);
+  }
+  scratch.parts = reinterpret_cast<char*>(carver.take(parts / int64_t(sizeof(float))));
   scratch.partial = partial > 0 ? carver.take(partial) : nullptr;
   scratch.arrived = partial > 0 ? reinterpret_cast<unsigned*>(carver.take(most_tiles)) : nullptr;
   return carver.used;

@@ -32,7 +32,7 @@ def shim_path(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shim")
     includes = [
         SHIM,
-        SHIM.with_name("tensor_cores"),
+        SHIM.with_name("ptx"),
         CSRC,
         pybind11.get_include(),
         sysconfig.get_path("include"),

@@ -62,6 +62,17 @@ def test_gemm(shape, transposed, to_gpu, rng):
         assert got is out and same_bits(got.numpy(), want)
 
 
+@pytest.mark.parametrize("shape", [(65, 64 * 64, 37), (129, 64 * 128, 21)], ids=["64", "128"])
+@pytest.mark.parametrize("transposed", [(False, False), (False, True), (True, False), (True, True)], ids=str)
+def test_products_of_large_tiles(shape, transposed, to_gpu, rng):
+    """128 tiles of 64 x 64, and of 128 x 128; rows and k end within one."""
+    m, n, k = shape
+    a, b = floats(rng, m, k), floats(rng, k, n)
+    given = [np.ascontiguousarray(x.T) if t else x for x, t in zip((a, b), transposed, strict=True)]
+    flags = dict(transpose_a=transposed[0], transpose_b=transposed[1], precision="ieee")
+    assert same_bits(kernels.gemm(*map(to_gpu, given), **flags).numpy(), kernels.gemm(*given, **flags))
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_layers(name, to_gpu, rng):
     x, w, b, saved = floats(rng, 37, 20), floats(rng, 20, 33), floats(rng, 33), floats(rng, 37, 20)

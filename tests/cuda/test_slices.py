@@ -11,14 +11,14 @@ LAYOUTS = [(False, False), (False, True), (True, False), (True, True)]
 # Too short to cut, by one, and just long enough; a slice's end beside a step's; primes.
 SHAPES = [(1, 1, 127), (1, 1, 128), (33, 10, 129), (31, 37, 193), (256, 10, 256), (67, 97, 1031)]
 # As many slices as blocks allow; as many tiles as are cut, and one more.
-MOST = [(10, 10, 64 * 265), (350, 384, 140), (7 * 32, 19 * 32, 128)]
+MOST = [(10, 10, 64 * 529), (350, 22 * 32, 140), (5 * 32, 53 * 32, 128)]
 CASES = [(shape, layout) for shape in SHAPES for layout in LAYOUTS] + [(shape, LAYOUTS[0]) for shape in MOST]
 
 
 def slices(m, n, k):
     """What plan_gemm makes of k."""
     tiles, steps = -(-m // 32) * -(-n // 32), -(-k // 32)
-    count = max(1, min(264 // tiles, k // 64))
+    count = max(1, min(528 // tiles, k // 64))
     ends = np.cumsum([steps // count + (s < steps % count) for s in range(count)]) * 32
     return [slice(end, stop) for end, stop in zip([0, *ends[:-1]], [*ends[:-1], k], strict=True)]
 

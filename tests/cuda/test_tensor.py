@@ -53,9 +53,26 @@ def test_levels(shape, transposed, cuda, rng):
     got = product(a, b, "highest", transposed)
     assert not same_bits(got, product(a, b, "ieee"))  # so tensor cores were used
     assert errors(got, a, b)[0] <= chain[0] and errors(got, a, b)[1] <= 1.05 * chain[1]
-    for precision, most in PROMISED.items() if not any(transposed) else ():
+    for precision, most in PROMISED.items():
         error = errors(product(a, b, precision, transposed), a, b)[0]
         assert most / 1000 < error <= most
+
+
+def test_wide_blocks(cuda, rng):
+    """132 of 128 x 256: of one part a block has twice the columns, where they are enough."""
+    a, b = floats(rng, 129, 67), floats(rng, 67, 65 * 256 + 1)
+    assert PROMISED["medium"] / 1000 < errors(product(a, b, "medium"), a, b)[0] <= PROMISED["medium"]
+
+
+def test_one_part_has_the_range_of_float32(cuda, rng):
+    """It is not scaled: infinities, NaN and numbers near the largest become what float32 makes of them."""
+    a, b = floats(rng, 3, 64), floats(rng, 64, 64 * 128)
+    a[0, 3], a[1, 5] = np.inf, np.nan
+    a[2], a[2, 7] = 0, np.finfo(np.float32).max
+    got = product(a, b, "medium")
+    assert np.array_equal(got[:1], np.inf * np.sign(b[3:4])) and np.isnan(got[1]).all()
+    small = np.abs(b[7]) < 0.9
+    assert np.allclose(got[2, small], a[2, 7] * b[7, small], rtol=8e-3)
 
 
 KINDS = {

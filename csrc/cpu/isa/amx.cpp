@@ -16,12 +16,12 @@ constexpr Configuration configuration;
 
 // gcc's own intrinsics do not say that they read or write memory.
 template <int Tile>
-MLPFAST_INLINE void tile_load(const void* p, int64_t row_bytes) {
-  asm volatile("tileloadd (%1,%2,1), %%tmm%c0" ::"i"(Tile), "r"(p), "r"(row_bytes) : "memory");
+MLPFAST_INLINE void tile_load(const void* p, int64_t pitch) {
+  asm volatile("tileloadd (%1,%2,1), %%tmm%c0" ::"i"(Tile), "r"(p), "r"(pitch) : "memory");
 }
 template <int Tile>
-MLPFAST_INLINE void tile_store(void* p, int64_t row_bytes) {
-  asm volatile("tilestored %%tmm%c0, (%1,%2,1)" ::"i"(Tile), "r"(p), "r"(row_bytes) : "memory");
+MLPFAST_INLINE void tile_store(void* p, int64_t pitch) {
+  asm volatile("tilestored %%tmm%c0, (%1,%2,1)" ::"i"(Tile), "r"(p), "r"(pitch) : "memory");
 }
 template <int Tile>
 MLPFAST_INLINE void tile_zero() {

@@ -54,7 +54,7 @@ struct ExponentRange {
 /// Whether no product overflows, and all are multiples of a normal float32: then they are exact, and no sum is
 /// flushed.
 bool products_are_plain(ExponentRange a, ExponentRange b) {
-  constexpr std::int32_t bias = 127, finite = 255, digits = 14;  // of a product, behind the first
+  constexpr std::int32_t finite = 255, digits = 14;  // of a product, behind the first
   return a.most < finite && b.most < finite && a.least + b.least > bias + digits && a.most + b.most < bias + finite - 2;
 }
 

@@ -139,7 +139,7 @@ class RowGradient {
     part.store(ops::cross_entropy_gradient(part.load(exponentials_ + j_), factor_, smoothing_, class_weight), d_ + j_);
   }
 
-  V factor_, smoothing_;
+  V factor_ = V::all(0), smoothing_ = V::all(0);
   const T *exponentials_ = nullptr, *class_weight_ = nullptr;
   T* d_ = nullptr;
   int64_t n_ = 0, j_ = 0, label_ = 0;

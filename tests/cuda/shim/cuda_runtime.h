@@ -26,7 +26,6 @@
 #define CUDART_VERSION 13000
 
 using std::isfinite;
-
 struct dim3 {
   unsigned x;
   dim3(unsigned x_ = 1) : x(x_) {}
@@ -34,7 +33,6 @@ struct dim3 {
 inline dim3 threadIdx, blockIdx;
 
 namespace shim {
-
 constexpr unsigned warp = 32, most_threads = 1024;
 constexpr std::size_t stack_bytes = 1 << 16;
 
@@ -54,7 +52,6 @@ inline char values[2][most_threads][8];
 inline jmp_buf scheduler;
 inline unsigned current;
 inline Step body;
-
 inline void wait(Fiber state) {
   Thread& self = threads[current];
   self.state = state;
@@ -138,7 +135,6 @@ T shuffle(T mine, const Lane& lane_of) {
 }
 
 }  // namespace shim
-
 inline void __syncthreads() { shim::wait(shim::Fiber::at_block); }
 inline void __syncwarp() { shim::wait(shim::Fiber::at_warp); }
 template <class T>
@@ -150,16 +146,6 @@ T __shfl_sync(unsigned, T mine, unsigned from, unsigned width) {
   return shim::shuffle(mine, [=](unsigned lane) { return lane / width * width + from % width; });
 }
 
-/// Copies that nobody has waited for are not there yet.
-inline void __pipeline_memcpy_async(void* to, const void* from, std::size_t bytes) {
-  auto& self = shim::threads[shim::current];
-  self.copies.emplace_back(self.groups, [=] { std::memcpy(to, from, bytes); });
-}
-inline void __pipeline_commit() { ++shim::threads[shim::current].groups; }
-inline void __pipeline_wait_prior(unsigned last) {
-  auto& self = shim::threads[shim::current];
-  std::erase_if(self.copies, [&](auto& c) { return c.first + last < self.groups && (c.second(), true); });
-}
 constexpr auto __threadfence = [] {}, __threadfence_system = __threadfence;
 inline unsigned atomicInc(unsigned* at, unsigned most) { return std::exchange(*at, *at < most ? *at + 1 : 0); }
 inline float __ldcg(const float* at) { return *at; }
