@@ -25,9 +25,9 @@ void Backend::load() {
                 job_.stream);
 }
 
-void Backend::multiply(GemmArgs args, Layout layout) const {
+void Backend::multiply(GemmArgs args, Layout layout, const GemmScratch& scratch) const {
   args.plan = plan_gemm(args.m, args.n, args.k, spec_.precision);
-  args.scratch = arrays_.scratch;
+  args.scratch = scratch;
   gemm(args, layout, job_.stream);
 }
 
@@ -45,7 +45,7 @@ void Backend::forward(int l) {
             .scale = static_cast<float>(spec_.scale(l)),
             .alpha = static_cast<float>(spec_.alpha(l)),
             .activation = spec_.activation(l)},
-           Layout::nn);
+           Layout::nn, arrays_.scratch);
 }
 
 void Backend::loss() {
@@ -63,6 +63,10 @@ void Backend::loss() {
                  .correct = arrays_.correct,
                  .control = job_.control},
                 job_.stream);
+  if (!job_.rule) return;
+  fork();
+  count_batch(arrays_.loss, arrays_.correct, batch_.rows, weighted(), job_.control, job_.stream);
+  branch();
 }
 
 void Backend::backward_input(int l) {
@@ -77,13 +81,7 @@ void Backend::backward_input(int l) {
             .saved = arrays_.saved[below],
             .alpha = static_cast<float>(spec_.alpha(l - 1)),
             .activation = spec_.activation(l - 1)},
-           Layout::nt);
-}
-
-/// Always true: kernels that come after a loss that was not finite do nothing.
-bool Backend::loss_is_finite() {
-  count_batch(arrays_.loss, arrays_.correct, batch_.rows, weighted(), job_.control, job_.stream);
-  return true;
+           Layout::nt, arrays_.scratch);
 }
 
 Update Backend::update_at(int64_t offset) const {
@@ -98,6 +96,7 @@ void Backend::backward_weights(int l, network::UpdateMode mode) {
   const bool store = mode == network::UpdateMode::store;
   const int64_t n = spec_.outputs(l);
   const Matrix<const float> dy = constant(arrays_.gradient[below + 1]);
+  branch();
   multiply({.m = spec_.inputs(l),
             .n = n,
             .k = batch_.rows,
@@ -107,13 +106,14 @@ void Backend::backward_weights(int l, network::UpdateMode mode) {
             .y = {store ? job_.parameter_gradient + spec_.weights_at(l) : nullptr, n},
             .scale = static_cast<float>(spec_.scale(l)),
             .update = store ? Update{} : update_at(spec_.weights_at(l))},
-           Layout::tn);
+           Layout::tn, arrays_.of_weights[below]);
+  branch();
   bias_gradient({.rows = batch_.rows,
                  .cols = n,
                  .dy = dy,
                  .db = store ? job_.parameter_gradient + spec_.bias_at(l) : nullptr,
                  .update = store ? Update{} : update_at(spec_.bias_at(l)),
-                 .scratch = arrays_.scratch},
+                 .scratch = arrays_.of_biases[below]},
                 job_.stream);
 }
 

@@ -35,18 +35,29 @@ class Backend {
   void forward(int l);
   void loss();
   void backward_input(int l);
-  bool loss_is_finite();
-  void prepare_gradients() {}
+  /// Always true: kernels that come after a loss that was not finite do nothing.
+  bool loss_is_finite() { return true; }
+  void prepare_gradients() { fork(); }
   void backward_weights(int l, network::UpdateMode mode);
   void update();
-  void sync() {}
+  /// A stream keeps the order anyway.
+  void sync() {
+    if (Graph* const graph = Graph::recorded()) graph->join();
+  }
   void layer_sync() {}
 
  private:
   bool weighted() const { return job_.examples.sample_weight || job_.examples.class_weight; }
   Matrix<const float> weights(int l) const { return {job_.parameters + spec_.weights_at(l), spec_.outputs(l)}; }
   Update update_at(int64_t offset) const;
-  void multiply(GemmArgs args, Layout layout) const;
+  void multiply(GemmArgs args, Layout layout, const GemmScratch& scratch) const;
+  /// What is asked for in branches works at the same time, where it is recorded.
+  static void fork() {
+    if (Graph* const graph = Graph::recorded()) graph->fork();
+  }
+  static void branch() {
+    if (Graph* const graph = Graph::recorded()) graph->branch();
+  }
 
   const Job& job_;
   const network::Spec& spec_;

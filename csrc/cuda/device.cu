@@ -246,24 +246,38 @@ void Graph::clear() {
 }
 
 void Graph::begin() {
-  check(cudaGraphCreate(&chain_, 0), "recording");
-  last_ = {};
+  check(cudaGraphCreate(&nodes_, 0), "recording");
+  for (auto* nodes : {&last_, &base_, &ends_}) nodes->clear();
   recorded_ = this;
 }
 
 void Graph::add(const cudaKernelNodeParams& kernel) {
-  const cudaGraphNode_t before = last_;
-  check(cudaGraphAddKernelNode(&last_, chain_, &before, before ? 1 : 0, &kernel), "recording a kernel");
+  cudaGraphNode_t node{};
+  check(cudaGraphAddKernelNode(&node, nodes_, last_.data(), last_.size(), &kernel), "recording a kernel");
+  last_ = {node};
+}
+
+void Graph::fork() { base_ = last_; }
+
+void Graph::branch() {
+  if (last_ != base_) ends_.insert(ends_.end(), last_.begin(), last_.end());
+  last_ = base_;
+}
+
+void Graph::join() {
+  if (ends_.empty()) return;
+  branch();
+  last_ = std::exchange(ends_, {});
 }
 
 void Graph::end() {
   recorded_ = nullptr;
-  ignore(cudaGraphDestroy(chain_));
+  ignore(cudaGraphDestroy(nodes_));
 }
 
 void Graph::finish() {
   cudaGraphExec_t made = nullptr;
-  const cudaError_t status = cudaGraphInstantiate(&made, chain_, 0);
+  const cudaError_t status = cudaGraphInstantiate(&made, nodes_, 0);
   end();
   check(status, "recording");
   steps_ = made;

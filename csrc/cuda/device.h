@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "cuda/error.h"
 
@@ -154,8 +155,9 @@ class Stream {
   cudaStream_t stream_;
 };
 
-/// Kernels, one after the other, to be asked for again at once: many launches for the price of one. Put together node
-/// by node: while a stream captures, no thread of the process may wait for the device.
+/// Kernels to be asked for again at once: many launches for the price of one. One after the other, but where branches
+/// say that they need not wait. Put together node by node: while a stream captures, no thread of the process may wait
+/// for the device.
 class Graph {
  public:
   Graph() = default;
@@ -181,6 +183,10 @@ class Graph {
   /// The one that this thread records, or null.
   static Graph* recorded() { return recorded_; }
   void add(const cudaKernelNodeParams& kernel);
+  /// Branches begin here: each with a call of branch(), but the first. join() waits for all.
+  void fork();
+  void branch();
+  void join();
   void launch(cudaStream_t stream) const { check(cudaGraphLaunch(steps_, stream), "a recorded call"); }
 
  private:
@@ -189,8 +195,8 @@ class Graph {
   void finish();
 
   static thread_local Graph* recorded_;
-  cudaGraph_t chain_ = nullptr;
-  cudaGraphNode_t last_{};
+  cudaGraph_t nodes_ = nullptr;
+  std::vector<cudaGraphNode_t> last_, base_, ends_;  // what the next node waits for; of branches: begin, ends so far
   cudaGraphExec_t steps_ = nullptr;
 };
 

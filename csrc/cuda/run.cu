@@ -82,7 +82,7 @@ struct Session::State {
         control(1, stream),
         job{spec, {}, arrays, parameters.data(), nullptr, nullptr, control.data(), stream} {
     arrays.place(block.data());
-    if (unsigned* const arrived = arrays.scratch.arrived) clear(arrived, most_tiles * sizeof *arrived, stream);
+    clear(arrays.arrived, arrays.counters * int64_t(sizeof *arrays.arrived), stream);
     if (!resident) {
       feed = std::make_unique<Feed>(given, spec.inputs(0), rows_fed(given, spec.inputs(0), batch), stream);
       return;

@@ -1,6 +1,7 @@
 #include "cuda/workspace.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "cuda/elementwise.h"
 #include "cuda/tensor.h"
@@ -44,24 +45,30 @@ int64_t Workspace::carve(float* block) {
   row_weight = carver.take(batch_);
   label = reinterpret_cast<std::int32_t*>(carver.take(batch_));
   correct = reinterpret_cast<std::uint8_t*>(carver.take(batch_));
-  const int64_t longest = std::max(batch_, *std::max_element(spec_.sizes.begin(), spec_.sizes.end()));
-  int64_t partial = most_slices(longest, spec_.precision) > 1 ? most_partial : 0;
-  if (training_)
-    for (const int64_t size : spec_.sizes) partial = std::max(partial, bias_partial(batch_, size));
-  int64_t parts = 0;
-  const auto product = [&](int64_t m, int64_t n, int64_t k) {
-    parts = std::max(parts, tensor_bytes(m, n, k, plan_gemm(m, n, k, spec_.precision).parts));
+  const auto layers = static_cast<std::size_t>(spec_.layers());
+  of_weights.resize(training_ ? layers : 0);
+  of_biases.resize(training_ ? layers : 0);
+  counters = int64_t(1 + of_weights.size() + of_biases.size()) * most_tiles;
+  unsigned* next = arrived = reinterpret_cast<unsigned*>(carver.take(counters));
+  const auto room = [&](int64_t parts, int64_t partial) {
+    return GemmScratch{reinterpret_cast<char*>(carver.take(parts / int64_t(sizeof(float)))), carver.take(partial),
+                       std::exchange(next, next ? next + most_tiles : nullptr)};
   };
+  const auto parts_of = [&](int64_t m, int64_t n, int64_t k) {
+    return tensor_bytes(m, n, k, plan_gemm(m, n, k, spec_.precision).parts);
+  };
+  // A smaller last batch may be sliced where this one is not.
+  const auto sliced = [&](int64_t k) { return most_slices(k, spec_.precision) > 1 ? most_partial : 0; };
+  int64_t parts = 0, partial = 0;
   for (int l = 0; l < spec_.layers(); ++l) {
     const int64_t in = spec_.inputs(l), out = spec_.outputs(l);
-    product(batch_, out, in);
+    parts = std::max({parts, parts_of(batch_, out, in), training_ && l > 0 ? parts_of(batch_, in, out) : 0});
+    partial = std::max({partial, sliced(in), sliced(out)});
     if (!training_) continue;
-    if (l > 0) product(batch_, in, out);
-    product(in, out, batch_);
+    of_weights[static_cast<std::size_t>(l)] = room(parts_of(in, out, batch_), sliced(batch_));
+    of_biases[static_cast<std::size_t>(l)] = room(0, bias_partial(batch_, out));
   }
-  scratch.parts = reinterpret_cast<char*>(carver.take(parts / int64_t(sizeof(float))));
-  scratch.partial = partial > 0 ? carver.take(partial) : nullptr;
-  scratch.arrived = partial > 0 ? reinterpret_cast<unsigned*>(carver.take(most_tiles)) : nullptr;
+  scratch = room(parts, partial);
   return carver.used;
 }
 

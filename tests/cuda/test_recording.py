@@ -17,6 +17,24 @@ def fits(cuda, rng):
     assert_same(*(m.parameters for m in models))
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [(64, 8192, 10), (300, 40, 50, 10), (5, 3)],
+    ids=["tensor cores", "slices", "a layer"],
+)
+def test_recorded_steps_are_those_of_a_stream(sizes, cuda, rng):
+    """At "highest", bit for bit: a fit of a single step never records."""
+    rows = 64 if sizes[1] > 1000 else 200
+    x, y = rng.random((rows, sizes[0]), np.float32), rng.integers(0, sizes[-1], rows)
+    once, again = (MLP(sizes, seed=1, device="cuda") for _ in range(2))
+    at_once, one_by_one = (Trainer(m, SGD(0.1, momentum=0.9)) for m in (once, again))
+    epochs = 2 if sizes[1] > 1000 else 8
+    losses = [e["train_loss"] for e in at_once.fit(x, y, epochs=epochs, batch_size=rows).epochs]
+    fits = [one_by_one.fit(x, y, epochs=1, batch_size=rows) for _ in range(epochs)]
+    assert losses == [e["train_loss"] for fit in fits for e in fit.epochs]
+    assert_same(once.parameters, again.parameters)
+
+
 def test_without_room_for_a_recording(fits, monkeypatch):
     """Its steps are asked for one by one."""
     monkeypatch.setenv("SHIM_NO_GRAPH", "2")

@@ -37,7 +37,7 @@ constexpr unsigned warp = 32, most_threads = 1024;
 constexpr std::size_t stack_bytes = 1 << 16;
 
 using Step = std::function<void()>;
-using Steps = std::vector<Step>;
+using Steps = std::vector<std::pair<Step, std::vector<std::size_t>>>;  // and which come before each
 enum class Fiber { ready, at_warp, at_block, done };
 struct Thread {
   ucontext_t context;  // where it begins; it goes on at `place`, without a system call
@@ -57,7 +57,6 @@ inline void wait(Fiber state) {
   self.state = state;
   if (!_setjmp(self.place)) _longjmp(scheduler, 1);
 }
-
 inline void enter() {
   body();
   wait(Fiber::done);
@@ -67,7 +66,6 @@ inline void enter() {
   if (std::exchange(self.begun, 1)) _longjmp(self.place, 1);
   setcontext(&self.context);
 }
-
 /// Lets go of all who wait in a warp, or in the block, once all have come or are done.
 inline bool release(unsigned begin, unsigned end, Fiber state) {
   unsigned waiting = 0;
@@ -80,7 +78,6 @@ inline bool release(unsigned begin, unsigned end, Fiber state) {
     if (threads[i].state == state) threads[i].state = Fiber::ready;
   return waiting > 0;
 }
-
 inline void run_block(unsigned count) {
   for (unsigned i = 0; i < count; ++i) {
     getcontext(&threads[i].context);
@@ -106,12 +103,9 @@ inline void run_block(unsigned count) {
       throw std::logic_error("threads wait for others that never come, or do not wait for copies");
   }
 }
-
 inline long number(const char* of, long otherwise) { return std::getenv(of) ? std::atol(std::getenv(of)) : otherwise; }
 inline long memory() { return number("SHIM_MEMORY", 1L << 40); }
-
 inline char* const streams = reinterpret_cast<char*>(1L << 20);  // those that are made, one of each device
-
 inline void run(dim3 blocks, unsigned count, const Step& kernel) {
   if (blocks.x == 0 || count == 0 || count > most_threads) throw std::logic_error("not a grid");
   const bool backwards = number("SHIM_BACKWARDS", 0);
@@ -164,7 +158,7 @@ typedef void *cudaStream_t, *cudaMemPool_t;
 typedef cudaStream_t* cudaEvent_t;  // of where it was recorded
 typedef shim::Steps *cudaGraph_t, *cudaGraphExec_t;
 typedef shim::Step cudaKernelNodeParams;
-typedef std::size_t cudaGraphNode_t;  // how many there are then
+typedef std::size_t cudaGraphNode_t;
 struct cudaFuncAttributes {
   int ptxVersion;
 };
@@ -221,16 +215,22 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete event, cu
 inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) { return *event = stream, cudaSuccess; }
 inline int cudaStreamWaitEvent(void* s, auto* e, unsigned) { return is_recorded(s) == is_recorded(*e) ? 0 : 905; }
 inline int cudaGraphCreate(auto* graph, int) { return *graph = new shim::Steps, cudaSuccess; }
-inline int cudaGraphAddKernelNode(auto* node, auto* graph, auto* before, int count,
-                                  const cudaKernelNodeParams* params) {
-  if (count != (graph->size() > 0) || (count && *before != graph->size())) throw std::logic_error("not a chain");
-  return graph->push_back(*params), *node = graph->size(), cudaSuccess;
+inline int cudaGraphAddKernelNode(auto* node, auto* graph, auto* before, std::size_t count, auto* kernel) {
+  return *node = graph->size(), graph->push_back({*kernel, {before, before + count}}), cudaSuccess;
 }
 inline int cudaGraphInstantiate(auto* made, auto* graph, int) {
   return *made = new shim::Steps(*graph), shim::number("SHIM_NO_GRAPH", 0);
 }
-inline int cudaGraphLaunch(auto* steps, void*) {
-  return std::ranges::for_each(*steps, &shim::Step::operator()), shim::number("SHIM_NO_LAUNCH", 0);
+inline int cudaGraphLaunch(auto* steps, void*) {  // in any order that their branches allow
+  std::vector<char> done(steps->size());
+  for (std::vector<std::size_t> ready;; ready.clear()) {
+    for (std::size_t i = 0; i < done.size(); ++i)
+      if (!done[i] && std::ranges::all_of((*steps)[i].second, [&](auto b) { return done[b]; })) ready.push_back(i);
+    if (ready.empty()) return shim::number("SHIM_NO_LAUNCH", 0);
+    static unsigned random = 1;
+    const auto next = ready[(random = random * 1664525 + 1013904223) / 65536 % ready.size()];
+    (*steps)[next].first(), done[next] = 1;
+  }
 }
 inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
 inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t steps) { return delete steps, cudaSuccess; }
