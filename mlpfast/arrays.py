@@ -7,6 +7,7 @@ They are exchanged by DLPack (dmlc.github.io/dlpack) or the CUDA Array Interface
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -25,20 +26,41 @@ def call(name: str, stream: Any, *arguments: Any) -> Any:
     foreign = [a for a in arguments if is_foreign(a)]
     on_gpu = next((a for a in foreign if is_on_gpu(a)), None)
     if on_gpu is not None:
-        library, current = _library(on_gpu), _current_stream(on_gpu)
-        owner = current if stream is None else stream
-        number = stream_number(owner)
-        # A library reuses what it frees in the order of its own stream: on another stream it must wait.
-        in_order = current is not None and number == stream_number(current)
-        in_order = in_order and all(_library(a) == library for a in foreign)
-        place = (number, owner, _maker(on_gpu), in_order)
-        return like(on_gpu, getattr(cuda.compiled(), name)(place, *arguments), arguments, arguments)
+        place = _place(on_gpu, [a for a in foreign if is_on_gpu(a)], stream)
+        given = [_ungraded(a) for a in arguments]
+        return like(on_gpu, getattr(cuda.compiled(), name)(place, *given), given, arguments)
     if stream is not None:
         raise ValueError(f"{name}: stream is given, but no array lies on a GPU")
     if not foreign:
         return getattr(_cpu, name)(*arguments)
     given = [on_host(a, name, parameter) for a, parameter in zip(arguments, _parameters(name), strict=True)]
     return like(foreign[0], getattr(_cpu, name)(*given), given, arguments)
+
+
+def _place(first: Any, arrays: Sequence[Any], stream: Any) -> tuple[Any, ...]:
+    """Where a call computes: on the stream given, or the current one of the first library that has such."""
+    currents = {_library(a): _current_stream(a) for a in arrays}
+    current = currents[_library(first)]
+    owner = next((c for c in currents.values() if c is not None), None) if stream is None else stream
+    number = stream_number(owner)
+    # A library reuses what it frees in the order of its own stream: on another stream it must wait.
+    in_order = current is not None and number == stream_number(current) and len(currents) == 1
+    later = {stream_number(c) for c in currents.values() if c is not None}
+    if "numba" in currents:
+        later.add(0)  # on which it works
+    return (number, owner, _maker(first, owner), in_order, sorted(later - {number}))
+
+
+def _ungraded(value: Any) -> Any:
+    """A tensor of PyTorch as its DLPack lets it pass: one that needs a gradient, while none is recorded."""
+    if _library(value) != "torch" or not is_foreign(value):
+        return value
+    if value.is_neg() or value.is_conj():
+        raise TypeError(
+            "a tensor's numbers are not stored as they are; pass tensor.resolve_conj().resolve_neg()"
+        )
+    recorded = sys.modules["torch"].is_grad_enabled()
+    return value.detach() if value.requires_grad and not recorded else value
 
 
 @cache
@@ -60,9 +82,12 @@ def is_on_gpu(array: Any) -> bool:
     """Tell whether a foreign array lies on a GPU."""
     if _library(array) == "torch":
         return bool(array.is_cuda)
-    if hasattr(type(array), "__dlpack_device__"):
+    if not hasattr(type(array), "__dlpack_device__"):
+        return True
+    try:
         return int(array.__dlpack_device__()[0]) in _ON_GPU
-    return True
+    except BufferError:  # JAX's that lie on several devices, whose numbers it gathers
+        return False
 
 
 def on_host(array: Any, function: str, name: str) -> Any:
@@ -120,17 +145,25 @@ def _taker(array: Any, on_host: bool) -> Callable[[Any], Any] | None:
     return take
 
 
-def _maker(array: Any) -> Callable[[tuple[int, ...]], Any] | None:
-    """What makes float32 arrays on the array's device, if the library has memory for each stream."""
+def _maker(array: Any, stream: Any) -> Callable[[tuple[int, ...]], Any] | None:
+    """What makes float32 arrays for a stream on the array's device, if the library has memory for each."""
     name = _library(array)
     if name not in ("torch", "cupy"):
         return None
-    library = sys.modules[name]
-    if name == "torch":
-        return lambda shape: library.empty(shape, dtype=library.float32, device=array.device)
+    library, current, number = sys.modules[name], _current_stream(array), stream_number(stream)
+
+    def on_stream() -> Any:
+        if number == stream_number(current):
+            return nullcontext()
+        if name == "cupy":
+            return library.cuda.ExternalStream(number)
+        return library.cuda.stream(library.cuda.ExternalStream(number, device=array.device))
 
     def empty(shape: tuple[int, ...]) -> Any:
-        with array.device:
+        if name == "torch":
+            with on_stream():
+                return library.empty(shape, dtype=library.float32, device=array.device)
+        with array.device, on_stream():
             return library.empty(shape, library.float32)
 
     return empty
@@ -162,5 +195,5 @@ def stream_number(stream: Any) -> int:
         if hasattr(stream, name):
             return int(getattr(stream, name))
     if isinstance(stream, int | np.integer) and not isinstance(stream, bool) and 0 <= stream < 2**63:
-        return int(stream)
+        return 0 if stream == 1 else int(stream)  # both are the legacy default stream
     raise TypeError(f"stream is {stream!r}; it must be a CUDA stream of PyTorch or CuPy, or its address")

@@ -23,7 +23,8 @@ namespace {
 cuda::Matrix<const float> on_device(Matrix<const float> m) { return {m.data, m.ld}; }
 
 /// Arrays that a call's stream may still have to do with, of libraries that would reuse their memory in the order of
-/// another. Those of ours need not be kept: their memory is given back in the order of their last use.
+/// another; and their headers, by which libraries know that somebody has them. Those of ours need not be kept: their
+/// memory is given back in the order of their last use.
 struct Kept {
   cuda::Event done;
   py::list arrays;
@@ -48,16 +49,15 @@ void let_go(std::size_t most) {
 /// f(), and where it fails once more, without what is kept: there may have been no memory.
 template <class F>
 auto with_room(const Place& place, const F& f) {
-  const auto nothing = [] { return kept().empty() && nothing_to_give_back(); };
   try {
     return f();
   } catch (const py::error_already_set& error) {
-    if (nothing() || !error.matches(PyExc_Exception)) throw;  // Ctrl-C is no lack of memory
-  } catch (const std::exception&) {
-    if (nothing()) throw;
+    if (!error.matches(PyExc_Exception)) throw;  // Ctrl-C is no lack of memory
+  } catch (const cuda::Error&) {
   }
   let_go(0);
   give_back(place, true);
+  without_gil([] { cuda::trim(0); });
   return f();
 }
 
@@ -67,19 +67,6 @@ using Faults = std::map<std::pair<int, cudaStream_t>, cuda::Fault*>;
 Faults& label_faults() {
   static auto* const all = new Faults;  // the interpreter may end before the process
   return *all;
-}
-
-/// Those of the values that are arrays of other libraries.
-py::list foreign(const py::tuple& values) {
-  py::list arrays;
-  for (const py::handle value : values) {
-    if (py::isinstance<py::tuple>(value)) {
-      arrays += foreign(py::reinterpret_borrow<py::tuple>(value));
-    } else if (!py::isinstance<DeviceArray>(value) && device_of(value) >= 0) {
-      arrays.append(value);
-    }
-  }
-  return arrays;
 }
 
 void keep(const py::list& arrays, cudaStream_t stream) {
@@ -114,6 +101,9 @@ class Gpu {
 
   /// `make` makes arrays of the caller's library, or is None.
   Gpu(const Place& place, const py::object& make) : place_(place), make_(make) {}
+
+  /// The arrays of other libraries that the call has to do with, and their headers.
+  const py::list& foreign() const { return foreign_; }
 
   Input<float> array(py::handle value, const char* function, const char* name, int ndim = -1) const {
     const py::array header = numbers(value, function, name);
@@ -186,7 +176,7 @@ class Gpu {
 
   /// Their values stay on the device: what lies outside the classes is found there, and told later.
   Labels labels(py::handle value, int64_t rows, int64_t, py::handle ignore_index, const char* function) const {
-    const py::array header = header_of(value, place_, function, "labels");
+    const py::array header = header_of_any(value, function, "labels");
     const bool integers = header.dtype().kind() == 'i' && (header.itemsize() == 4 || header.itemsize() == 8);
     if (!integers)
       throw type_error(function,
@@ -238,12 +228,32 @@ class Gpu {
       const DeviceArray made = with_room(place_, make);
       return {py::cast(made), made.header()};
     }
-    const py::object made = with_room(place_, [&] { return make_(py::tuple(py::cast(shape))); });
-    return {made, header_of(made, place_, "a new array", "out")};
+    const py::object made = with_room(place_, [&] { return made_by_library(shape); });
+    return {made, header_of_any(made, "a new array", "out")};
+  }
+  /// Its own lack of memory is one of ours.
+  py::object made_by_library(const Shape& shape) const {
+    try {
+      return make_(py::tuple(py::cast(shape)));
+    } catch (const py::error_already_set& error) {
+      const auto name = py::str(error.type().attr("__name__")).cast<std::string>();
+      if (name.find("OutOfMemory") == std::string::npos) throw;
+    }
+    int64_t bytes = sizeof(float);
+    for (const py::ssize_t n : shape) bytes *= n;
+    throw cuda::out_of_memory(bytes);
+  }
+  py::array header_of_any(py::handle value, const char* function, const char* name) const {
+    const py::array header = header_of(value, place_, function, name);
+    if (!py::isinstance<DeviceArray>(value)) {
+      foreign_.append(header);
+      foreign_.append(value);
+    }
+    return header;
   }
   /// The header of an array of float32.
   py::array numbers(py::handle value, const char* function, const char* name) const {
-    py::array header = header_of(value, place_, function, name);
+    py::array header = header_of_any(value, function, name);
     const py::dtype dtype = header.dtype();
     if (dtype.kind() == 'f' && dtype.itemsize() == 8)
       throw cuda::Error(std::string(function) + ": " + name +
@@ -276,6 +286,7 @@ class Gpu {
   Place place_;
   py::object make_;
   mutable py::object made_;  // the output, where none was given
+  mutable py::list foreign_;
 };
 
 /// Of each row of x the class: int64.
@@ -291,8 +302,7 @@ DeviceArray classify(const DeviceArray& x) {
   return classes;
 }
 
-/// Raises what a call before this one found in its labels.
-void raise_label_fault(volatile cuda::Fault* fault) {
+void raise_fault(volatile cuda::Fault* fault) {
   if (!fault || !fault->found) return;
   std::atomic_thread_fence(std::memory_order_acquire);  // the rest was written before `found`
   const int64_t index = fault->index, label = fault->label, classes = fault->classes;
@@ -302,8 +312,14 @@ void raise_label_fault(volatile cuda::Fault* fault) {
                                                  std::to_string(classes) + " classes; a call before this one found it");
 }
 
-/// f for Python: ((stream, its owner, what makes arrays, whether all arrays are of the library whose stream it is now),
-/// arguments ...).
+/// Ends a call: streams on which other libraries work with its arrays wait for it, and it keeps them meanwhile.
+void end_call(const Gpu& gpu, const Place& place, py::handle later) {
+  for (const py::handle stream : later) cuda::order(place.stream, stream_of(stream));
+  keep(place.in_order ? py::list() : gpu.foreign(), place.stream);
+}
+
+/// f for Python: ((stream, its owner, what makes arrays, whether all arrays are of the library whose stream it is now,
+/// the streams that come after it), arguments ...).
 template <class R, class... Args>
 auto on_gpu(R (*f)(const Gpu&, Args...)) {
   return [f](const py::tuple& where, Args... args) {
@@ -316,23 +332,28 @@ auto on_gpu(R (*f)(const Gpu&, Args...)) {
     device = std::max(device, 0);
     cuda::require_device(device);
     const cuda::OnDevice here(device);
+    const cuda::WhileCapturing allowed;
     const Place place{stream_of(where[0]), device, where[1], where[3].template cast<bool>()};
     give_back(place);
-    if (const auto its = label_faults().find({device, place.stream}); its != label_faults().end())
-      raise_label_fault(its->second);
-    const bool keeps = !place.in_order;
+    raise_label_fault(place);
+    const Gpu gpu(place, where[2]);
     if constexpr (std::is_void_v<R>) {
-      f(Gpu(place, where[2]), args...);
-      keep(keeps ? foreign(py::make_tuple(args...)) : py::list(), place.stream);
+      f(gpu, args...);
+      end_call(gpu, place, where[4]);
     } else {
-      R result = f(Gpu(place, where[2]), args...);
-      keep(keeps ? foreign(py::make_tuple(result, args...)) : py::list(), place.stream);
+      R result = f(gpu, args...);
+      end_call(gpu, place, where[4]);
       return result;
     }
   };
 }
 
 }  // namespace
+
+void raise_label_fault(const Place& place) {
+  if (const auto its = label_faults().find({place.device, place.stream}); its != label_faults().end())
+    raise_fault(its->second);
+}
 
 void register_cuda_kernels(py::module_& m) {
   m.def("gemm", on_gpu(gemm<Gpu>));
@@ -353,8 +374,8 @@ void register_cuda_kernels(py::module_& m) {
     without_gil(cuda::synchronize);
     let_go(0);
     give_back({nullptr, cuda::current_device()}, true);
-    without_gil(cuda::trim);
-    for (const auto& [stream, fault] : label_faults()) raise_label_fault(fault);
+    without_gil([] { cuda::trim(); });
+    for (const auto& [stream, fault] : label_faults()) raise_fault(fault);
   });
 }
 

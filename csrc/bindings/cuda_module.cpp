@@ -80,7 +80,7 @@ struct Workspace {
 
   Workspace(const Spec& spec, Given&& given_, int64_t batch, bool training) : given(std::move(given_)) {
     cuda::require_device();
-    give_back({nullptr, cuda::current_device()}, true);
+    give_back({nullptr, cuda::current_device()});
     without_gil([&] { session = std::make_unique<Session>(spec, given.examples, batch, training); });
   }
   Workspace(const Workspace&) = delete;

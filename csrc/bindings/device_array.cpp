@@ -27,7 +27,13 @@ py::array from_interface(py::handle value, const Place& place) {
   std::optional<Shape> strides;
   if (said.contains("strides") && !said["strides"].is_none()) strides = said["strides"].cast<Shape>();
   const auto [address, read_only] = said["data"].cast<std::pair<std::uintptr_t, bool>>();
-  if (said.contains("stream") && !said["stream"].is_none()) cuda::order(stream_of(said["stream"]), place.stream);
+  for (const py::ssize_t n : shape)
+    if (n == 0) return describe(dtype, shape, strides, nullptr, value, read_only);
+  if (address == 0) throw py::value_error("its memory is null");
+  if (said.contains("stream") && !said["stream"].is_none()) {
+    if (said["stream"].cast<std::intptr_t>() == 0) throw py::value_error("its stream is 0, which is ambiguous");
+    cuda::order(stream_of(said["stream"]), place.stream);
+  }
   return describe(dtype, shape, strides, reinterpret_cast<void*>(address), value, read_only);
 }
 
@@ -68,11 +74,9 @@ std::vector<PutOff>& put_off() {
 
 }  // namespace
 
-bool nothing_to_give_back() { return put_off().empty(); }
-
 void give_back(const Place& place, bool all) {
   constexpr int64_t most_lent = 1 << 26, least_bytes = 1 << 18;  // a loop waits once in up to 256 arrays
-  if (nothing_to_give_back() || cuda::is_capturing(place.stream)) return;
+  if (put_off().empty() || cuda::is_capturing(place.stream)) return;
   int64_t lent = 0;
   for (const PutOff& one : put_off())
     if (one.lent && one.last.device == place.device) lent += std::max(one.bytes, least_bytes);
@@ -177,6 +181,7 @@ py::array DeviceArray::numpy() const {
     if (bytes > 0) cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream), "copying");
     cuda::check(cudaStreamSynchronize(stream), "copying");
   });
+  raise_label_fault(storage_->last);
   return array;
 }
 
@@ -184,14 +189,19 @@ py::capsule DeviceArray::dlpack(py::handle stream, py::handle max_version, py::h
   if (!where.is_none() && !py::make_tuple(static_cast<int>(Memory::gpu), device()).equal(where))
     throw py::buffer_error("__dlpack__: a DeviceArray is not brought to another device; use numpy()");
   if (copy.is(py::handle(Py_True))) throw py::buffer_error("__dlpack__: a DeviceArray does not copy itself");
-  const bool waits = stream.is_none() || stream.cast<std::intptr_t>() != -1;
-  if (waits && !stream.is_none() && stream.cast<std::intptr_t>() == 0)
-    throw py::value_error("__dlpack__: stream 0 is ambiguous; pass 1 for the legacy default stream");
+  if (!stream.is_none() && !PyLong_Check(stream.ptr()))
+    throw py::type_error("__dlpack__: stream must be None or an integer");
+  const std::intptr_t number = stream.is_none() ? 1 : stream.cast<std::intptr_t>();
+  if (number == 0) throw py::value_error("__dlpack__: stream 0 is ambiguous; pass 1 for the legacy default stream");
+  if (number < -1) throw py::value_error("__dlpack__: stream is " + std::to_string(number) + ", no stream's number");
+  const bool waits = number != -1;
   cuda::require_device();
   const cuda::OnDevice here(device());
   if (waits) cuda::order(storage_->last.stream, stream_of(stream));
   storage_->shared = true;
   if (!waits || stream_of(stream) != storage_->last.stream) storage_->lent = true;
+  if (!max_version.is_none() && (!py::isinstance<py::tuple>(max_version) || py::len(max_version) != 2))
+    throw py::type_error("__dlpack__: max_version must be None or a tuple (major, minor)");
   const bool versioned = !max_version.is_none() && max_version.cast<std::pair<int, int>>().first >= 1;
   return to_capsule(header_, Memory::gpu, device(), versioned);
 }
@@ -237,7 +247,21 @@ py::array header_of(py::handle value, const Place& place, const char* function, 
     array.bring(place);
     return array.header();
   }
-  py::array array = has(value, "__dlpack__") ? from_dlpack(value, place) : from_interface(value, place);
+  const auto unreadable = [&](const std::string& why) {
+    const auto type = py::str(py::type::of(value).attr("__name__")).cast<std::string>();
+    return type_error(function, std::string(name) + " of type " + type + " cannot be read: " + why);
+  };
+  py::array array;
+  try {
+    array = has(value, "__dlpack__") ? from_dlpack(value, place) : from_interface(value, place);
+  } catch (const cuda::Error&) {
+    throw;
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw;
+    throw unreadable(py::str(error.value()));
+  } catch (const std::runtime_error& error) {
+    throw unreadable(error.what());
+  }
   const auto module = py::str(py::type::of(value).attr("__module__")).cast<std::string>();
   if (module.starts_with("jax")) array.attr("setflags")(py::arg("write") = false);  // nobody may write them
   constexpr int flags = py::array::c_style | int{py::detail::npy_api::NPY_ARRAY_ALIGNED_};
@@ -260,6 +284,12 @@ void register_device_array(py::module_& m) {
              throw py::type_error("a DeviceArray lies on a GPU; use numpy() for a copy in the host's memory");
            })
       .def("__float__", [](const DeviceArray& a) { return py::float_(a.numpy().attr("item")()); })
+      .def("__bool__", [](const DeviceArray& a) { return py::bool_(a.numpy().attr("item")()); })
+      .def("__format__",
+           [](const DeviceArray& a, const py::str& how) -> py::object {
+             if (a.header().ndim() > 0 || py::len(how) == 0) return py::str(py::repr(py::cast(a)));
+             return a.numpy().attr("item")().attr("__format__")(how);
+           })
       .def("__len__",
            [](const DeviceArray& a) {
              if (a.header().ndim() == 0) throw py::type_error("a DeviceArray without dimensions has no length");
@@ -285,7 +315,7 @@ void register_device_array(py::module_& m) {
   m.def("from_numpy", [](const py::array& contiguous) {
     cuda::require_device();
     const Place place{nullptr, cuda::current_device()};
-    give_back(place, true);
+    give_back(place);
     return DeviceArray(contiguous, place);
   });
 }

@@ -24,8 +24,8 @@ cudaStream_t stream_of(py::handle number);
 /// Gives back what could not be at once, on a place's device, unless a graph is recorded there. For memory that another
 /// library had the host waits till the device is idle: where there is much of it, or all is wanted.
 void give_back(const Place& place, bool all = false);
-/// Whether it has nothing to give.
-bool nothing_to_give_back();
+/// Raises what a call on a place's stream found in its labels, if it is done.
+void raise_label_fault(const Place& place);
 
 class DeviceArray {
  public:

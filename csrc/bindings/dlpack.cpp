@@ -46,7 +46,8 @@ struct Abi<ManagedVersioned> {
   static constexpr const char *name = "dltensor_versioned", *used = "used_dltensor_versioned";
 };
 
-constexpr std::uint64_t read_only = 1;
+constexpr std::uint64_t read_only = 1, is_copied = 2;  // what is written to a copy is lost
+constexpr std::uint8_t bfloat = 4;
 constexpr struct {
   char kind;
   std::uint8_t code;
@@ -56,20 +57,21 @@ py::dtype numpy_dtype(Dtype dtype) {
   for (const auto& row : dtypes)
     if (row.code == dtype.code && dtype.lanes == 1 && dtype.bits % 8 == 0)
       return py::dtype(std::string(1, row.kind) + std::to_string(dtype.bits / 8));
-  throw py::value_error("an array's dtype (DLPack code " + std::to_string(dtype.code) + ", " +
-                        std::to_string(dtype.bits) + " bits) is unknown here; convert it to float32");
+  if (dtype.code == bfloat) throw py::type_error("its dtype is bfloat16; convert it to float32");
+  throw py::type_error("its dtype (DLPack code " + std::to_string(dtype.code) + ", " + std::to_string(dtype.bits) +
+                       " bits) is unknown here; convert it to float32");
 }
 
 template <class M>
 py::array adopt(py::handle capsule) {
   auto* const managed = static_cast<M*>(PyCapsule_GetPointer(capsule.ptr(), Abi<M>::name));
   if (!managed) throw py::error_already_set();
+  if constexpr (std::is_same_v<M, ManagedVersioned>)
+    if (managed->major > 1) throw py::buffer_error("it came in a later version of DLPack than 1");
   const Tensor& tensor = managed->tensor;
   const auto memory = static_cast<Memory>(tensor.device.type);
   if (memory != Memory::gpu && memory != Memory::gpu_managed)
-    throw py::buffer_error("an array that says it is on a GPU gave memory of another device");
-  if constexpr (std::is_same_v<M, ManagedVersioned>)
-    if (managed->major > 1) throw py::buffer_error("an array came in a later version of DLPack than 1");
+    throw py::buffer_error("it said that it is on a GPU, and gave memory of another device");
   const py::dtype dtype = numpy_dtype(tensor.dtype);  // before the capsule is ours
   if (PyCapsule_SetName(capsule.ptr(), Abi<M>::used) != 0) throw py::error_already_set();
   const py::capsule owner(managed, [](void* taken) {
@@ -83,10 +85,10 @@ py::array adopt(py::handle capsule) {
     for (py::ssize_t& stride : *strides) stride *= dtype.itemsize();
   }
   const bool empty = std::find(shape.begin(), shape.end(), 0) != shape.end();
-  if (!tensor.data && !empty) throw py::buffer_error("an array without memory");
+  if (!tensor.data && !empty) throw py::buffer_error("its memory is null");
   void* const data = tensor.data ? static_cast<char*>(tensor.data) + tensor.byte_offset : nullptr;
   bool sealed = false;
-  if constexpr (std::is_same_v<M, ManagedVersioned>) sealed = managed->flags & read_only;
+  if constexpr (std::is_same_v<M, ManagedVersioned>) sealed = managed->flags & (read_only | is_copied);
   return describe(dtype, shape, strides, data, owner, sealed);
 }
 

@@ -27,6 +27,13 @@ std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
+std::string driver_is_old() {
+  int driver = 0;
+  ignore(cudaDriverGetVersion(&driver));
+  return "the NVIDIA driver supports CUDA " + version_text(driver) + ", mlpfast was built with " +
+         version_text(CUDART_VERSION) + "; update the driver";
+}
+
 /// Exists in every build: whether the device can run it tells whether it can run the others.
 __global__ void probe() {}
 
@@ -43,7 +50,7 @@ std::string why_no_kernel() {
   cudaGetLastError();  // forget it
   const int current = capability();
   const std::string version = std::to_string(current / 10) + "." + std::to_string(current % 10);
-  if (status == cudaErrorUnsupportedPtxVersion) return "the NVIDIA driver is too old for mlpfast's kernels; update it";
+  if (status == cudaErrorUnsupportedPtxVersion) return driver_is_old();
   if (status != cudaErrorNoKernelImageForDevice && status != cudaErrorInvalidDeviceFunction)
     return std::string("the GPU fails: ") + cudaGetErrorString(status);
   if (current < 75)
@@ -75,10 +82,9 @@ std::string why_unavailable(int device) {
     return "no NVIDIA GPU is visible; is CUDA_VISIBLE_DEVICES set?";
   ignore(cudaDriverGetVersion(&driver));
   if (driver == 0) return "no NVIDIA driver is installed; install one, or use device='cpu'";
-  if (status == cudaErrorInsufficientDriver)
-    return "the NVIDIA driver supports CUDA " + version_text(driver) + ", mlpfast was built with " +
-           version_text(CUDART_VERSION) + "; update the driver";
-  return std::string("CUDA does not start: ") + cudaGetErrorString(status);
+  if (status == cudaErrorInsufficientDriver) return driver_is_old();
+  return std::string("CUDA does not start: ") + cudaGetErrorString(status) +
+         "; see whether nvidia-smi works, and start processes by multiprocessing's 'spawn'";
 }
 
 void require_device(int device) {
@@ -126,20 +132,25 @@ std::pair<int64_t, int64_t> free_and_total() {
 
 void* allocate(int64_t bytes, cudaStream_t stream) {
   if (bytes <= 0) return nullptr;
+  const WhileCapturing allowed;
   void* memory = nullptr;
   const cudaError_t status = cudaMallocFromPoolAsync(&memory, static_cast<std::size_t>(bytes), pool(), stream);
   if (status != cudaErrorMemoryAllocation) return check(status, "allocating memory"), memory;
   cudaGetLastError();
+  throw out_of_memory(bytes);
+}
+
+Error out_of_memory(int64_t bytes) {
   const auto [free, total] = free_and_total();
-  throw Error("the GPU has no " + std::to_string(bytes) + " bytes of memory left: " + std::to_string(free) + " of " +
-              std::to_string(total) + " are free; use a smaller batch, or less data at a time");
+  return Error("the GPU has no " + std::to_string(bytes) + " bytes of memory left: " + std::to_string(free) + " of " +
+               std::to_string(total) + " are free; use a smaller batch, or less data at a time");
 }
 
 int64_t free_bytes() { return free_and_total().first; }
 
-void trim() {
+void trim(int64_t keep) {
   const WhileCapturing allowed;
-  check(cudaMemPoolTrimTo(pool(), kept_bytes), "giving memory back");
+  check(cudaMemPoolTrimTo(pool(), static_cast<std::size_t>(keep)), "giving memory back");
 }
 
 // A child that inherited an object leaves what it held to its parent.
@@ -179,8 +190,11 @@ void release_pinned(void* memory, cudaStream_t) {
 
 bool order(cudaStream_t earlier, cudaStream_t later) {
   if (earlier == later) return true;
-  if (is_capturing(later) && (!earlier || !is_capturing(earlier))) return false;  // the default stream never captures
-  const Event event;                                                              // may go before it has happened
+  const bool recorded = earlier && is_capturing(earlier);  // the default stream never is
+  if (is_capturing(later) && !recorded) return false;
+  if (recorded && !is_capturing(later))
+    throw Error("an array that a graph will make is used on another stream, before the graph is launched");
+  const Event event;  // may go before it has happened
   event.record(earlier);
   event.order(later);
   return true;

@@ -27,19 +27,23 @@ struct Grid {
 void* allocate(int64_t bytes, cudaStream_t stream);
 void release(void* memory, cudaStream_t stream);
 
+/// What to throw where so many bytes of the current device are not to be had.
+Error out_of_memory(int64_t bytes);
+
 /// Bytes of the current device that allocate() can find.
 int64_t free_bytes();
 
 /// Gives what is kept to whoever wants it, but for so many bytes: small networks are trained without asking for memory
 /// again.
 constexpr int64_t kept_bytes = 1 << 28;
-void trim();
+void trim(int64_t keep = kept_bytes);
 
 /// Sets memory to 0, as work of a stream.
 void clear(void* memory, int64_t bytes, cudaStream_t stream);
 
 /// What will be asked of `later` waits for what was asked of `earlier`. False where that cannot be: the steps of a
-/// graph that `later` records wait for none outside it, which must be done before the graph is launched.
+/// graph that `later` records wait for none outside it, which must be done before the graph is launched. Error where
+/// `earlier` alone records: its steps are not even asked for.
 bool order(cudaStream_t earlier, cudaStream_t later);
 
 /// The device whose memory this is; Error where it is none's.

@@ -82,7 +82,12 @@ struct Session::State {
         control(1, stream),
         job{spec, {}, arrays, parameters.data(), nullptr, nullptr, control.data(), stream} {
     arrays.place(block.data());
-    clear(arrays.arrived, arrays.counters * int64_t(sizeof *arrays.arrived), stream);
+    const auto begin = [&](const GemmScratch& scratch) {
+      if (scratch.arrived) clear(scratch.arrived, most_tiles * int64_t(sizeof *scratch.arrived), stream);
+    };
+    begin(arrays.scratch);
+    std::ranges::for_each(arrays.of_weights, begin);
+    std::ranges::for_each(arrays.of_biases, begin);
     if (!resident) {
       feed = std::make_unique<Feed>(given, spec.inputs(0), rows_fed(given, spec.inputs(0), batch), stream);
       return;
@@ -124,6 +129,7 @@ struct Session::State {
 
 Session::Session(const Spec& spec, const GivenExamples& examples, int64_t batch, bool training) {
   require_device();
+  const WhileCapturing allowed;
   state_ = std::make_unique<State>(spec, examples, batch, training);
   state_->stream.synchronize();  // the copies are made
 }
@@ -237,6 +243,7 @@ void Session::train_fed(const TrainingRun& run, int64_t end) {
 TrainingResult Session::train(const Spec& spec, const TrainingRun& run) {
   State& s = *state_;
   const OnDevice here(s.device);
+  const WhileCapturing allowed;
   require_device();
   if (spec.input_scale != s.spec.input_scale || spec.input_shift != s.spec.input_shift) {
     s.spec.input_scale = spec.input_scale;
@@ -289,6 +296,7 @@ template <class Pass>
 void Session::in_chunks(const float* parameters, const Pass& pass) {
   State& s = *state_;
   const OnDevice here(s.device);
+  const WhileCapturing allowed;
   require_device();
   s.parameters.upload(parameters, s.stream);
   s.at = {};

@@ -1,7 +1,6 @@
 #include "cuda/workspace.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "cuda/elementwise.h"
 #include "cuda/tensor.h"
@@ -48,11 +47,9 @@ int64_t Workspace::carve(float* block) {
   const auto layers = static_cast<std::size_t>(spec_.layers());
   of_weights.resize(training_ ? layers : 0);
   of_biases.resize(training_ ? layers : 0);
-  counters = int64_t(1 + of_weights.size() + of_biases.size()) * most_tiles;
-  unsigned* next = arrived = reinterpret_cast<unsigned*>(carver.take(counters));
   const auto room = [&](int64_t parts, int64_t partial) {
     return GemmScratch{reinterpret_cast<char*>(carver.take(parts / int64_t(sizeof(float)))), carver.take(partial),
-                       std::exchange(next, next ? next + most_tiles : nullptr)};
+                       partial > 0 ? reinterpret_cast<unsigned*>(carver.take(most_tiles)) : nullptr};
   };
   const auto parts_of = [&](int64_t m, int64_t n, int64_t k) {
     return tensor_bytes(m, n, k, plan_gemm(m, n, k, spec_.precision).parts);

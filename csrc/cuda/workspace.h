@@ -27,8 +27,6 @@ class Workspace {
   GemmScratch scratch;                    // of a product of the batch's rows
   // [layers]: of the gradients of weights, and of biases, all of which may be computed at the same time
   std::vector<GemmScratch> of_weights, of_biases;
-  unsigned* arrived;  // all of theirs
-  int64_t counters;
 
  private:
   int64_t carve(float* block);

@@ -202,6 +202,29 @@ def test_ignored_labels(classes, to_gpu, rng):
             assert np.allclose(d.numpy(), d_want, rtol=2e-5, atol=1e-9)
 
 
+def test_numbers_of_an_array(to_gpu):
+    """Of an array without dimensions, as of NumPy's."""
+    loss = to_gpu(np.float32(0.25))
+    assert float(loss) == 0.25 and loss and f"{loss:.3f}" == "0.250" and not to_gpu(np.float32(0))
+    assert f"{loss}" == repr(loss) and f"{to_gpu([1.0])}".startswith("DeviceArray")
+    with pytest.raises(ValueError, match="only convert an array of size 1"):
+        bool(to_gpu([1.0, 2.0]))
+
+
+def test_what_dlpack_may_ask(to_gpu):
+    array = to_gpu([1.0])
+    for asked, error in (
+        (dict(stream="x"), TypeError),
+        (dict(stream=-5), ValueError),
+        (dict(stream=0), ValueError),
+        (dict(max_version=(1,)), TypeError),
+        (dict(max_version=1), TypeError),
+        (dict(copy=True), BufferError),
+    ):
+        with pytest.raises(error, match="__dlpack__"):
+            array.__dlpack__(**asked)
+
+
 def test_a_label_outside_is_told_later(cuda, to_gpu, rng):
     x = to_gpu(floats(rng, 700, 3))
     for wrong in (3, -1, 2**40):
@@ -213,7 +236,10 @@ def test_a_label_outside_is_told_later(cuda, to_gpu, rng):
         assert np.flatnonzero(np.isnan(loss.numpy())).tolist() == [600, 650]
         assert not d.numpy()[600].any() and d.numpy()[599].any()
     loss, _ = kernels.softmax_cross_entropy(x, to_gpu(y))
+    with pytest.raises(ValueError, match=r"labels\[600\]"):
+        float(loss)
     assert np.isnan(loss.numpy())
+    kernels.softmax_cross_entropy(x, to_gpu(y))
     if cuda == "shim":  # other streams have nothing to do with it, and faults of their own
         assert kernels.relu(x, stream=5).shape == (700, 3)
         for stream in (5, 6):
@@ -303,8 +329,25 @@ def test_producers_that_lie(to_gpu):
         def __dlpack__(self, *, stream):
             return np.ones(3, np.float32).__dlpack__()
 
-    with pytest.raises(BufferError, match="gave memory of another device"):
+    with pytest.raises(
+        TypeError, match=r"relu: x of type Liar cannot be read: .* gave memory of another device"
+    ):
         kernels.relu(Liar(to_gpu(np.ones(3, np.float32))))
+
+    class Refusing(Unversioned):
+        def __dlpack__(self, *, stream):
+            raise BufferError("it needs a gradient")
+
+    with pytest.raises(TypeError, match="gemm: b of type Refusing cannot be read: it needs a gradient"):
+        kernels.gemm(to_gpu(np.ones((1, 3), np.float32)), Refusing(to_gpu(np.ones((3, 1), np.float32))))
+    array = to_gpu(np.ones(3, np.float32))
+    for lie, why in (
+        (dict(data=(0, False), strides=None), "its memory is null"),
+        (dict(stream=0), "its stream is 0, which is ambiguous"),
+        (dict(mask=array), "arrays with a mask are not taken"),
+    ):
+        with pytest.raises(TypeError, match=f"relu: x of type Interface cannot be read: {why}"):
+            kernels.relu(Interface(array, **lie))
 
 
 def test_what_cannot_be(to_gpu, rng):

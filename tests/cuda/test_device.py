@@ -18,7 +18,8 @@ STATES = {
         SHIM_KERNELS=98, SHIM_CAPABILITY=103
     ),
     "compute capability 6.1, mlpfast needs 7.5 or newer": dict(SHIM_KERNELS=209, SHIM_CAPABILITY=61),
-    "driver is too old for mlpfast's kernels; update it": dict(SHIM_KERNELS=222),
+    "driver supports CUDA 13.0, mlpfast was built with 13.0; update": dict(SHIM_KERNELS=222),
+    "CUDA does not start: .*; see whether nvidia-smi works": dict(SHIM_STATUS=802),
 }
 
 

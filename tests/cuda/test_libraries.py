@@ -7,11 +7,13 @@ from tolerances import same_bits
 import mlpfast
 from mlpfast import kernels
 
+pytestmark = pytest.mark.filterwarnings("default")  # what libraries warn of is theirs
+
 
 def library(cuda, name):
     if cuda != "gpu":
         pytest.skip("for a real GPU")
-    return pytest.importorskip(name, reason=f"{name} is not installed")
+    return pytest.importorskip(name, reason=f"{name} is not installed", exc_type=ImportError)
 
 
 @pytest.fixture
@@ -43,6 +45,59 @@ def test_streams_of_pytorch(torch, rng):
         torch.cuda._sleep(200_000_000)
     lent = torch.from_dlpack(kernels.relu(mlpfast.cuda.from_numpy(x.numpy()), stream=other))
     assert same_bits(lent.cpu().numpy(), want)
+
+
+def test_results_for_a_stream_are_made_for_it(torch, rng):
+    """Memory that is freed behind work of that stream is not given out before it is done."""
+    x, w = (torch.from_numpy(rng.standard_normal((512, 512), np.float32)).cuda() for _ in range(2))
+    want, other = (x.relu() @ w).cpu().numpy(), torch.cuda.Stream()
+    torch.cuda.synchronize()
+    for _ in range(20):
+        y = kernels.relu(x, stream=other)
+        with torch.cuda.stream(other):
+            torch.cuda._sleep(10_000_000)
+            z = y @ w
+        del y
+        torch.full((512, 512), float("nan"), device="cuda")  # on the current stream, in what was freed
+        other.synchronize()
+        assert same_bits(z.cpu().numpy(), want)
+
+
+def test_tensors_written_by_calls_on_other_arrays(torch, rng):
+    """The tensor's stream, which none of the inputs knows, comes after them."""
+    x = mlpfast.cuda.from_numpy(rng.standard_normal((300, 70), np.float32))
+    out, side = torch.zeros(300, 70, device="cuda"), torch.cuda.Stream()
+    torch.cuda.synchronize()
+    with torch.cuda.stream(side):
+        kernels.relu(x, out=out)
+        got = out + 0
+    side.synchronize()
+    assert same_bits(got.cpu().numpy(), kernels.relu(x.numpy()))
+
+
+def test_tensors_with_gradients(torch):
+    """Updated where none is recorded, as on the CPU; else what PyTorch says is passed on, with the name."""
+    w = torch.ones(3, device="cuda", requires_grad=True)
+    with torch.no_grad():
+        assert kernels.sgd_step(w, torch.ones(3, device="cuda"), lr=0.5) is None
+        assert kernels.relu(w).eq(0.5).all() and kernels.relu(w, out=w) is w
+    with pytest.raises(TypeError, match=r"relu: x of type Tensor cannot be read: .*gradient"):
+        kernels.relu(w)
+    with pytest.raises(TypeError, match="relu: x of type Tensor cannot be read: its dtype is bfloat16"):
+        kernels.relu(torch.ones(3, device="cuda", dtype=torch.bfloat16))
+
+
+def test_memory_that_jax_gives_away(cuda):
+    """A kernel that has not begun reads what JAX may then not donate."""
+    jax = library(cuda, "jax")
+    if jax.default_backend() != "gpu":
+        pytest.skip("jax has no GPU")
+    overwrite = jax.jit(lambda x: x * 0 - 1, donate_argnums=0)
+    for _ in range(20):
+        x = jax.numpy.ones((2048, 2048))
+        got = kernels.relu(x)
+        overwrite(x)
+        assert np.all(np.asarray(got) == 1)
 
 
 @pytest.mark.parametrize(

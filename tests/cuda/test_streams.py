@@ -21,6 +21,14 @@ class Array(Lent):
         self.device.id = 0
 
 
+@contextlib.contextmanager
+def external(number):
+    """CuPy works on that stream meanwhile."""
+    sys.modules["cupy"].on.append(number)
+    yield
+    sys.modules["cupy"].on.pop()
+
+
 def array(kind, *shape):
     return kind(mlpfast.cuda.from_numpy(np.ones(shape, np.float32)))
 
@@ -32,9 +40,10 @@ def current(cuda, monkeypatch):
         pytest.skip("a driver takes real streams only")
     stream = types.SimpleNamespace(ptr=3)
     cupy = types.ModuleType("cupy")
-    cupy.cuda = types.SimpleNamespace(get_current_stream=lambda device: stream)
+    cupy.on, cupy.made = [3], []  # streams that it works on, those that it made arrays for
+    cupy.cuda = types.SimpleNamespace(get_current_stream=lambda device: stream, ExternalStream=external)
     cupy.float32, cupy.from_dlpack = np.float32, Array
-    cupy.empty = lambda shape, dtype: array(Array, *shape)
+    cupy.empty = lambda shape, dtype: cupy.made.append(cupy.on[-1]) or array(Array, *shape)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     return stream
 
@@ -57,6 +66,28 @@ def test_arrays_of_several_libraries(other, current):
     x, dy = array(Array, 2, 3), other(Lent, 2, 3)
     kernels.relu_backward(dy=x, y=dy)
     assert x.streams == [3] and getattr(dy, "streams", [3]) == [3]
+
+
+def test_results_are_made_for_the_stream_of_the_call(current):
+    """A library gives memory out, and takes it back, in the order of a stream."""
+    x = array(Array, 2, 3)
+    kernels.relu(x)
+    kernels.relu(x, stream=4)
+    kernels.relu(x, stream=1)  # the legacy default stream
+    assert sys.modules["cupy"].made == [3, 4, 0]
+
+
+def test_where_a_call_computes(current, monkeypatch):
+    """On the stream of the first library that has one, which the others' streams wait for."""
+    ours, theirs = array(lambda a: a, 2, 3), array(Array, 2, 3)
+    monkeypatch.setattr("mlpfast.arrays._maker", lambda array, stream: None)
+    place = mlpfast.arrays._place
+    assert place(ours, [ours], None) == (0, None, None, False, [])
+    assert place(ours, [ours, theirs], None) == (3, current, None, False, [])
+    assert place(theirs, [theirs], None) == (3, current, None, True, [])
+    assert place(ours, [ours, theirs], 7) == (7, 7, None, False, [3])
+    monkeypatch.setattr("mlpfast.arrays._library", lambda a: "numba" if a is ours else "cupy")
+    assert place(theirs, [theirs, ours], None)[3:] == (False, [0])
 
 
 def one_that_fails_once():
