@@ -12,8 +12,8 @@ class Case:
     """One row of a table.
 
     shape is m, n, k for gemm; the layers' sizes for step, fit and predict; rows, classes for softmax.
-    Targets: `floor`, least ratio to the best peer, with AMX `amx` where that is another; `eager`, to
-    torch_eager; `share`, of the peak; `limit`, seconds. `remark` explains by ISA why one is missed.
+    Targets: `floor`, least ratio to the best peer, or to `peer`, with AMX `amx` where that is another;
+    `eager`, to PyTorch eager; `share`, of the peak; `limit`, seconds. `remark` says by ISA why one is missed.
     """
 
     group: str
@@ -29,6 +29,7 @@ class Case:
     device: str = "cpu"  # or "cuda"
     quick: bool = False  # of the small set: --quick and README's table
     floor: float = 0.0
+    peer: str = ""
     amx: float = 0.0
     eager: float = 0.0
     share: float = 0.0
@@ -180,13 +181,30 @@ ON_GPU: list[Case] = [
     replace(case, device="cuda")
     for case in [
         *_gemm(4096, 4096, 4096, precision="ieee", floor=0.8),
-        *_gemm(4096, 4096, 4096, floor=1.2),
+        *_gemm(4096, 4096, 4096, floor=1.2, peer="torch_gpu"),
         *_gemm(4096, 4096, 4096, precision="medium", floor=0.5),
-        Case("softmax", (65536, 10), floor=5.0),
-        Case("softmax", (16384, 32768), floor=2.0),
-        _step((784, 256, 10), 256, 234, epochs=10, floor=1.5, limit=4e-3 / 234),
-        _step((784, 2048, 2048, 10), 1024, 4, epochs=5, floor=1.2),
-        _step((784, 2048, 2048, 10), 1024, 4, epochs=5, precision="medium", floor=1.2),
+        Case("softmax", (65536, 10), floor=5.0, peer="torch_gpu"),
+        Case("softmax", (16384, 32768), floor=2.0, peer="torch_gpu", share=0.8),
+        _step(
+            (784, 256, 10),
+            256,
+            234,
+            epochs=10,
+            floor=1.5,
+            peer="torch_gpu_graph",
+            eager=10.0,
+            limit=4e-3 / 234,
+        ),
+        _step((784, 2048, 2048, 10), 1024, 4, epochs=5, floor=1.2, peer="torch_gpu_graph"),
+        _step(
+            (784, 2048, 2048, 10),
+            1024,
+            4,
+            epochs=5,
+            precision="medium",
+            floor=1.2,
+            peer="torch_gpu_graph",
+        ),
     ]
 ]
 

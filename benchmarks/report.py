@@ -136,10 +136,14 @@ def _peak(entries: Mapping[str, Entry]) -> str:
 
 def missed(case: Case, entries: Mapping[str, Entry]) -> list[str]:
     """The targets that a case misses, in the digits of the tables."""
-    best, ours, eager = headline(entries), entries.get(OURS), entries.get("torch_eager")
-    ratios = [(case.floor, *best)] if best else []
-    if timed(ours) and timed(eager):
-        ratios.append((case.eager, "torch_eager", ratio(eager, ours)))
+    best, ours = headline(entries), entries.get(OURS)
+    ratios = [(case.floor, *best)] if best and not case.peer else []
+    eager = "torch_gpu" if case.device == "cuda" else "torch_eager"
+    for ask, name in ((case.floor, case.peer), (case.eager, eager)):
+        peer = entries.get(name)
+        if timed(ours) and timed(peer):
+            assert ours and peer
+            ratios.append((ask, name, ratio(peer, ours)))
     texts = [
         f"{x.middle:.2f}x {peer}, we ask {ask:g}x" for ask, peer, x in ratios if round(x.middle, 2) < ask
     ]

@@ -26,6 +26,7 @@ from benchmarks.contenders import Job, NotAvailable
 ROUND = 0.05  # seconds that a round takes at least
 WARM = 10  # a round's runs are preceded by a tenth of them: caches and threads were someone else's
 WARM_GPU = 0.1  # seconds of runs before a round there: an idle GPU has slow clocks
+WARM_FIRST = 1.0  # and before the first
 
 
 def measure(job: Job, repeats: int, warm: float = 0.0) -> float:
@@ -60,6 +61,8 @@ def prepare(request: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
         wrong = check.verify(case, inputs, job.result(), losses)
     gc.collect()
     gc.disable()
+    if case.device == "cuda":
+        measure(job, 1, WARM_FIRST)
     repeats = calibrate(job)
     return job, {
         "version": job.version,

@@ -23,6 +23,7 @@ NAMES = (
     "sklearn",
     "onnxruntime",
     "torch_gpu",
+    "torch_gpu_compile",
     "torch_gpu_graph",
     "cupy",
     "jax_gpu",

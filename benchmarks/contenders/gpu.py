@@ -23,10 +23,15 @@ def library(case: Case) -> Any:
     return torch
 
 
-def rotated(torch: Any, *arrays: Any) -> Callable[[], list[Any]]:
-    """Copies on the GPU, in turn: as many as no cache holds together."""
-    count = 1 + PAST_CACHES // sum(array.nbytes for array in arrays)
-    sets = cycle([[tensor(torch, array) for array in arrays] for _ in range(count)])
+def copies(*arrays: Any) -> int:
+    """Of some arrays, as many as no cache holds together."""
+    return 1 + PAST_CACHES // sum(array.nbytes for array in arrays)
+
+
+def rotated(torch: Any, *arrays: Any, dtype: Any = None) -> Callable[[], list[Any]]:
+    """Copies on the GPU, in turn, of that dtype; of large arrays too many to be made by the host."""
+    first = [tensor(torch, array).to(dtype=dtype) for array in arrays]
+    sets = cycle([first, *([t.clone() for t in first] for _ in range(copies(*arrays) - 1))])
     return lambda: next(sets)
 
 

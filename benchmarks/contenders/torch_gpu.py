@@ -1,17 +1,20 @@
 """PyTorch on a GPU: cuBLAS through out=, and training as its tutorials write it, examples resident there."""
 
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.cases import Case
-from benchmarks.contenders import Job, fastest
+from benchmarks.contenders import Job
 from benchmarks.contenders.gpu import clock, library, rotated, tensor
 
 DEVICES = ("cuda",)
 
 
 def gemm(case: Case, data: Any, threads: int) -> Job:
+    """For "medium" operands and results are bf16 from the beginning."""
     torch = library(case)
-    turn, last = rotated(torch, data.a, data.b, data.out), []
+    dtype = torch.bfloat16 if case.precision == "medium" else torch.float32
+    turn, last = rotated(torch, data.a, data.b, data.out, dtype=dtype), []
 
     @torch.inference_mode()
     def run() -> None:
@@ -19,14 +22,8 @@ def gemm(case: Case, data: Any, threads: int) -> Job:
         a, b = a.T if case.form[0] == "T" else a, b.T if case.form[1] == "T" else b
         torch.mm(a, b, out=out)
 
-    @torch.inference_mode()
-    def cast() -> None:
-        a, b, out = last[:] = turn()
-        a, b = a.T if case.form[0] == "T" else a, b.T if case.form[1] == "T" else b
-        out.copy_(a.bfloat16() @ b.bfloat16())
-
-    run = cast if case.precision == "medium" else run
-    return Job(run, lambda: last[2].cpu().numpy(), torch.__version__, clock=clock(torch))
+    note = f"operands and results {dtype}"
+    return Job(run, lambda: last[2].float().cpu().numpy(), torch.__version__, note, clock=clock(torch))
 
 
 def softmax(case: Case, data: Any, threads: int) -> Job:
@@ -44,11 +41,11 @@ def softmax(case: Case, data: Any, threads: int) -> Job:
 
 
 def step(case: Case, data: Any, threads: int) -> Job:
-    return fastest([lambda c=c: _training(case, data, c) for c in (False, True)])
+    return training(case, data, lambda loss_of: loss_of)
 
 
-def _training(case: Case, data: Any, compiled: bool) -> Job:
-    """Eager, or the step by torch.compile with CUDA graphs."""
+def training(case: Case, data: Any, compile: Callable[[Any], Any]) -> Job:
+    """Steps of forward, backward and a fused optimizer; `compile` makes of the loss what is called."""
     torch = library(case)
     model, x, y = module(torch, data), tensor(torch, data.x), tensor(torch, data.y)
     optimizer = torch.optim.SGD(model.parameters(), lr=case.lr, fused=True)
@@ -59,18 +56,16 @@ def _training(case: Case, data: Any, compiled: bool) -> Job:
         with torch.autocast("cuda", torch.bfloat16, enabled=case.precision == "medium"):
             return torch.nn.functional.cross_entropy(model(x).float(), y)
 
-    if compiled:
-        loss_of = torch.compile(loss_of, mode="reduce-overhead")
+    compiled = compile(loss_of)
 
     def run() -> None:
         for _ in range(case.epochs):
             for rows in torch.randperm(len(x), device="cuda").split(case.batch):
                 optimizer.zero_grad(set_to_none=True)
-                loss_of(x[rows], y[rows]).backward()
+                compiled(x[rows], y[rows]).backward()
                 optimizer.step()
 
-    note = "torch.compile, reduce-overhead" if compiled else "eager"
-    return Job(run, lambda: weights(model), torch.__version__, note, clock=clock(torch))
+    return Job(run, lambda: weights(model), torch.__version__, clock=clock(torch))
 
 
 def module(torch: Any, data: Any) -> Any:

@@ -228,6 +228,7 @@ PYBIND11_MODULE(_cuda, m) {  // needs Python's lock: a DeviceArray's place, and 
     without_gil([&] { reason = mlpfast::cuda::why_unavailable(); });
     return reason;
   });
+  m.def("set_most_free_bytes", mlpfast::cuda::set_most_free_bytes);
   register_device_array(m);
   register_cuda_kernels(m);
   m.def("workspace", workspace);

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <map>
 #include <mutex>
@@ -146,7 +147,10 @@ Error out_of_memory(int64_t bytes) {
                std::to_string(total) + " are free; use a smaller batch, or less data at a time");
 }
 
-int64_t free_bytes() { return free_and_total().first; }
+static std::atomic<int64_t> most_free{INT64_MAX};
+
+int64_t free_bytes() { return std::min(free_and_total().first, most_free.load()); }
+void set_most_free_bytes(int64_t bytes) { most_free = bytes; }
 
 void trim(int64_t keep) {
   const WhileCapturing allowed;

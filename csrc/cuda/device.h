@@ -30,8 +30,9 @@ void release(void* memory, cudaStream_t stream);
 /// What to throw where so many bytes of the current device are not to be had.
 Error out_of_memory(int64_t bytes);
 
-/// Bytes of the current device that allocate() can find.
+/// Bytes of the current device that allocate() can find; at most so many, by which a test makes it small.
 int64_t free_bytes();
+void set_most_free_bytes(int64_t bytes);
 
 /// Gives what is kept to whoever wants it, but for so many bytes: small networks are trained without asking for memory
 /// again.

@@ -81,3 +81,11 @@ def gpu(cuda, request, monkeypatch):
     elif request.param == "last to first":
         pytest.skip("a GPU has an order of its own")
     return mlpfast.cuda.from_numpy
+
+
+@pytest.fixture
+def limit_memory(cuda):
+    """Sets how many bytes the GPU seems to have for examples."""
+    module = mlpfast.cuda.extension()
+    yield module.set_most_free_bytes
+    module.set_most_free_bytes(2**63 - 1)

@@ -76,11 +76,9 @@ def test_what_cannot_be(cuda, rng):
 
 
 @pytest.fixture
-def little_memory(cuda, monkeypatch):
+def little_memory(limit_memory):
     """Of which the examples would take more than half."""
-    if cuda != "shim":
-        pytest.skip("only the GPU that the CPU plays can be short of memory")
-    monkeypatch.setenv("SHIM_MEMORY", str(2 * ROWS * 37 - 1))
+    limit_memory(2 * ROWS * 37 - 1)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

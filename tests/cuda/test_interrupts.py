@@ -30,11 +30,11 @@ def test_an_epoch_is_one_call(learner, monkeypatch):
 
 
 @pytest.mark.parametrize("fed", [False, True])
-def test_interrupts(fed, learner, monkeypatch):
+def test_interrupts(fed, learner, limit_memory, monkeypatch):
     """Training goes on from there, to the same bits; what else a handler does is nothing to it."""
     monkeypatch.setenv("SHIM_DEVICE", "0")
     if fed:
-        monkeypatch.setenv("SHIM_MEMORY", "7000")  # half of it does not hold the examples
+        limit_memory(7000)  # half of it does not hold the examples
     make, how = learner
     trainer, places = make("cuda"), []
 

@@ -1,5 +1,8 @@
 """Training, evaluation and prediction on a GPU are the CPU's at "ieee", to the bit, whatever the shapes."""
 
+import types
+from pathlib import Path
+
 import numpy as np
 import pytest
 from problems import assert_judges_as_it_predicts, pair
@@ -155,6 +158,24 @@ def test_training_goes_on_where_it_stopped(cuda, rng, monkeypatch):
         for _ in range(2):
             trainer.fit(x, y, epochs=1, batch_size=1)
     assert_same(*(m.parameters for m in models))
+
+
+def test_by_hand_equals_native(cuda, rng):
+    """examples/from_scratch.py on arrays of the GPU: the weights of a fit, bit for bit."""
+    path = Path(__file__).parents[2] / "examples" / "from_scratch.py"
+    scratch = types.ModuleType("from_scratch")
+    exec(path.read_text(encoding="utf-8"), scratch.__dict__)
+    x, y, gpu = rng.random((300, 200), np.float32), rng.integers(0, 7, 300), mlpfast.cuda.from_numpy
+    model = mlpfast.MLP((200, 50, 7), seed=1, device="cuda")
+    by_hand, losses = [gpu(p) for p in model.parameters], []
+    for _ in range(3):
+        for rows in (slice(0, 128), slice(128, 256), slice(256, 300)):
+            loss = scratch.step(by_hand, gpu(x[rows]), gpu(y[rows]), 0.1)
+            losses.append(float(loss) * len(y[rows]) / len(y))
+    history = Trainer(model, SGD(0.1)).fit(x, y, epochs=3, batch_size=128, shuffle=False)
+    assert_same([p.numpy() for p in by_hand], model.parameters)
+    trained = [sum(losses[i : i + 3]) for i in (0, 3, 6)]
+    assert [e["train_loss"] for e in history.epochs] == pytest.approx(trained, rel=1e-6)
 
 
 def test_recorded_steps(cuda, rng):
