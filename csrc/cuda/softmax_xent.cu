@@ -169,7 +169,8 @@ __device__ __forceinline__ void visit(const CrossEntropyArgs& t, Group group, in
 constexpr int short_threads = 128;
 
 template <int items>
-__global__ void __launch_bounds__(short_threads, 8) short_rows_kernel(const __grid_constant__ CrossEntropyArgs t) {
+__global__ void __launch_bounds__(short_threads, (items > 4 ? 4 : 8))
+    short_rows_kernel(const __grid_constant__ CrossEntropyArgs t) {
   using Group = Lanes<16>;
   const int64_t place = int64_t(blockIdx.x) * (short_threads / Group::lanes) + threadIdx.x / Group::lanes;
   const bool there = place < t.rows;
@@ -271,11 +272,10 @@ void cross_entropy(const CrossEntropyArgs& args, cudaStream_t stream) {
     int threads, rows;  // of a block
   };
   constexpr int rows = short_threads / 16;
-  constexpr Choice choices[] = {{64, short_rows_kernel<4>, short_threads, rows},
-                                {1024, short_rows_kernel<0>, short_threads, rows},
-                                {4096, long_rows_kernel<256, 16>, 256, 1},
-                                {32768, long_rows_kernel<512, 64>, 512, 1},
-                                {INT64_MAX, long_rows_kernel<1024, 0>, 1024, 1}};
+  constexpr Choice choices[] = {
+      {64, short_rows_kernel<4>, short_threads, rows},   {256, short_rows_kernel<16>, short_threads, rows},
+      {1024, short_rows_kernel<0>, short_threads, rows}, {4096, long_rows_kernel<256, 16>, 256, 1},
+      {32768, long_rows_kernel<512, 64>, 512, 1},        {INT64_MAX, long_rows_kernel<1024, 0>, 1024, 1}};
   const Choice* choice = choices;
   while (t.cols > choice->most) ++choice;
   const int64_t blocks = (t.rows + choice->rows - 1) / choice->rows;

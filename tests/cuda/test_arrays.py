@@ -126,7 +126,7 @@ def test_sgd_step(options, to_gpu, rng):
 
 
 # Around what a thread keeps in registers, and where rows change hands.
-CLASSES = [1, 2, 10, 16, 17, 64, 65, 1000, 1024, 1025, 4096, 4097, 32768, 33000]
+CLASSES = [1, 2, 10, 16, 17, 64, 65, 256, 257, 1000, 1024, 1025, 4096, 4097, 32768, 33000]
 
 
 @pytest.mark.parametrize("classes", CLASSES)
