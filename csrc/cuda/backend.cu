@@ -1,6 +1,6 @@
 #include "cuda/backend.h"
 
-#include "cuda/softmax_xent.h"
+#include "cuda/head.h"
 
 namespace mlpfast::cuda {
 namespace {
@@ -31,38 +31,65 @@ void Backend::multiply(GemmArgs args, Layout layout, const GemmScratch& scratch)
   gemm(args, layout, job_.stream);
 }
 
-void Backend::forward(int l) {
+GemmArgs Backend::forward_product(int l) const {
   const auto in = static_cast<std::size_t>(l), out = in + 1;
-  multiply({.m = batch_.rows,
-            .n = spec_.outputs(l),
-            .k = spec_.inputs(l),
-            .a = constant(arrays_.activation[in]),
-            .b = weights(l),
-            .finish = Finish::forward,
-            .y = arrays_.activation[out],
-            .saved = spec_.saves_input(l) ? arrays_.saved[out] : Matrix<float>{},
-            .bias = job_.parameters + spec_.bias_at(l),
-            .scale = static_cast<float>(spec_.scale(l)),
-            .alpha = static_cast<float>(spec_.alpha(l)),
-            .activation = spec_.activation(l)},
-           Layout::nn, arrays_.scratch);
+  return {.m = batch_.rows,
+          .n = spec_.outputs(l),
+          .k = spec_.inputs(l),
+          .a = constant(arrays_.activation[in]),
+          .b = weights(l),
+          .finish = Finish::forward,
+          .y = arrays_.activation[out],
+          .saved = spec_.saves_input(l) ? arrays_.saved[out] : Matrix<float>{},
+          .bias = job_.parameters + spec_.bias_at(l),
+          .scale = static_cast<float>(spec_.scale(l)),
+          .alpha = static_cast<float>(spec_.alpha(l)),
+          .activation = spec_.activation(l)};
+}
+
+GemmArgs Backend::backward_product(int l) const {
+  const auto below = static_cast<std::size_t>(l);
+  return {.m = batch_.rows,
+          .n = spec_.inputs(l),
+          .k = spec_.outputs(l),
+          .a = constant(arrays_.gradient[below + 1]),
+          .b = weights(l),
+          .finish = Finish::backward_input,
+          .y = arrays_.gradient[below],
+          .saved = arrays_.saved[below],
+          .alpha = static_cast<float>(spec_.alpha(l - 1)),
+          .activation = spec_.activation(l - 1)};
+}
+
+bool Backend::has_head() const {
+  const int last = layers() - 1;
+  return training() && head_fits(spec_.inputs(last), spec_.outputs(last));
+}
+
+void Backend::forward(int l) {
+  if (l + 1 < layers() || !has_head()) multiply(forward_product(l), Layout::nn, arrays_.scratch);
 }
 
 void Backend::loss() {
-  cross_entropy({.rows = batch_.rows,
-                 .cols = spec_.sizes.back(),
-                 .logits = constant(arrays_.activation.back()),
-                 .labels = {arrays_.label},
-                 .class_weight = job_.examples.class_weight,
-                 .row_weight = job_.examples.sample_weight ? arrays_.row_weight : nullptr,
-                 .totals = &job_.control->batch,
-                 .weighted = weighted(),
-                 .divisor = static_cast<double>(batch_.rows),
-                 .d_logits = job_.rule || job_.parameter_gradient ? arrays_.gradient.back() : Matrix<float>{},
-                 .loss = arrays_.loss,
-                 .correct = arrays_.correct,
-                 .control = job_.control},
-                job_.stream);
+  const CrossEntropyArgs args{.rows = batch_.rows,
+                              .cols = spec_.sizes.back(),
+                              .logits = constant(arrays_.activation.back()),
+                              .labels = {arrays_.label},
+                              .class_weight = job_.examples.class_weight,
+                              .row_weight = job_.examples.sample_weight ? arrays_.row_weight : nullptr,
+                              .totals = &job_.control->batch,
+                              .weighted = weighted(),
+                              .divisor = static_cast<double>(batch_.rows),
+                              .d_logits = training() ? arrays_.gradient.back() : Matrix<float>{},
+                              .loss = arrays_.loss,
+                              .correct = arrays_.correct,
+                              .control = job_.control};
+  const int last = layers() - 1;
+  if (has_head()) {
+    head({forward_product(last), args, last > 0 ? backward_product(last) : GemmArgs{}}, job_.stream);
+  } else {
+    cross_entropy(args, job_.stream);
+  }
   if (!job_.rule) return;
   fork();
   count_batch(arrays_.loss, arrays_.correct, batch_.rows, weighted(), job_.control, job_.stream);
@@ -70,18 +97,7 @@ void Backend::loss() {
 }
 
 void Backend::backward_input(int l) {
-  const auto below = static_cast<std::size_t>(l);
-  multiply({.m = batch_.rows,
-            .n = spec_.inputs(l),
-            .k = spec_.outputs(l),
-            .a = constant(arrays_.gradient[below + 1]),
-            .b = weights(l),
-            .finish = Finish::backward_input,
-            .y = arrays_.gradient[below],
-            .saved = arrays_.saved[below],
-            .alpha = static_cast<float>(spec_.alpha(l - 1)),
-            .activation = spec_.activation(l - 1)},
-           Layout::nt, arrays_.scratch);
+  if (l + 1 < layers() || !has_head()) multiply(backward_product(l), Layout::nt, arrays_.scratch);
 }
 
 Update Backend::update_at(int64_t offset) const {

@@ -47,6 +47,12 @@ class Backend {
   void layer_sync() {}
 
  private:
+  /// Whether gradients are wanted.
+  bool training() const { return job_.rule || job_.parameter_gradient; }
+  /// Whether one kernel does what concerns the last layer: loss() asks for it, and others have nothing to do.
+  bool has_head() const;
+  GemmArgs forward_product(int l) const;
+  GemmArgs backward_product(int l) const;
   bool weighted() const { return job_.examples.sample_weight || job_.examples.class_weight; }
   Matrix<const float> weights(int l) const { return {job_.parameters + spec_.weights_at(l), spec_.outputs(l)}; }
   Update update_at(int64_t offset) const;

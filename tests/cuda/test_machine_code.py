@@ -19,7 +19,7 @@ LOADS = {"128": 4 * 16, "64": 2 * 16, "32": 2 * 32}  # of four numbers
 KERNELS = {"gemm_kernel": 12, "short_rows_kernel": 3, "long_rows_kernel": 3, "weigh_kernel": 2}
 KERNELS |= {"tensor_kernel": 4, "split_kernel": 2}
 KERNELS |= {f"{name}_kernel": 1 for name in ("reduce", "classify", "forward", "backward", "update", "bias")}
-KERNELS |= {"gather_kernel": 1, "count_kernel": 1, "probe": 1}
+KERNELS |= {"gather_kernel": 1, "head_kernel": 1, "count_kernel": 1, "probe": 1}
 
 
 @pytest.fixture(scope="module")
