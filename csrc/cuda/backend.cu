@@ -10,12 +10,15 @@ Matrix<const float> constant(Matrix<float> m) { return {m.data, m.ld}; }
 }  // namespace
 
 void Backend::load() {
+  Graph* const graph = counted_.empty() ? nullptr : Graph::recorded();
+  const Graph::Nodes before = graph ? graph->last() : Graph::Nodes{};
+  if (graph) graph->wait_for(counted_);
   const bool by_control = job_.rule && !job_.examples.gathered;
   gather({.from = job_.examples,
           .control = by_control ? job_.control : nullptr,
           .first = batch_.first,
           .shift = static_cast<float>(spec_.input_shift),
-          .x = arrays_.activation[0],
+          .x = inputs(0),
           .label = arrays_.label,
           .row_weight = arrays_.row_weight},
          batch_.rows, job_.stream);
@@ -23,6 +26,7 @@ void Backend::load() {
     weigh_batch({arrays_.label}, spec_.sizes.back(), job_.examples.class_weight,
                 job_.examples.sample_weight ? arrays_.row_weight : nullptr, batch_.rows, true, &job_.control->batch,
                 job_.stream);
+  if (graph) graph->wait_also_for(before);
 }
 
 void Backend::multiply(GemmArgs args, Layout layout, const GemmScratch& scratch) const {
@@ -32,11 +36,11 @@ void Backend::multiply(GemmArgs args, Layout layout, const GemmScratch& scratch)
 }
 
 GemmArgs Backend::forward_product(int l) const {
-  const auto in = static_cast<std::size_t>(l), out = in + 1;
+  const auto out = static_cast<std::size_t>(l) + 1;
   return {.m = batch_.rows,
           .n = spec_.outputs(l),
           .k = spec_.inputs(l),
-          .a = constant(arrays_.activation[in]),
+          .a = constant(inputs(l)),
           .b = weights(l),
           .finish = Finish::forward,
           .y = arrays_.activation[out],
@@ -93,6 +97,7 @@ void Backend::loss() {
   if (!job_.rule) return;
   fork();
   count_batch(arrays_.loss, arrays_.correct, batch_.rows, weighted(), job_.control, job_.stream);
+  if (Graph* const graph = Graph::recorded()) counted_ = graph->last();
   branch();
 }
 
@@ -116,7 +121,7 @@ void Backend::backward_weights(int l, network::UpdateMode mode) {
   multiply({.m = spec_.inputs(l),
             .n = n,
             .k = batch_.rows,
-            .a = constant(arrays_.activation[below]),
+            .a = constant(inputs(l)),
             .b = dy,
             .finish = store ? Finish::store : Finish::update,
             .y = {store ? job_.parameter_gradient + spec_.weights_at(l) : nullptr, n},

@@ -29,6 +29,7 @@ class Backend {
   void begin(const network::Batch& batch) {
     batch_ = batch;
     taken_ = false;
+    second_ = !second_;
   }
   bool next_rows() { return !std::exchange(taken_, true); }
   void load();
@@ -53,6 +54,10 @@ class Backend {
   bool has_head() const;
   GemmArgs forward_product(int l) const;
   GemmArgs backward_product(int l) const;
+  /// Inputs of a layer. Of the first there are two arrays: the next batch comes while the last one is still needed.
+  Matrix<float> inputs(int l) const {
+    return l == 0 && second_ ? arrays_.other_inputs : arrays_.activation[static_cast<std::size_t>(l)];
+  }
   bool weighted() const { return job_.examples.sample_weight || job_.examples.class_weight; }
   Matrix<const float> weights(int l) const { return {job_.parameters + spec_.weights_at(l), spec_.outputs(l)}; }
   Update update_at(int64_t offset) const;
@@ -69,7 +74,8 @@ class Backend {
   const network::Spec& spec_;
   const Workspace& arrays_;
   network::Batch batch_{};
-  bool taken_ = false;
+  bool taken_ = false, second_ = true;
+  Graph::Nodes counted_;  // the last batch, where it is recorded: the next one may come
 };
 
 }  // namespace mlpfast::cuda

@@ -192,6 +192,11 @@ class Graph {
   void fork();
   void branch();
   void join();
+  /// What the next kernel waits for; and to wait for something else, or for more.
+  using Nodes = std::vector<cudaGraphNode_t>;
+  const Nodes& last() const { return last_; }
+  void wait_for(Nodes nodes) { last_ = std::move(nodes); }
+  void wait_also_for(const Nodes& nodes) { last_.insert(last_.end(), nodes.begin(), nodes.end()); }
   void launch(cudaStream_t stream) const { check(cudaGraphLaunch(steps_, stream), "a recorded call"); }
 
  private:
@@ -201,7 +206,7 @@ class Graph {
 
   static thread_local Graph* recorded_;
   cudaGraph_t nodes_ = nullptr;
-  std::vector<cudaGraphNode_t> last_, base_, ends_;  // what the next node waits for; of branches: begin, ends so far
+  Nodes last_, base_, ends_;  // what the next node waits for; of branches: begin, ends so far
   cudaGraphExec_t steps_ = nullptr;
 };
 

@@ -40,6 +40,7 @@ int64_t Workspace::carve(float* block) {
     // The logits' gradient takes the logits' place.
     gradient[at] = training_ && l > 0 && l < spec_.layers() ? carver.matrix(batch_, ld) : y;
   }
+  other_inputs = training_ ? carver.matrix(batch_, activation[0].ld) : activation[0];
   loss = carver.take(batch_);
   row_weight = carver.take(batch_);
   label = reinterpret_cast<std::int32_t*>(carver.take(batch_));

@@ -18,6 +18,7 @@ class Workspace {
   void place(float* block) { carve(block); }
 
   std::vector<Matrix<float>> activation;  // [layers + 1]: inputs, outputs of each layer
+  Matrix<float> other_inputs;             // of every second batch of a training
   std::vector<Matrix<float>> saved;       // [layers + 1]: what the backward pass of the layer before reads
   std::vector<Matrix<float>> gradient;    // [layers + 1]: with respect to activation
   float* loss;                            // [batch]
