@@ -16,6 +16,13 @@ constexpr int64_t most_recorded = 32;  // steps: recording more takes longer tha
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
+/// How many of the steps between two looks at the clock to record: such a number that none are left over, if there is.
+int64_t unit_of(int64_t pace) {
+  for (int64_t unit = std::min(pace, most_recorded); 2 * unit >= most_recorded; --unit)
+    if (pace % unit == 0) return unit;
+  return std::min(pace, most_recorded);
+}
+
 /// At a time, where not all can stay on the device; a multiple of the batch.
 int64_t rows_fed(const GivenExamples& from, int64_t cols, int64_t batch) {
   const int64_t bytes = std::min<int64_t>(1 << 24, free_bytes() / 8);
@@ -158,8 +165,9 @@ bool Session::train_steps(const TrainingRun& run, int64_t steps) {
     for (int64_t step = 0; step < count; ++step) network::train_step(backend, {0, run.batch}, run.mode);
   };
   // As many as before, while that is not far from the pace, which changes with whether they are recorded.
-  const bool fits = r.steps <= r.pace && (r.steps == most_recorded || r.pace < 8 * r.steps);
-  const int64_t unit = fits ? r.steps : std::min(r.pace, most_recorded);
+  const bool few_left = 2 * r.steps >= most_recorded ? r.pace % r.steps <= r.pace / 8 : r.pace < 8 * r.steps;
+  const bool fits = r.steps > 0 && r.steps <= r.pace && few_left;
+  const int64_t unit = fits ? r.steps : unit_of(r.pace);
   if (steps < unit) return ask(steps), true;
   if (!fits || r.batch != run.batch || r.optimizer != run.rule.optimizer || r.mode != run.mode) {
     r.graph.clear();
