@@ -138,15 +138,19 @@ def missed(case: Case, entries: Mapping[str, Entry]) -> list[str]:
     """The targets that a case misses, in the digits of the tables."""
     best, ours = headline(entries), entries.get(OURS)
     ratios = [(case.floor, *best)] if best and not case.peer else []
+    unknown: list[str] = []
     eager = "torch_gpu" if case.device == "cuda" else "torch_eager"
     for ask, name in ((case.floor, case.peer), (case.eager, eager)):
         peer = entries.get(name)
         if timed(ours) and timed(peer):
             assert ours and peer
             ratios.append((ask, name, ratio(peer, ours)))
+        elif ask and name and name == case.peer:
+            unknown.append(f"{name} did not run, we ask {ask:g}x of it")
     texts = [
         f"{x.middle:.2f}x {peer}, we ask {ask:g}x" for ask, peer, x in ratios if round(x.middle, 2) < ask
     ]
+    texts += unknown
     peak = peak_fraction(entries)
     if peak and round(peak[2], 2) < case.share:
         texts.append(f"{peak[2]:.0%} of {'its peak' if peak[1] else 'a copy'}, we ask {case.share:.0%}")

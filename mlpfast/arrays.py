@@ -27,7 +27,7 @@ def call(name: str, stream: Any, *arguments: Any) -> Any:
     on_gpu = next((a for a in foreign if is_on_gpu(a)), None)
     if on_gpu is not None:
         place = _place(on_gpu, [a for a in foreign if is_on_gpu(a)], stream)
-        given = [_ungraded(a) for a in arguments]
+        given = [lendable(a) for a in arguments]
         return like(on_gpu, getattr(cuda.compiled(), name)(place, *given), given, arguments)
     if stream is not None:
         raise ValueError(f"{name}: stream is given, but no array lies on a GPU")
@@ -39,7 +39,11 @@ def call(name: str, stream: Any, *arguments: Any) -> Any:
 
 def _place(first: Any, arrays: Sequence[Any], stream: Any) -> tuple[Any, ...]:
     """Where a call computes: on the stream given, or the current one of the first library that has such."""
-    currents = {_library(a): _current_stream(a) for a in arrays}
+    currents: dict[str, Any] = {}
+    for array in arrays:
+        name = _library(array)
+        if name not in currents:
+            currents[name] = _current_stream(array)
     current = currents[_library(first)]
     owner = next((c for c in currents.values() if c is not None), None) if stream is None else stream
     number = stream_number(owner)
@@ -48,17 +52,16 @@ def _place(first: Any, arrays: Sequence[Any], stream: Any) -> tuple[Any, ...]:
     later = {stream_number(c) for c in currents.values() if c is not None}
     if "numba" in currents:
         later.add(0)  # on which it works
-    return (number, owner, _maker(first, owner), in_order, sorted(later - {number}))
+    make = None if current is None else _maker(first, current, number)
+    return (number, owner, make, in_order, sorted(later - {number}))
 
 
-def _ungraded(value: Any) -> Any:
+def lendable(value: Any) -> Any:
     """A tensor of PyTorch as its DLPack lets it pass: one that needs a gradient, while none is recorded."""
     if _library(value) != "torch" or not is_foreign(value):
         return value
     if value.is_neg() or value.is_conj():
-        raise TypeError(
-            "a tensor's numbers are not stored as they are; pass tensor.resolve_conj().resolve_neg()"
-        )
+        raise TypeError("a tensor's numbers are not stored as they are; pass x.resolve_conj().resolve_neg()")
     recorded = sys.modules["torch"].is_grad_enabled()
     return value.detach() if value.requires_grad and not recorded else value
 
@@ -95,7 +98,7 @@ def on_host(array: Any, function: str, name: str) -> Any:
     if not is_foreign(array):
         return array
     if is_on_gpu(array):
-        return cuda.compiled().view(array, function, name).numpy()
+        return cuda.compiled().view(lendable(array), function, name).numpy()
     library = _library(array)
     try:
         if library == "torch":
@@ -145,28 +148,28 @@ def _taker(array: Any, on_host: bool) -> Callable[[Any], Any] | None:
     return take
 
 
-def _maker(array: Any, stream: Any) -> Callable[[tuple[int, ...]], Any] | None:
-    """What makes float32 arrays for a stream on the array's device, if the library has memory for each."""
-    name = _library(array)
-    if name not in ("torch", "cupy"):
-        return None
-    library, current, number = sys.modules[name], _current_stream(array), stream_number(stream)
+def _maker(array: Any, current: Any, number: int) -> Callable[[tuple[int, ...]], Any]:
+    """What makes float32 arrays for a stream, of a library with memory for each, on the array's device."""
+    library = sys.modules[_library(array)]
+    here = number == stream_number(current)
 
-    def on_stream() -> Any:
-        if number == stream_number(current):
-            return nullcontext()
-        if name == "cupy":
-            return library.cuda.ExternalStream(number)
-        return library.cuda.stream(library.cuda.ExternalStream(number, device=array.device))
+    def of_torch(shape: tuple[int, ...]) -> Any:
+        if here:
+            return library.empty(shape, dtype=library.float32, device=array.device)
+        streams = library.cuda  # whose external stream 0 is no default stream
+        stream = (
+            streams.ExternalStream(number, array.device) if number else streams.default_stream(array.device)
+        )
+        with streams.stream(stream):
+            made = library.empty(shape, dtype=library.float32, device=array.device)
+        made.record_stream(current)
+        return made
 
-    def empty(shape: tuple[int, ...]) -> Any:
-        if name == "torch":
-            with on_stream():
-                return library.empty(shape, dtype=library.float32, device=array.device)
-        with array.device, on_stream():
+    def of_cupy(shape: tuple[int, ...]) -> Any:
+        with array.device, nullcontext() if here else library.cuda.ExternalStream(number):
             return library.empty(shape, library.float32)
 
-    return empty
+    return of_torch if _library(array) == "torch" else of_cupy
 
 
 def _current_stream(array: Any) -> Any:
@@ -187,6 +190,11 @@ def stream_number(stream: Any) -> int:
     >>> stream_number(None), stream_number(7)
     (0, 7)
     """
+    number = _stream_number(stream)
+    return 0 if number == 1 else number  # both are the legacy default stream
+
+
+def _stream_number(stream: Any) -> int:
     if stream is None:
         return 0
     if hasattr(stream, "__cuda_stream__"):
@@ -195,5 +203,5 @@ def stream_number(stream: Any) -> int:
         if hasattr(stream, name):
             return int(getattr(stream, name))
     if isinstance(stream, int | np.integer) and not isinstance(stream, bool) and 0 <= stream < 2**63:
-        return 0 if stream == 1 else int(stream)  # both are the legacy default stream
+        return int(stream)
     raise TypeError(f"stream is {stream!r}; it must be a CUDA stream of PyTorch or CuPy, or its address")

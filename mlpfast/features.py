@@ -31,7 +31,7 @@ def features(x: ArrayLike, inputs: int, device: str, function: str) -> NDArray[A
         text = "x lies on a GPU, the model computes on the CPU; bring x there, or make it with device='cuda'"
         raise ValueError(f"{function}: {text}")
     if on_gpu:
-        array = cuda.compiled().view(x, function, "x")
+        array = cuda.compiled().view(arrays.lendable(x), function, "x")
     else:
         array = numbers(function, "x", arrays.on_host(x, function, "x"))
     if array.ndim < 2:

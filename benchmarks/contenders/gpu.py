@@ -23,15 +23,16 @@ def library(case: Case) -> Any:
     return torch
 
 
-def copies(*arrays: Any) -> int:
-    """Of some arrays, as many as no cache holds together."""
-    return 1 + PAST_CACHES // sum(array.nbytes for array in arrays)
+def copies(size: int) -> int:
+    """Of so many bytes, as many as no cache holds together."""
+    return 1 + PAST_CACHES // size
 
 
 def rotated(torch: Any, *arrays: Any, dtype: Any = None) -> Callable[[], list[Any]]:
     """Copies on the GPU, in turn, of that dtype; of large arrays too many to be made by the host."""
     first = [tensor(torch, array).to(dtype=dtype) for array in arrays]
-    sets = cycle([first, *([t.clone() for t in first] for _ in range(copies(*arrays) - 1))])
+    more = copies(sum(t.nbytes for t in first)) - 1
+    sets = cycle([first, *([t.clone() for t in first] for _ in range(more))])
     return lambda: next(sets)
 
 

@@ -21,7 +21,7 @@ def gemm(case: Case, data: Any, threads: int) -> Job:
     jax = _library()
     jnp, algorithm = jax.numpy, jax.lax.DotAlgorithmPreset[ALGORITHMS[case.precision]]
     operands = data.operands(case.form)
-    sets = cycle([tuple(map(jnp.array, operands)) for _ in range(copies(*operands))])
+    sets = cycle([tuple(map(jnp.array, operands)) for _ in range(copies(sum(x.nbytes for x in operands)))])
     product, state = jax.jit(lambda a, b: jnp.matmul(a, b, precision=algorithm)), [None]
 
     def run() -> None:

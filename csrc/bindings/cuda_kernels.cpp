@@ -46,21 +46,6 @@ void let_go(std::size_t most) {
   }
 }
 
-/// f(), and where it fails once more, without what is kept: there may have been no memory.
-template <class F>
-auto with_room(const Place& place, const F& f) {
-  try {
-    return f();
-  } catch (const py::error_already_set& error) {
-    if (!error.matches(PyExc_Exception)) throw;  // Ctrl-C is no lack of memory
-  } catch (const cuda::Error&) {
-  }
-  let_go(0);
-  give_back(place, true);
-  without_gil([] { cuda::trim(0); });
-  return f();
-}
-
 /// What calls on a stream of a device found in their labels, one record for each that had labels, for ever: another
 /// stream of the same address takes it over. Python's lock guards it.
 using Faults = std::map<std::pair<int, cudaStream_t>, cuda::Fault*>;
@@ -70,7 +55,6 @@ Faults& label_faults() {
 }
 
 void keep(const py::list& arrays, cudaStream_t stream) {
-  if (cuda::is_capturing(stream)) return;  // who replays a graph keeps its arrays
   let_go(most_kept - 1);
   if (arrays.empty()) return;
   auto made = std::make_unique<Kept>();
@@ -274,7 +258,8 @@ class Gpu {
   void multiply(cuda::GemmArgs args, const Product<float>& p, network::Precision precision) const {
     args.plan = cuda::plan_gemm(p.m, p.n, p.k, precision);
     const int64_t slices = args.plan.slices;
-    const cuda::Buffer<char> parts(cuda::tensor_bytes(p.m, p.n, p.k, args.plan.parts), place_.stream);
+    const int64_t parts_bytes = cuda::tensor_bytes(p.m, p.n, p.k, args.plan.parts);
+    const auto parts = with_room(place_, [&] { return cuda::Buffer<char>(parts_bytes, place_.stream); });
     const Sums sums(slices > 1 ? slices * p.m * p.n : 0, place_.stream);
     args.scratch = sums.scratch(parts.data());
     cuda::gemm(args, layout(p), place_.stream);
@@ -312,10 +297,12 @@ void raise_fault(volatile cuda::Fault* fault) {
                                                  std::to_string(classes) + " classes; a call before this one found it");
 }
 
-/// Ends a call: streams on which other libraries work with its arrays wait for it, and it keeps them meanwhile.
+/// Ends a call: it keeps arrays of other libraries, and streams on which these work with them wait for it. Who replays
+/// a graph sees to both.
 void end_call(const Gpu& gpu, const Place& place, py::handle later) {
-  for (const py::handle stream : later) cuda::order(place.stream, stream_of(stream));
+  if (cuda::is_capturing(place.stream)) return;
   keep(place.in_order ? py::list() : gpu.foreign(), place.stream);
+  for (const py::handle stream : later) cuda::order(place.stream, stream_of(stream));
 }
 
 /// f for Python: ((stream, its owner, what makes arrays, whether all arrays are of the library whose stream it is now,
@@ -349,6 +336,12 @@ auto on_gpu(R (*f)(const Gpu&, Args...)) {
 }
 
 }  // namespace
+
+void make_room(const Place& place) {
+  let_go(0);
+  give_back(place, true);
+  without_gil([] { cuda::trim(0); });
+}
 
 void raise_label_fault(const Place& place) {
   if (const auto its = label_faults().find({place.device, place.stream}); its != label_faults().end())

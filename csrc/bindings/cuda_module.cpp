@@ -80,8 +80,11 @@ struct Workspace {
 
   Workspace(const Spec& spec, Given&& given_, int64_t batch, bool training) : given(std::move(given_)) {
     cuda::require_device();
-    give_back({nullptr, cuda::current_device()});
-    without_gil([&] { session = std::make_unique<Session>(spec, given.examples, batch, training); });
+    const Place place{nullptr, cuda::current_device()};
+    give_back(place);
+    with_room(place, [&] {
+      without_gil([&] { session = std::make_unique<Session>(spec, given.examples, batch, training); });
+    });
   }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;

@@ -30,10 +30,7 @@ py::array from_interface(py::handle value, const Place& place) {
   for (const py::ssize_t n : shape)
     if (n == 0) return describe(dtype, shape, strides, nullptr, value, read_only);
   if (address == 0) throw py::value_error("its memory is null");
-  if (said.contains("stream") && !said["stream"].is_none()) {
-    if (said["stream"].cast<std::intptr_t>() == 0) throw py::value_error("its stream is 0, which is ambiguous");
-    cuda::order(stream_of(said["stream"]), place.stream);
-  }
+  if (said.contains("stream") && !said["stream"].is_none()) cuda::order(stream_of(said["stream"]), place.stream);
   return describe(dtype, shape, strides, reinterpret_cast<void*>(address), value, read_only);
 }
 
@@ -185,25 +182,34 @@ py::array DeviceArray::numpy() const {
   return array;
 }
 
+py::object DeviceArray::item() const {
+  if (header_.size() != 1) throw py::value_error("only a DeviceArray of one number is a number");
+  return numpy().attr("item")();
+}
+
 py::capsule DeviceArray::dlpack(py::handle stream, py::handle max_version, py::handle where, py::handle copy) const {
   if (!where.is_none() && !py::make_tuple(static_cast<int>(Memory::gpu), device()).equal(where))
     throw py::buffer_error("__dlpack__: a DeviceArray is not brought to another device; use numpy()");
   if (copy.is(py::handle(Py_True))) throw py::buffer_error("__dlpack__: a DeviceArray does not copy itself");
-  if (!stream.is_none() && !PyLong_Check(stream.ptr()))
-    throw py::type_error("__dlpack__: stream must be None or an integer");
-  const std::intptr_t number = stream.is_none() ? 1 : stream.cast<std::intptr_t>();
+  const bool is_integer = PyLong_Check(stream.ptr()) && !PyBool_Check(stream.ptr());
+  if (!stream.is_none() && !is_integer) throw py::type_error("__dlpack__: stream must be None or an integer");
+  const std::intptr_t number = stream.is_none() ? 1 : PyLong_AsSsize_t(stream.ptr());
+  if (number == -1 && PyErr_Occurred()) throw py::error_already_set();
   if (number == 0) throw py::value_error("__dlpack__: stream 0 is ambiguous; pass 1 for the legacy default stream");
   if (number < -1) throw py::value_error("__dlpack__: stream is " + std::to_string(number) + ", no stream's number");
   const bool waits = number != -1;
+  std::pair<int, int> version{0, 0};
+  try {
+    if (!max_version.is_none()) version = max_version.cast<std::pair<int, int>>();
+  } catch (const py::cast_error&) {
+    throw py::type_error("__dlpack__: max_version must be None or a tuple (major, minor)");
+  }
   cuda::require_device();
   const cuda::OnDevice here(device());
   if (waits) cuda::order(storage_->last.stream, stream_of(stream));
   storage_->shared = true;
   if (!waits || stream_of(stream) != storage_->last.stream) storage_->lent = true;
-  if (!max_version.is_none() && (!py::isinstance<py::tuple>(max_version) || py::len(max_version) != 2))
-    throw py::type_error("__dlpack__: max_version must be None or a tuple (major, minor)");
-  const bool versioned = !max_version.is_none() && max_version.cast<std::pair<int, int>>().first >= 1;
-  return to_capsule(header_, Memory::gpu, device(), versioned);
+  return to_capsule(header_, Memory::gpu, device(), version.first >= 1);
 }
 
 py::dict DeviceArray::cuda_array_interface() const {
@@ -234,7 +240,24 @@ int device_of(py::handle value) {
 }
 
 py::array header_of(py::handle value, const Place& place, const char* function, const char* name) {
-  const int device = device_of(value);
+  const auto unreadable = [&](const std::string& why) {
+    const auto type = py::str(py::type::of(value).attr("__name__")).cast<std::string>();
+    return type_error(function, std::string(name) + " of type " + type + " cannot be read: " + why);
+  };
+  int device = -1;
+  py::array array;
+  try {
+    device = device_of(value);
+    if (device == place.device && !py::isinstance<DeviceArray>(value))
+      array = has(value, "__dlpack__") ? from_dlpack(value, place) : from_interface(value, place);
+  } catch (const py::error_already_set& error) {
+    for (PyObject* const kind :
+         {PyExc_BufferError, PyExc_TypeError, PyExc_ValueError, PyExc_AttributeError, PyExc_LookupError})
+      if (error.matches(kind)) throw unreadable(py::str(error.value()));
+    throw;  // what is wrong with the GPU, say
+  } catch (const py::builtin_exception& error) {
+    throw unreadable(error.what());
+  }
   if (device < 0)
     throw value_error(function, std::string(name) + " lies in the host's memory, other arrays on GPU " +
                                     std::to_string(place.device) + "; bring all to one device");
@@ -243,24 +266,9 @@ py::array header_of(py::handle value, const Place& place, const char* function, 
                                     ", other arrays on GPU " + std::to_string(place.device) +
                                     "; bring all to one device");
   if (py::isinstance<DeviceArray>(value)) {
-    const auto& array = value.cast<const DeviceArray&>();
-    array.bring(place);
-    return array.header();
-  }
-  const auto unreadable = [&](const std::string& why) {
-    const auto type = py::str(py::type::of(value).attr("__name__")).cast<std::string>();
-    return type_error(function, std::string(name) + " of type " + type + " cannot be read: " + why);
-  };
-  py::array array;
-  try {
-    array = has(value, "__dlpack__") ? from_dlpack(value, place) : from_interface(value, place);
-  } catch (const cuda::Error&) {
-    throw;
-  } catch (const py::error_already_set& error) {
-    if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw;
-    throw unreadable(py::str(error.value()));
-  } catch (const std::runtime_error& error) {
-    throw unreadable(error.what());
+    const auto& ours = value.cast<const DeviceArray&>();
+    ours.bring(place);
+    return ours.header();
   }
   const auto module = py::str(py::type::of(value).attr("__module__")).cast<std::string>();
   if (module.starts_with("jax")) array.attr("setflags")(py::arg("write") = false);  // nobody may write them
@@ -283,12 +291,12 @@ void register_device_array(py::module_& m) {
            [](const DeviceArray&, const py::args&, const py::kwargs&) -> py::object {
              throw py::type_error("a DeviceArray lies on a GPU; use numpy() for a copy in the host's memory");
            })
-      .def("__float__", [](const DeviceArray& a) { return py::float_(a.numpy().attr("item")()); })
-      .def("__bool__", [](const DeviceArray& a) { return py::bool_(a.numpy().attr("item")()); })
+      .def("__float__", [](const DeviceArray& a) { return py::float_(a.item()); })
+      .def("__bool__", [](const DeviceArray& a) { return py::bool_(a.item()); })
       .def("__format__",
            [](const DeviceArray& a, const py::str& how) -> py::object {
              if (a.header().ndim() > 0 || py::len(how) == 0) return py::str(py::repr(py::cast(a)));
-             return a.numpy().attr("item")().attr("__format__")(how);
+             return a.item().attr("__format__")(how);
            })
       .def("__len__",
            [](const DeviceArray& a) {
@@ -316,7 +324,7 @@ void register_device_array(py::module_& m) {
     cuda::require_device();
     const Place place{nullptr, cuda::current_device()};
     give_back(place);
-    return DeviceArray(contiguous, place);
+    return with_room(place, [&] { return DeviceArray(contiguous, place); });
   });
 }
 

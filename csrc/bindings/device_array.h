@@ -7,6 +7,7 @@
 
 #include "bindings/checks.h"
 #include "cuda/device.h"
+#include "cuda/error.h"
 
 namespace mlpfast::bindings {
 
@@ -24,6 +25,22 @@ cudaStream_t stream_of(py::handle number);
 /// Gives back what could not be at once, on a place's device, unless a graph is recorded there. For memory that another
 /// library had the host waits till the device is idle: where there is much of it, or all is wanted.
 void give_back(const Place& place, bool all = false);
+/// Lets go of all that is kept or put off on a place's device, once the device is done with it.
+void make_room(const Place& place);
+
+/// f(), and where it fails once more, in the room that there may not have been.
+template <class F>
+auto with_room(const Place& place, const F& f) {
+  try {
+    return f();
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_Exception)) throw;  // Ctrl-C is no lack of memory
+  } catch (const cuda::Error&) {
+  }
+  make_room(place);
+  return f();
+}
+
 /// Raises what a call on a place's stream found in its labels, if it is done.
 void raise_label_fault(const Place& place);
 
@@ -42,6 +59,8 @@ class DeviceArray {
   void bring(const Place& place) const;
   DeviceArray reshape(const py::args& shape) const;
   py::array numpy() const;
+  /// Of an array of one.
+  py::object item() const;
   py::capsule dlpack(py::handle stream, py::handle max_version, py::handle where, py::handle copy) const;
   py::dict cuda_array_interface() const;
 

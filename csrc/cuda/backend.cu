@@ -118,6 +118,8 @@ void Backend::backward_weights(int l, network::UpdateMode mode) {
   const int64_t n = spec_.outputs(l);
   const Matrix<const float> dy = constant(arrays_.gradient[below + 1]);
   branch();
+  const bool alone = arrays_.of_weights[below].parts != nullptr;
+  if (Graph* const graph = Graph::recorded(); graph && alone) graph->wait_also_for(alone_);
   multiply({.m = spec_.inputs(l),
             .n = n,
             .k = batch_.rows,
@@ -128,6 +130,7 @@ void Backend::backward_weights(int l, network::UpdateMode mode) {
             .scale = static_cast<float>(spec_.scale(l)),
             .update = store ? Update{} : update_at(spec_.weights_at(l))},
            Layout::tn, arrays_.of_weights[below]);
+  if (Graph* const graph = Graph::recorded(); graph && alone) alone_ = graph->last();
   branch();
   bias_gradient({.rows = batch_.rows,
                  .cols = n,

@@ -1,5 +1,6 @@
-// The backend of network/step.h on a GPU: each call launches kernels into one stream, which orders them. Whether a loss
-// is finite is looked at on the device, where the kernels that follow then leave the weights alone.
+// The backend of network/step.h on a GPU: each call launches kernels into one stream, which orders them; a recording of
+// them says what need not wait. Whether a loss is finite is looked at on the device, where the kernels that follow then
+// leave the weights alone.
 #pragma once
 #include <utility>
 
@@ -38,7 +39,10 @@ class Backend {
   void backward_input(int l);
   /// Always true: kernels that come after a loss that was not finite do nothing.
   bool loss_is_finite() { return true; }
-  void prepare_gradients() { fork(); }
+  void prepare_gradients() {
+    alone_.clear();
+    fork();
+  }
   void backward_weights(int l, network::UpdateMode mode);
   void update();
   /// A stream keeps the order anyway.
@@ -76,6 +80,7 @@ class Backend {
   network::Batch batch_{};
   bool taken_ = false, second_ = true;
   Graph::Nodes counted_;  // the last batch, where it is recorded: the next one may come
+  Graph::Nodes alone_;    // the last product that shares scratch memory with others
 };
 
 }  // namespace mlpfast::cuda

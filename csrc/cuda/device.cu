@@ -31,8 +31,8 @@ std::string version_text(int version) {
 std::string driver_is_old() {
   int driver = 0;
   ignore(cudaDriverGetVersion(&driver));
-  return "the NVIDIA driver supports CUDA " + version_text(driver) + ", mlpfast was built with " +
-         version_text(CUDART_VERSION) + "; update the driver";
+  return "the NVIDIA driver, which supports CUDA " + version_text(driver) +
+         ", is too old for mlpfast, built with CUDA " + version_text(CUDART_VERSION) + "; update the driver";
 }
 
 /// Exists in every build: whether the device can run it tells whether it can run the others.
@@ -147,7 +147,9 @@ Error out_of_memory(int64_t bytes) {
                std::to_string(total) + " are free; use a smaller batch, or less data at a time");
 }
 
-static std::atomic<int64_t> most_free{INT64_MAX};
+namespace {
+std::atomic<int64_t> most_free{INT64_MAX};
+}
 
 int64_t free_bytes() { return std::min(free_and_total().first, most_free.load()); }
 void set_most_free_bytes(int64_t bytes) { most_free = bytes; }

@@ -24,7 +24,6 @@ struct Shape {
   static constexpr bool sliced = rows == 32;  // several blocks may share a tile's k
 };
 using Large = Shape<128, 128, 16, 8, 8, 2>;  // a step takes longer than its copies
-
 using Medium = Shape<64, 64, 16, 4, 4, 3>;
 using Small = Shape<32, 32, 32, 4, 4, 3>;
 
@@ -265,6 +264,7 @@ void gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
 }
 
 void gemm_unfit(GemmArgs t, Layout layout, const int* exponents, cudaStream_t stream) {
+  static_assert(Large::rows == unfit_tile && Large::cols == unfit_tile);
   t.unfit = exponents;
   gemm<Large>(t, layout, stream);
 }

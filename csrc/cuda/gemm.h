@@ -89,6 +89,7 @@ int64_t most_slices(int64_t k, network::Precision precision);
 
 void gemm(const GemmArgs& args, Layout layout, cudaStream_t stream);
 /// Those tiles of 128 x 128 alone that have lines, of a's m or b's n, whose exponent says that split() could not.
+constexpr int unfit_tile = 128;
 void gemm_unfit(GemmArgs args, Layout layout, const int* exponents, cudaStream_t stream);
 
 }  // namespace mlpfast::cuda

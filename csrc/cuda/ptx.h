@@ -1,5 +1,5 @@
-// What a CPU cannot be made to do by the tests' shim alone: shared memory of any size, and by PTX copies to it that a
-// thread does not wait for, and what tensor cores of compute capability 8.0 and newer do. A header of the same name in
+// Shared memory of any size, copies to it that a thread does not wait for, and what tensor cores of compute capability
+// 8.0 and newer do: the latter by PTX. A header of the same name in
 // tests plays it on the CPU. A pair of bf16 numbers is 32 bits, the first the lower ones.
 #pragma once
 #include <cstdint>

@@ -69,7 +69,6 @@ __global__ void __launch_bounds__(threads) split_kernel(const __grid_constant__ 
     if (mine == 0 && row < t.count) t.to.exponents[row] = by;
     scale = by == unfit ? 0 : scalbnf(1, by);
   }
-  if (row >= t.count) return;
   char* const to = t.to.parts + row * t.to.pitch;
   for (int64_t p = mine * run; p < t.to.pitch / 2; p += runs * run) {
     float v[run];
@@ -77,7 +76,8 @@ __global__ void __launch_bounds__(threads) split_kernel(const __grid_constant__ 
     MLPFAST_UNROLL
     for (int e = 0; e < run; ++e) {
       const std::uint32_t m = magnitude(v[e]);
-      if (m > largest_bf16 && m < infinite) v[e] = copysignf(__builtin_bit_cast(float, largest_bf16), v[e]);
+      if (t.parts == 1 && m > largest_bf16 && m < infinite)  // others are scaled
+        v[e] = copysignf(__builtin_bit_cast(float, largest_bf16), v[e]);
       v[e] *= scale;
     }
     for (int q = 0; q < t.parts; ++q) {
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(threads) split_kernel(const __grid_constant__ 
 }  // namespace
 
 void split(const SplitArgs& t, cudaStream_t stream) {
-  launch(t.along_k ? split_kernel<true> : split_kernel<false>, {(t.count + lines - 1) / lines, threads}, stream, t);
+  launch(t.along_k ? split_kernel<true> : split_kernel<false>, {t.lines / lines, threads}, stream, t);
 }
 
 }  // namespace mlpfast::cuda

@@ -16,9 +16,10 @@ struct Split {
   int64_t pitch, part_bytes;
 };
 
-/// x[count, k], or stored as [k, count]; there is room for all the lines that blocks of a product read.
+/// x[count, k], or stored as [k, count]; zeros become the lines behind, up to those that blocks of a product read, a
+/// multiple of 8.
 struct SplitArgs {
-  int64_t count, k;
+  int64_t count, lines, k;
   Matrix<const float> x;
   bool along_k;
   int parts;

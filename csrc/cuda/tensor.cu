@@ -1,7 +1,5 @@
 #include "cuda/tensor.h"
 
-#include <algorithm>
-
 #include "cuda/finish.h"
 #include "cuda/launch.h"
 #include "cuda/ptx.h"
@@ -19,7 +17,7 @@ struct Shape {
   static constexpr int threads = 32 * down * across, stages = 3;
   static constexpr int line_bytes = 2 * split_depth, a_bytes = parts * rows * line_bytes;
   static constexpr int stage_bytes = a_bytes + parts * cols * line_bytes;
-  static constexpr int pitch = cols + 8;  // of results: eight rows are stored at once, to different banks
+  static constexpr int pitch = cols + 8;  // of results: those of a warp are stored to different banks
   static constexpr int result_bytes = warp_rows * pitch * int(sizeof(float));
   static constexpr int shared_bytes = stages * stage_bytes > result_bytes ? stages * stage_bytes : result_bytes;
 };
@@ -28,6 +26,7 @@ using Three = Shape<2, 4, 32, 1>;
 using One = Shape<1, 2, 64, 2>;
 using Wide = Shape<1, 4, 64, 1>;
 constexpr int64_t most_rows = One::rows, most_cols = Wide::cols;  // of a block
+static_assert(Six::cols == unfit_tile && Three::cols == unfit_tile && Six::rows == unfit_tile);
 
 /// Sixteen bytes of a line lie where matrices of eight lines are read from different banks.
 __device__ __forceinline__ int swizzled(int line, int sixteenth) {
@@ -255,8 +254,10 @@ void tensor_gemm(const GemmArgs& t, Layout layout, cudaStream_t stream) {
   if (t.m == 0 || t.n == 0) return;
   const int parts = t.plan.parts;
   const Operands images = Room(t.m, t.n, t.k, parts, t.scratch.parts).images;
-  split({t.m, t.k, t.a, layout == Layout::nn || layout == Layout::nt, parts, images.a}, stream);
-  split({t.n, t.k, t.b, layout == Layout::nt || layout == Layout::tt, parts, images.b}, stream);
+  split({t.m, round_up(t.m, most_rows), t.k, t.a, layout == Layout::nn || layout == Layout::nt, parts, images.a},
+        stream);
+  split({t.n, round_up(t.n, most_cols), t.k, t.b, layout == Layout::nt || layout == Layout::tt, parts, images.b},
+        stream);
   constexpr int64_t enough = 132;  // for every multiprocessor of a large GPU one of the larger blocks
   const int64_t wide = (t.m + Wide::rows - 1) / Wide::rows * ((t.n + Wide::cols - 1) / Wide::cols);
   if (parts == 1) return wide >= enough ? multiply<Wide>(t, images, stream) : multiply<One>(t, images, stream);

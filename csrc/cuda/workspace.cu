@@ -49,7 +49,8 @@ int64_t Workspace::carve(float* block) {
   of_weights.resize(training_ ? layers : 0);
   of_biases.resize(training_ ? layers : 0);
   const auto room = [&](int64_t parts, int64_t partial) {
-    return GemmScratch{reinterpret_cast<char*>(carver.take(parts / int64_t(sizeof(float)))), carver.take(partial),
+    char* const images = parts > 0 ? reinterpret_cast<char*>(carver.take(parts / int64_t(sizeof(float)))) : nullptr;
+    return GemmScratch{images, carver.take(partial),
                        partial > 0 ? reinterpret_cast<unsigned*>(carver.take(most_tiles)) : nullptr};
   };
   const auto parts_of = [&](int64_t m, int64_t n, int64_t k) {
@@ -57,16 +58,20 @@ int64_t Workspace::carve(float* block) {
   };
   // A smaller last batch may be sliced where this one is not.
   const auto sliced = [&](int64_t k) { return most_slices(k, spec_.precision) > 1 ? most_partial : 0; };
-  int64_t parts = 0, partial = 0;
+  int64_t parts = 0, partial = 0, of_gradients = 0;
   for (int l = 0; l < spec_.layers(); ++l) {
     const int64_t in = spec_.inputs(l), out = spec_.outputs(l);
     parts = std::max({parts, parts_of(batch_, out, in), training_ && l > 0 ? parts_of(batch_, in, out) : 0});
     partial = std::max({partial, sliced(in), sliced(out)});
     if (!training_) continue;
-    of_weights[static_cast<std::size_t>(l)] = room(parts_of(in, out, batch_), sliced(batch_));
+    of_gradients = std::max(of_gradients, parts_of(in, out, batch_));
+    of_weights[static_cast<std::size_t>(l)] = room(0, sliced(batch_));
     of_biases[static_cast<std::size_t>(l)] = room(0, bias_partial(batch_, out));
   }
   scratch = room(parts, partial);
+  char* const shared = room(of_gradients, 0).parts;
+  for (int l = 0; training_ && l < spec_.layers(); ++l)
+    if (parts_of(spec_.inputs(l), spec_.outputs(l), batch_) > 0) of_weights[static_cast<std::size_t>(l)].parts = shared;
   return carver.used;
 }
 

@@ -26,7 +26,8 @@ class Workspace {
   std::int32_t* label;                    // [batch]
   std::uint8_t* correct;                  // [batch]
   GemmScratch scratch;                    // of a product of the batch's rows
-  // [layers]: of the gradients of weights, and of biases, all of which may be computed at the same time
+  // [layers]: of the gradients of weights, and of biases, all of which may be computed at the same time, but for
+  // products on tensor cores, each of which fills a GPU: they have the same `parts`
   std::vector<GemmScratch> of_weights, of_biases;
 
  private:

@@ -12,13 +12,17 @@ from mlpfast import MLP, SGD, DeviceError, Trainer
 
 STATES = {
     "no NVIDIA driver is installed": dict(SHIM_STATUS=35, SHIM_DRIVER=0),
-    "driver supports CUDA 12.4, mlpfast was built with 13.0; update": dict(SHIM_STATUS=35, SHIM_DRIVER=12040),
+    "driver, which supports CUDA 12.4, is too old for mlpfast, built with CUDA 13.0; update": dict(
+        SHIM_STATUS=35, SHIM_DRIVER=12040
+    ),
     "no NVIDIA GPU is visible; is CUDA_VISIBLE_DEVICES set": dict(SHIM_STATUS=100),
     "compute capability 10.3; reinstall it with MLPFAST_CUDA_ARCHS=103": dict(
         SHIM_KERNELS=98, SHIM_CAPABILITY=103
     ),
     "compute capability 6.1, mlpfast needs 7.5 or newer": dict(SHIM_KERNELS=209, SHIM_CAPABILITY=61),
-    "driver supports CUDA 13.0, mlpfast was built with 13.0; update": dict(SHIM_KERNELS=222),
+    "driver, which supports CUDA 13.0, is too old for mlpfast, built with CUDA 13.0; update": dict(
+        SHIM_KERNELS=222
+    ),
     "CUDA does not start: .*; see whether nvidia-smi works": dict(SHIM_STATUS=802),
 }
 

@@ -52,6 +52,20 @@ def test_arrays_of_others_are_kept_for_some_calls(busy):
     assert [bool(r()) for r in references] == [False] * 24 + [True] * 16
 
 
+def test_arrays_of_others_are_waited_for_where_tensor_cores_lack_memory(busy):
+    """These take more of it than the product."""
+    x = lent_ones(300)
+    kernels.relu(x)
+    reference = weakref.ref(x)
+    del x
+    a, b, out = (mlpfast.cuda.from_numpy(np.zeros(s, np.float32)) for s in ((64, 64), (64, 8192), (64, 8192)))
+    assert reference()
+    busy.setenv("SHIM_MEMORY", str(1 << 20))
+    with pytest.raises(mlpfast.DeviceError, match="bytes of memory left"):
+        kernels.gemm(a, b, out=out)
+    assert not reference()
+
+
 def test_arrays_of_others_are_waited_for_where_memory_ends(busy):
     x = lent_ones(300)
     kernels.relu(x)

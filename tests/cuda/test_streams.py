@@ -77,10 +77,43 @@ def test_results_are_made_for_the_stream_of_the_call(current):
     assert sys.modules["cupy"].made == [3, 4, 0]
 
 
+def test_results_that_pytorch_makes(monkeypatch):
+    """For a stream that is not its current one, which is told; an external stream 0 is no default stream."""
+    made, on = [], ["current"]
+
+    @contextlib.contextmanager
+    def working(stream):
+        on.append(stream)
+        yield
+        on.pop()
+
+    class Tensor:
+        __module__, device = "torch", "cuda:0"
+        is_neg = is_conj = lambda self: False
+
+        def record_stream(self, stream):
+            made[-1].append(stream)
+
+    cuda = types.SimpleNamespace(
+        current_stream=lambda device: types.SimpleNamespace(cuda_stream=3),
+        default_stream=lambda device: "default",
+        ExternalStream=lambda number, device: f"external {number}",
+        stream=working,
+    )
+    torch = types.ModuleType("torch")
+    torch.from_dlpack, torch.float32, torch.cuda = Tensor, np.float32, cuda
+    torch.empty = lambda shape, dtype, device: made.append([on[-1]]) or Tensor()
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    for stream in (None, 3, 7, 0, 1, types.SimpleNamespace(__cuda_stream__=lambda: (0, 1))):
+        mlpfast.arrays._place(Tensor(), [Tensor()], stream)[2]((2, 3))
+    assert [m[0] for m in made] == ["current", "current", "external 7", *["default"] * 3]
+    assert [len(m) for m in made] == [1, 1, 2, 2, 2, 2]
+
+
 def test_where_a_call_computes(current, monkeypatch):
     """On the stream of the first library that has one, which the others' streams wait for."""
     ours, theirs = array(lambda a: a, 2, 3), array(Array, 2, 3)
-    monkeypatch.setattr("mlpfast.arrays._maker", lambda array, stream: None)
+    monkeypatch.setattr("mlpfast.arrays._maker", lambda *how: None)
     place = mlpfast.arrays._place
     assert place(ours, [ours], None) == (0, None, None, False, [])
     assert place(ours, [ours, theirs], None) == (3, current, None, False, [])

@@ -84,6 +84,9 @@ KINDS = {
         rng.standard_normal(shape) * 2.0 ** rng.integers(-60, 60, (shape[0], 1))
     ),
     "sparse": lambda rng, shape: rng.standard_normal(shape) * (rng.random(shape) < 0.02),
+    "the largest": lambda rng, shape: np.where(
+        rng.random(shape) < 0.5, np.finfo(np.float32).max, rng.standard_normal(shape) * 2.0**100
+    ),
     "wide rows": lambda rng, shape: rng.standard_normal(shape) * 2.0 ** rng.integers(-70, 50, shape),
 }
 
@@ -92,8 +95,7 @@ KINDS = {
 def test_ranges(kind, cuda, rng):
     """Also where sums must not overflow on the way, and no part be lost to underflow."""
     a, b = KINDS[kind](rng, (3, 80)).astype(np.float32), floats(rng, 80, 64 * 128)
-    if kind == "tiny":
-        b *= 2.0**100
+    b *= {"tiny": 2.0**100, "the largest": 2.0**-20}.get(kind, 1)
     got, chain = product(a, b, "highest"), product(a, b, "ieee")
     assert np.isfinite(got).all()
     assert errors(got, a, b)[0] <= 1.05 * errors(chain, a, b)[0]

@@ -52,6 +52,7 @@ inline char values[2][most_threads][8];
 inline jmp_buf scheduler;
 inline unsigned current;
 inline Step body;
+inline std::vector<char> shared;  // of a block; beyond it nothing is read
 inline void wait(Fiber state) {
   Thread& self = threads[current];
   self.state = state;
@@ -88,34 +89,35 @@ inline void run_block(unsigned count) {
     threads[i].shuffles = threads[i].groups = threads[i].begun = 0;
   }
   for (bool backwards = false;; backwards = !backwards) {
-    for (unsigned step = 0; step < count; ++step) {
-      current = backwards ? count - 1 - step : step;
-      if (threads[current].state != Fiber::ready) continue;
-      threadIdx = dim3(current);
-      go_on(threads[current]);
+    for (unsigned step = 0, warps = (count + warp - 1) / warp; step < warps; ++step) {  // as far as each can go
+      const unsigned begin = (backwards ? warps - 1 - step : step) * warp, end = std::min(begin + warp, count);
+      do {
+        for (current = begin; current < end; ++current) {
+          if (threads[current].state != Fiber::ready) continue;
+          threadIdx = dim3(current);
+          go_on(threads[current]);
+        }
+      } while (release(begin, end, Fiber::at_warp));
     }
-    bool released = false, all_done = true;
-    for (unsigned i = 0; i < count; i += warp)
-      released |= release(i, i + warp < count ? i + warp : count, Fiber::at_warp);
-    for (unsigned i = 0; i < count; ++i) all_done &= threads[i].state == Fiber::done && threads[i].copies.empty();
-    if (all_done) return;
-    if (!released && !release(0, count, Fiber::at_block))
+    const auto done = [](const Thread& t) { return t.state == Fiber::done && t.copies.empty(); };
+    if (std::all_of(threads, threads + count, done)) return;
+    if (!release(0, count, Fiber::at_block))
       throw std::logic_error("threads wait for others that never come, or do not wait for copies");
   }
 }
 inline long number(const char* of, long otherwise) { return std::getenv(of) ? std::atol(std::getenv(of)) : otherwise; }
 inline long memory() { return number("SHIM_MEMORY", 1L << 40); }
 inline char* const streams = reinterpret_cast<char*>(1L << 20);  // those that are made, one of each device
-inline void run(dim3 blocks, unsigned count, const Step& kernel) {
+inline void run(dim3 blocks, unsigned count, std::size_t bytes, const Step& kernel) {
   if (blocks.x == 0 || count == 0 || count > most_threads) throw std::logic_error("not a grid");
   const bool backwards = number("SHIM_BACKWARDS", 0);
   body = kernel;
   for (unsigned x = 0; x < blocks.x; ++x) {
     blockIdx = dim3(backwards ? blocks.x - 1 - x : x);
+    shared.assign(bytes, '\xff');
     run_block(count);
   }
 }
-
 /// The value of a lane of the same warp, who all come here.
 template <class T, class Lane>
 T shuffle(T mine, const Lane& lane_of) {
@@ -127,7 +129,6 @@ T shuffle(T mine, const Lane& lane_of) {
   std::memcpy(&other, values[place][self / warp * warp + lane_of(self % warp)], sizeof other);
   return other;
 }
-
 }  // namespace shim
 inline void __syncthreads() { shim::wait(shim::Fiber::at_block); }
 inline void __syncwarp() { shim::wait(shim::Fiber::at_warp); }
@@ -139,7 +140,6 @@ template <class T>
 T __shfl_sync(unsigned, T mine, unsigned from, unsigned width) {
   return shim::shuffle(mine, [=](unsigned lane) { return lane / width * width + from % width; });
 }
-
 constexpr auto __threadfence = [] {}, __threadfence_system = __threadfence;
 inline unsigned atomicInc(unsigned* at, unsigned most) { return std::exchange(*at, *at < most ? *at + 1 : 0); }
 inline float __ldcg(const float* at) { return *at; }

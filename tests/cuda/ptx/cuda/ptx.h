@@ -9,10 +9,7 @@ namespace mlpfast::cuda {
 
 constexpr int compiled_for = 90;
 
-inline char* shared_memory() {
-  alignas(128) static char memory[160 << 10];
-  return memory;
-}
+inline char* shared_memory() { return shim::shared.data(); }
 
 using Place = char*;
 
@@ -61,7 +58,8 @@ inline void mma(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, st
       sum += static_cast<double>(x) * static_cast<double>(y);
     }
     const float nearest = static_cast<float>(sum);
-    d[e] = std::abs(static_cast<double>(nearest)) > std::abs(sum) ? std::nextafter(nearest, 0.0F) : nearest;
+    const bool away = std::isfinite(nearest) && std::abs(static_cast<double>(nearest)) > std::abs(sum);
+    d[e] = away ? std::nextafter(nearest, 0.0F) : nearest;
   }
 }
 
