@@ -44,8 +44,8 @@ def step(case: Case, data: Any, threads: int) -> Job:
     return training(case, data, lambda loss_of: loss_of)
 
 
-def training(case: Case, data: Any, compile: Callable[[Any], Any]) -> Job:
-    """Steps of forward, backward and a fused optimizer; `compile` makes of the loss what is called."""
+def training(case: Case, data: Any, prepare: Callable[[Any], Any]) -> Job:
+    """Steps of forward, backward and a fused optimizer; `prepare` makes of the loss what is called."""
     torch = library(case)
     model, x, y = module(torch, data), tensor(torch, data.x), tensor(torch, data.y)
     optimizer = torch.optim.SGD(model.parameters(), lr=case.lr, fused=True)
@@ -56,13 +56,13 @@ def training(case: Case, data: Any, compile: Callable[[Any], Any]) -> Job:
         with torch.autocast("cuda", torch.bfloat16, enabled=case.precision == "medium"):
             return torch.nn.functional.cross_entropy(model(x).float(), y)
 
-    compiled = compile(loss_of)
+    called = prepare(loss_of)
 
     def run() -> None:
         for _ in range(case.epochs):
             for rows in torch.randperm(len(x), device="cuda").split(case.batch):
                 optimizer.zero_grad(set_to_none=True)
-                compiled(x[rows], y[rows]).backward()
+                called(x[rows], y[rows]).backward()
                 optimizer.step()
 
     return Job(run, lambda: weights(model), torch.__version__, clock=clock(torch))
