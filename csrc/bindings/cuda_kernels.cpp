@@ -141,7 +141,7 @@ class Gpu {
     cuda::backward({n, dy, saved, which, alpha, dx}, place_.stream);
   }
   void column_sums(int64_t rows, int64_t cols, const float* dy, float* db) const {
-    const Sums sums(cuda::bias_partial(rows, cols), place_.stream);
+    const auto sums = with_room(place_, [&] { return Sums(cuda::bias_partial(rows, cols), place_.stream); });
     cuda::bias_gradient({rows, cols, {dy, cols}, db, {}, sums.scratch()}, place_.stream);
   }
   void update(const ops::UpdateRule<float>& rule, int64_t n, const float* dw, float* w) const {
@@ -178,8 +178,8 @@ class Gpu {
     const bool each = p.reduction == Reduction::none;
     const auto [loss, header] = fresh(each ? Shape{p.rows} : Shape{});
     float* const result = const_cast<float*>(static_cast<const float*>(header.data()));
-    const cuda::Buffer<float> rows(each ? 0 : p.rows, stream);
-    const cuda::Buffer<cuda::Totals> totals(1, stream);
+    const auto rows = with_room(place_, [&] { return cuda::Buffer<float>(each ? 0 : p.rows, stream); });
+    const auto totals = with_room(place_, [&] { return cuda::Buffer<cuda::Totals>(1, stream); });
     const bool weighted = p.reduction == Reduction::mean && (p.class_weight || p.row_weight || labels.labels.ignoring);
     if (weighted || p.class_weight)
       cuda::weigh_batch(labels.labels, p.cols, p.class_weight, p.row_weight, p.rows, false, totals.data(), stream);
@@ -260,7 +260,7 @@ class Gpu {
     const int64_t slices = args.plan.slices;
     const int64_t parts_bytes = cuda::tensor_bytes(p.m, p.n, p.k, args.plan.parts);
     const auto parts = with_room(place_, [&] { return cuda::Buffer<char>(parts_bytes, place_.stream); });
-    const Sums sums(slices > 1 ? slices * p.m * p.n : 0, place_.stream);
+    const auto sums = with_room(place_, [&] { return Sums(slices > 1 ? slices * p.m * p.n : 0, place_.stream); });
     args.scratch = sums.scratch(parts.data());
     cuda::gemm(args, layout(p), place_.stream);
   }
@@ -312,8 +312,14 @@ auto on_gpu(R (*f)(const Gpu&, Args...)) {
   return [f](const py::tuple& where, Args... args) {
     int device = -1;
     const auto look = [&](const auto& value) {
-      if constexpr (std::is_same_v<std::decay_t<decltype(value)>, py::handle>)
-        if (device < 0) device = device_of(value);
+      if constexpr (std::is_same_v<std::decay_t<decltype(value)>, py::handle>) {
+        try {
+          if (device < 0) device = device_of(value);
+        } catch (const py::error_already_set& error) {  // header_of() will say whose it is
+          if (!error.matches(PyExc_Exception)) throw;
+        } catch (const py::builtin_exception&) {
+        }
+      }
     };
     (look(args), ...);
     device = std::max(device, 0);

@@ -30,7 +30,10 @@ py::array from_interface(py::handle value, const Place& place) {
   for (const py::ssize_t n : shape)
     if (n == 0) return describe(dtype, shape, strides, nullptr, value, read_only);
   if (address == 0) throw py::value_error("its memory is null");
-  if (said.contains("stream") && !said["stream"].is_none()) cuda::order(stream_of(said["stream"]), place.stream);
+  if (said.contains("stream") && !said["stream"].is_none()) {
+    if (said["stream"].cast<std::intptr_t>() < 0) throw py::value_error("its stream is a negative number");
+    cuda::order(stream_of(said["stream"]), place.stream);
+  }
   return describe(dtype, shape, strides, reinterpret_cast<void*>(address), value, read_only);
 }
 

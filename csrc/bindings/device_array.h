@@ -35,7 +35,7 @@ auto with_room(const Place& place, const F& f) {
     return f();
   } catch (const py::error_already_set& error) {
     if (!error.matches(PyExc_Exception)) throw;  // Ctrl-C is no lack of memory
-  } catch (const cuda::Error&) {
+  } catch (const cuda::OutOfMemory&) {
   }
   make_room(place);
   return f();

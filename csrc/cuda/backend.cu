@@ -10,6 +10,7 @@ Matrix<const float> constant(Matrix<float> m) { return {m.data, m.ld}; }
 }  // namespace
 
 void Backend::load() {
+  // A recorded batch comes once the last one is counted, while weights are updated, into the other array of inputs.
   Graph* const graph = counted_.empty() ? nullptr : Graph::recorded();
   const Graph::Nodes before = graph ? graph->last() : Graph::Nodes{};
   if (graph) graph->wait_for(counted_);
@@ -95,10 +96,12 @@ void Backend::loss() {
     cross_entropy(args, job_.stream);
   }
   if (!job_.rule) return;
-  fork();
+  Graph* const graph = Graph::recorded();
+  const Graph::Nodes before = graph ? graph->last() : Graph::Nodes{};
   count_batch(arrays_.loss, arrays_.correct, batch_.rows, weighted(), job_.control, job_.stream);
-  if (Graph* const graph = Graph::recorded()) counted_ = graph->last();
-  branch();
+  if (!graph) return;
+  counted_ = graph->last();  // for which the next batch alone waits
+  graph->wait_for(before);
 }
 
 void Backend::backward_input(int l) {

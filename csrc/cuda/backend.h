@@ -54,7 +54,8 @@ class Backend {
  private:
   /// Whether gradients are wanted.
   bool training() const { return job_.rule || job_.parameter_gradient; }
-  /// Whether one kernel does what concerns the last layer: loss() asks for it, and others have nothing to do.
+  /// Whether one kernel does what concerns the last layer: loss() asks for it, its forward() and backward_input() for
+  /// nothing.
   bool has_head() const;
   GemmArgs forward_product(int l) const;
   GemmArgs backward_product(int l) const;
@@ -78,9 +79,9 @@ class Backend {
   const network::Spec& spec_;
   const Workspace& arrays_;
   network::Batch batch_{};
-  bool taken_ = false, second_ = true;
-  Graph::Nodes counted_;  // the last batch, where it is recorded: the next one may come
-  Graph::Nodes alone_;    // the last product that shares scratch memory with others
+  bool taken_ = false, second_ = true;  // begin() turns to the other array of inputs
+  Graph::Nodes counted_;                // the last batch, where it is recorded: the next one may come
+  Graph::Nodes alone_;                  // the last product that shares scratch memory with others
 };
 
 }  // namespace mlpfast::cuda

@@ -141,10 +141,10 @@ void* allocate(int64_t bytes, cudaStream_t stream) {
   throw out_of_memory(bytes);
 }
 
-Error out_of_memory(int64_t bytes) {
+OutOfMemory out_of_memory(int64_t bytes) {
   const auto [free, total] = free_and_total();
-  return Error("the GPU has no " + std::to_string(bytes) + " bytes of memory left: " + std::to_string(free) + " of " +
-               std::to_string(total) + " are free; use a smaller batch, or less data at a time");
+  return OutOfMemory("the GPU has no " + std::to_string(bytes) + " bytes of memory left: " + std::to_string(free) +
+                     " of " + std::to_string(total) + " are free; use a smaller batch, or less data at a time");
 }
 
 namespace {

@@ -28,7 +28,7 @@ void* allocate(int64_t bytes, cudaStream_t stream);
 void release(void* memory, cudaStream_t stream);
 
 /// What to throw where so many bytes of the current device are not to be had.
-Error out_of_memory(int64_t bytes);
+OutOfMemory out_of_memory(int64_t bytes);
 
 /// Bytes of the current device that allocate() can find; at most so many, by which a test makes it small.
 int64_t free_bytes();

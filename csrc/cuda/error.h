@@ -10,6 +10,10 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+struct OutOfMemory : Error {
+  using Error::Error;
+};
+
 /// Why no GPU can be used, the current one or that of a number, and what to do; empty where one can.
 std::string why_unavailable(int device = -1);
 

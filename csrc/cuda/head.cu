@@ -9,25 +9,32 @@ namespace mlpfast::cuda {
 namespace {
 
 using Group = Lanes<16>;
-constexpr int threads = 128, rows = threads / Group::lanes, items = 4;  // outputs of a lane, at most
+constexpr int threads = 128, rows = threads / Group::lanes;
+constexpr int items = 4;  // outputs of a lane, at most
 
-/// Numbers from row to row in shared memory: lanes that read a column of weights find them in different banks.
-MLPFAST_INLINE int pitch_of(int64_t cols) { return static_cast<int>(cols) | 1; }
+// Numbers from row to row in shared memory, of weights and of inputs: the lanes of a warp, which has two rows of
+// inputs, read different banks.
+MLPFAST_INLINE int weights_pitch(int64_t outputs) { return static_cast<int>(outputs) | 1; }
+MLPFAST_INLINE int inputs_pitch(int64_t inputs, int64_t outputs) {
+  const int64_t most = inputs > outputs ? inputs : outputs;  // whose gradients come to the same place
+  return static_cast<int>((most + 31) / 32 * 32) + 16;
+}
 
 /// Half a warp a row: each lane sums a chain for each of its outputs, and then of its inputs' gradients.
 __global__ void __launch_bounds__(threads) head_kernel(const __grid_constant__ HeadArgs t) {
   auto* const memory = reinterpret_cast<float*>(shared_memory());
   const GemmArgs& forward = t.forward;
-  const int inputs = static_cast<int>(forward.k), outputs = static_cast<int>(forward.n), pitch = pitch_of(outputs);
-  float *const w = memory, *const x = memory + inputs * pitch;
+  const int inputs = static_cast<int>(forward.k), outputs = static_cast<int>(forward.n);
+  const int pitch = weights_pitch(outputs), self = static_cast<int>(threadIdx.x), mine = self / Group::lanes;
+  float *const w = memory, *const x = memory + inputs * pitch + mine * inputs_pitch(inputs, outputs);
   const Group group;
-  const int self = static_cast<int>(threadIdx.x), mine = self / Group::lanes, lane = group.lane();
+  const int lane = group.lane();
   const int64_t first = int64_t(blockIdx.x) * rows;
   const bool there = first + mine < forward.m;
   const int64_t i = there ? first + mine : first;
   for (int at = self; at < inputs * outputs; at += threads)
     w[at / outputs * pitch + at % outputs] = forward.b.data[at / outputs * forward.b.ld + at % outputs];
-  for (int p = lane; p < inputs; p += Group::lanes) x[mine * inputs + p] = forward.a.data[i * forward.a.ld + p];
+  for (int p = lane; p < inputs; p += Group::lanes) x[p] = forward.a.data[i * forward.a.ld + p];
   __syncthreads();
 
   float sum[items] = {};
@@ -36,7 +43,7 @@ __global__ void __launch_bounds__(threads) head_kernel(const __grid_constant__ H
     MLPFAST_UNROLL
     for (int q = 0; q < items; ++q) {
       const int j = lane + q * Group::lanes;
-      if (j < outputs) sum[q] = fmaf(x[mine * inputs + p], w[p * pitch + j], sum[q]);
+      if (j < outputs) sum[q] = fmaf(x[p], w[p * pitch + j], sum[q]);
     }
   }
   MLPFAST_UNROLL
@@ -46,9 +53,12 @@ __global__ void __launch_bounds__(threads) head_kernel(const __grid_constant__ H
   }
   __syncwarp();  // the row's outputs are written
   visit<items, false>(t.loss, group, i, there);
-  __syncwarp();  // and their gradients
-  if (!there || t.backward.m == 0) return;
-  const float* const d = t.backward.a.data + i * t.backward.a.ld;
+  __syncwarp();  // and their gradients, which take the place of the inputs
+  if (t.backward.m == 0) return;
+  float* const d = x;
+  for (int j = lane; j < outputs; j += Group::lanes) d[j] = t.backward.a.data[i * t.backward.a.ld + j];
+  __syncwarp();
+  if (!there) return;
   for (int p = lane; p < inputs; p += Group::lanes) {
     float total = 0;
     for (int j = 0; j < outputs; ++j) total = fmaf(d[j], w[p * pitch + j], total);
@@ -57,7 +67,7 @@ __global__ void __launch_bounds__(threads) head_kernel(const __grid_constant__ H
 }
 
 int64_t shared_bytes(int64_t inputs, int64_t outputs) {
-  return inputs * (pitch_of(outputs) + rows) * int64_t(sizeof(float));
+  return (inputs * weights_pitch(outputs) + rows * inputs_pitch(inputs, outputs)) * int64_t(sizeof(float));
 }
 
 }  // namespace
@@ -69,7 +79,7 @@ bool head_fits(int64_t inputs, int64_t outputs) {
 
 void head(const HeadArgs& args, cudaStream_t stream) {
   HeadArgs t = args;
-  t.loss.inverse = t.loss.divisor > 0 ? 1 / t.loss.divisor : 0;
+  t.loss.inverse = inverse_of(t.loss.divisor);
   const auto bytes = static_cast<int>(shared_bytes(t.forward.k, t.forward.n));
   launch(head_kernel, {(t.forward.m + rows - 1) / rows, threads, bytes}, stream, t);
 }

@@ -82,7 +82,7 @@ struct Session::State {
         training(training_),
         resident(from.on_device || bytes() <= free_bytes() / 2),
         device(current_device()),
-        arrays(spec, batch, training),
+        arrays(spec, batch, training, training && resident && batch < from.rows),
         class_weight(uploaded(from.class_weight, spec.sizes.back(), stream)),
         parameters(spec.parameters(), stream),
         block(arrays.size(), stream),
@@ -165,9 +165,9 @@ bool Session::train_steps(const TrainingRun& run, int64_t steps) {
     for (int64_t step = 0; step < count; ++step) network::train_step(backend, {0, run.batch}, run.mode);
   };
   // As many as before, while that is not far from the pace, which changes with whether they are recorded.
-  const bool few_left = 2 * r.steps >= most_recorded ? r.pace % r.steps <= r.pace / 8 : r.pace < 8 * r.steps;
-  const bool fits = r.steps > 0 && r.steps <= r.pace && few_left;
-  const int64_t unit = fits ? r.steps : unit_of(r.pace);
+  const int64_t best = unit_of(r.pace);
+  const bool fits = r.steps == best || (r.steps <= r.pace && r.pace < 8 * r.steps);
+  const int64_t unit = fits ? r.steps : best;
   if (steps < unit) return ask(steps), true;
   if (!fits || r.batch != run.batch || r.optimizer != run.rule.optimizer || r.mode != run.mode) {
     r.graph.clear();

@@ -29,7 +29,7 @@ struct CrossEntropyArgs {
   const Totals* totals;    // may be null without class weights, and where `weighted` is false
   bool weighted;           // the mean divides by totals' weight
   double divisor;          // else by this; not above 0: no gradient
-  double inverse = 0;      // of the divisor, or 0; cross_entropy() finds it
+  double inverse = 0;      // of the divisor, or 0; cross_entropy() and head() find it
   Matrix<float> d_logits;  // may be the logits, or null
   float* loss;             // [rows], times row_weight; of a label outside the classes `outside`
   std::uint8_t* correct;   // [rows] or null, 1 where the first largest logit is the label's

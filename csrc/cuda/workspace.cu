@@ -25,8 +25,8 @@ struct Carver {
 
 }  // namespace
 
-Workspace::Workspace(const network::Spec& spec, int64_t batch, bool training)
-    : spec_(spec), batch_(batch), training_(training), size_(carve(nullptr)) {}
+Workspace::Workspace(const network::Spec& spec, int64_t batch, bool training, bool recorded)
+    : spec_(spec), batch_(batch), training_(training), recorded_(recorded), size_(carve(nullptr)) {}
 
 int64_t Workspace::carve(float* block) {
   Carver carver{block};
@@ -40,7 +40,7 @@ int64_t Workspace::carve(float* block) {
     // The logits' gradient takes the logits' place.
     gradient[at] = training_ && l > 0 && l < spec_.layers() ? carver.matrix(batch_, ld) : y;
   }
-  other_inputs = training_ ? carver.matrix(batch_, activation[0].ld) : activation[0];
+  other_inputs = recorded_ ? carver.matrix(batch_, activation[0].ld) : activation[0];
   loss = carver.take(batch_);
   row_weight = carver.take(batch_);
   label = reinterpret_cast<std::int32_t*>(carver.take(batch_));

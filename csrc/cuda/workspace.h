@@ -10,15 +10,15 @@ namespace mlpfast::cuda {
 /// They have no memory before place(). The spec must outlive it.
 class Workspace {
  public:
-  /// Training needs gradients of activations.
-  Workspace(const network::Spec& spec, int64_t batch, bool training);
+  /// Training needs gradients of activations; a recorded one brings a batch while the last one is still needed.
+  Workspace(const network::Spec& spec, int64_t batch, bool training, bool recorded);
   /// Numbers needed.
   int64_t size() const { return size_; }
   /// Carves the arrays from a block of size() numbers.
   void place(float* block) { carve(block); }
 
   std::vector<Matrix<float>> activation;  // [layers + 1]: inputs, outputs of each layer
-  Matrix<float> other_inputs;             // of every second batch of a training
+  Matrix<float> other_inputs;             // of every second batch of a recorded training, else the same
   std::vector<Matrix<float>> saved;       // [layers + 1]: what the backward pass of the layer before reads
   std::vector<Matrix<float>> gradient;    // [layers + 1]: with respect to activation
   float* loss;                            // [batch]
@@ -35,7 +35,7 @@ class Workspace {
 
   const network::Spec& spec_;
   int64_t batch_;
-  bool training_;
+  bool training_, recorded_;
   int64_t size_;
 };
 

@@ -346,6 +346,8 @@ def test_producers_that_lie(to_gpu):
     for lie, why in (
         (dict(data=(0, False), strides=None), "its memory is null"),
         (dict(mask=array), "arrays with a mask are not taken"),
+        (dict(stream=-3), "its stream is a negative number"),
+        (dict(data="x"), ".*"),
     ):
         with pytest.raises(TypeError, match=f"relu: x of type Interface cannot be read: {why}"):
             kernels.relu(Interface(array, **lie))

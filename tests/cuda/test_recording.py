@@ -35,6 +35,26 @@ def test_recorded_steps_are_those_of_a_stream(sizes, cuda, rng):
     assert_same(once.parameters, again.parameters)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("sizes", [(300, 40, 50, 10), (200, 70), (30, 20, 10)], ids=str)
+def test_recorded_steps_that_overlap(sizes, fused, weighted, cuda, rng, monkeypatch):
+    """Five batches an epoch, the last smaller: one is brought while the weights of another are updated."""
+    if cuda != "shim":
+        pytest.skip("for the GPU that the CPU plays, whose recordings can fail")
+    x, y = rng.random((290, sizes[0]), np.float32), rng.integers(0, sizes[-1], 290)
+    weights = dict(sample_weight=rng.random(290), class_weight=rng.random(sizes[-1])) if weighted else {}
+    models = [MLP(sizes, seed=1, device="cuda") for _ in range(2)]
+    histories = []
+    for m in models:
+        trainer = Trainer(m, SGD(0.1, momentum=0.9))
+        trainer.fused = fused
+        histories.append(trainer.fit(x, y, epochs=6, batch_size=64, **weights).epochs)
+        monkeypatch.setenv("SHIM_NO_GRAPH", "2")
+    assert_same(*(m.parameters for m in models))
+    assert [e["train_loss"] for e in histories[0]] == [e["train_loss"] for e in histories[1]]
+
+
 def test_without_room_for_a_recording(fits, monkeypatch):
     """Its steps are asked for one by one."""
     monkeypatch.setenv("SHIM_NO_GRAPH", "2")
