@@ -255,7 +255,7 @@ def test_fashion_mnist(cuda, data_dir):
 def test_all_of_fashion_mnist(cuda, data_dir):
     """At the default level losses within 1e-3 of the CPU's after every epoch."""
     if cuda == "shim":
-        pytest.skip("takes hours on the CPU that plays a GPU")
+        pytest.skip("takes a quarter of an hour on the CPU that plays a GPU")
     data = mlpfast.datasets.fashion_mnist(data_dir)
     histories = []
     for device in ("cuda", "cpu"):
