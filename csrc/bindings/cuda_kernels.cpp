@@ -287,6 +287,7 @@ DeviceArray classify(const DeviceArray& x) {
   return classes;
 }
 
+/// Raises what a call found in its labels, once.
 void raise_fault(volatile cuda::Fault* fault) {
   if (!fault || !fault->found) return;
   std::atomic_thread_fence(std::memory_order_acquire);  // the rest was written before `found`

@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(S::threads, (resident<S, TransposeA, Transpose
   const Place place_of_a = place_of(shared), place_of_b = place_of(shared + a_tile);
   Operand<S, S::rows, !TransposeA> a(t.a, row, t.m, first, place_of_a);
   Operand<S, S::cols, TransposeB> b(t.b, col, t.n, first, place_of_b);
-  int behind = -static_cast<int>(depth / S::depth);  // the whole tiles lies the next one to copy
+  int behind = -static_cast<int>(depth / S::depth);  // how far behind the whole tiles the next to copy lies
   const auto begin = [&] {
     const int there = behind < 0 ? S::depth : behind == 0 ? rest() : 0;
     ++behind;

@@ -1,6 +1,6 @@
-// Shared memory of any size, copies to it that a thread does not wait for, and what tensor cores of compute capability
-// 8.0 and newer do: the latter by PTX. A header of the same name in
-// tests plays it on the CPU. A pair of bf16 numbers is 32 bits, the first the lower ones.
+// What tests play on the CPU in a header of the same name: shared memory of any size, and by PTX copies to it that a
+// thread does not wait for, and what tensor cores of compute capability 8.0 and newer do. A pair of bf16 numbers is 32
+// bits, the first the lower ones.
 #pragma once
 #include <cstdint>
 
