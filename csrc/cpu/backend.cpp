@@ -61,32 +61,6 @@ Gemm<T> Backend<T>::weights_problem(int l) const {
           .parts = parts};
 }
 
-/// This thread's share of a product of the batch: rows, or columns where b's image is the larger, which then stays in
-/// the cache of who split it.
-template <class T>
-void Backend<T>::multiply_rows(Problem problem, void* a, void* b, Matrix<T> copy, Epilogue<T> epilogue) {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    if (problem.parts > 0) {
-      const SplitImage left(problem.m, problem.k, problem.parts, a), right(problem.n, problem.k, problem.parts, b);
-      const Range strips{lots_.lot().begin / strip_size, ceil_div(lots_.lot().end, strip_size)};
-      split_a(*job_.tiles, left, {problem.a, false, true}, team_.share(strips));
-      const bool by_rows = problem.m >= problem.n;
-      if (!by_rows) team_.barrier();  // as when splitting late: others split some of the rows
-      if (splits_late(problem))
-        return multiply_unsplit(team_, table_, *job_.tiles, problem, left, {problem.b, problem.transpose_b, true},
-                                right, strips, epilogue);
-      return multiply_tiles(team_, table_, *job_.tiles, problem, left, right, strips, by_rows, epilogue);
-    }
-  }
-  if (copy.data) {
-    problem.b = constant(copy);
-    problem.transpose_b = false;
-    problem.laid_out = true;
-  }
-  if (lots_.sharing() == Sharing::layers) return gemm_by_team(team_, table_, problem, lots_.lot(), epilogue);
-  gemm_part(table_, problem, lots_.multiplied(), columns_of(problem.n), epilogue);
-}
-
 template <class T>
 bool Backend<T>::multiplies_tiles(int64_t rows) const {
   for (int l = 0; l < layers(); ++l)
@@ -101,35 +75,6 @@ bool Backend<T>::takes_bytes(int64_t rows) const {
   constexpr double most_shift = 1 << 16;  // sums of shifted bytes stay within float32
   return job_.examples.features.bytes && std::abs(spec_.input_shift) <= most_shift &&
          first_layer_takes_bytes<T>(spec_, rows, training) && images.x && (!training || images.x_turned);
-}
-
-template <class T>
-void Backend<T>::prepare_weights(const network::Batch& batch) {
-  bool any = false;
-  const auto copy = [&](const Problem& p, Matrix<T> to) {
-    if (!to.data) return;
-    lay_out(team_, table_, p, to);
-    any = true;
-  };
-  const auto split = [&](const Problem& p, void* memory) {
-    if constexpr (sizeof(T) == sizeof(float)) {
-      if (p.parts == 0 || !memory || splits_late(p)) return;
-      const SplitImage image(p.n, p.k, p.parts, memory);
-      split_b(*job_.tiles, image, {p.b, p.transpose_b, true}, team_.share(image.count()));
-      any = true;
-    }
-  };
-  for (int l = 0; l < layers(); ++l) {
-    const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
-    const Problem forward = forward_problem(l, batch.rows);
-    if (l > 0 || !takes_bytes(batch.rows)) split(forward, images.weights);
-    copy(forward, copied(work_.weights, l, batch.rows));
-    if (l == 0) continue;
-    const Problem backward = backward_problem(l, batch.rows);
-    split(backward, images.weights_turned);
-    copy(backward, copied(work_.weights_turned, l, batch.rows));
-  }
-  if (any) team_.barrier();
 }
 
 template <class T>
@@ -162,7 +107,8 @@ void Backend<T>::forward(int l) {
   if (owns(l)) return multiply_blocks(problem, true, Epilogue<T>(finish));
   const LayerImages& images = work_.images[in];
   if (l > 0 || !bytes_)
-    return multiply_rows(problem, images.x, images.weights, copied(work_.weights, l, batch_.rows), Epilogue<T>(finish));
+    return multiply_rows(problem, images.x, images.weights, images_of_input(l), copied(work_.weights, l, batch_.rows),
+                         Epilogue<T>(finish));
   team_.barrier();  // others loaded some of its rows
   multiply_bytes(problem, ByteRows::plain(problem.k, images.x), true, Epilogue<T>(finish));
 }
@@ -212,8 +158,8 @@ void Backend<T>::backward_input(int l) {
     kernel({t.rows, t.cols, constant(t.sum), constant(saved.at(t.i, t.j)), alpha, dx.at(t.i, t.j)});
   };
   const LayerImages& images = work_.images[below];
-  multiply_rows(problem, images.dy, images.weights_turned, copied(work_.weights_turned, l, batch_.rows),
-                Epilogue<T>(finish));
+  multiply_rows(problem, images.dy, images.weights_turned, images_of_gradient(l),
+                copied(work_.weights_turned, l, batch_.rows), Epilogue<T>(finish));
 }
 
 /// Between the two barriers of a step. The first thread also adds up the batch's metrics, and looks at the clock.

@@ -1,6 +1,5 @@
 // Which rows of a batch a thread takes, and how it loads them.
 #include <algorithm>
-#include <cstring>
 
 #include "cpu/backend.h"
 
@@ -107,8 +106,8 @@ template <class T>
 void Backend<T>::load_bytes() {
   const int64_t k = spec_.inputs(0);
   const ByteRows x = ByteRows::plain(k, work_.images[0].x);
-  load_rows([&](int64_t i, int64_t source, int64_t) {
-    std::memcpy(x.data + i * x.ld, job_.examples.features.row(source), static_cast<std::size_t>(k));
+  load_rows([&](int64_t i, int64_t source, int64_t next) {
+    job_.examples.features.copy_row(source, next, x.data + i * x.ld);
   });
   if (!work_.images[0].x_turned) return;
   const ByteRows turned = ByteRows::turned(batch_.rows, work_.images[0].x_turned);

@@ -7,23 +7,6 @@
 namespace mlpfast::cpu {
 
 template <class T>
-void Backend<T>::prepare_gradients() {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    bool any = false;
-    for (int l = bytes_ ? 1 : 0; l < layers(); ++l) {
-      const Problem p = weights_problem(l);
-      if (p.parts == 0) continue;
-      const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
-      const SplitImage x(p.m, p.k, p.parts, images.x_turned), dy(p.n, p.k, p.parts, images.dy);
-      split_a(*job_.tiles, x, {p.a, true, false}, team_.share(x.count()));
-      split_b(*job_.tiles, dy, {p.b, false, false}, team_.share(dy.count()));
-      any = true;
-    }
-    if (any) team_.barrier();
-  }
-}
-
-template <class T>
 UpdateArgs<T> Backend<T>::flat_update_args(int64_t offset, int64_t cols, const T* dw) const {
   const ops::UpdateRule<T>& rule = *job_.optimization;
   UpdateArgs<T> args{.rows = 1,
@@ -99,7 +82,7 @@ void Backend<T>::backward_weights(int l, network::UpdateMode mode) {
   if constexpr (sizeof(T) == sizeof(float)) {
     if (problem.parts > 0) {
       const SplitImage x(problem.m, problem.k, problem.parts, images.x_turned),
-          dy(problem.n, problem.k, problem.parts, images.dy);
+          dy(problem.n, problem.k, problem.parts, images.dy_turned);
       multiply_tiles(team_, table_, *job_.tiles, problem, x, dy, {0, x.count()}, false, Epilogue<T>(finish));
       return bias_gradient(l, mode);
     }
@@ -149,12 +132,10 @@ void Backend<T>::update() {
   apply(flat_update_args(mine.begin, mine.size(), job_.parameter_gradient + mine.begin));
 }
 
-template void Backend<float>::prepare_gradients();
 template void Backend<float>::outer_update(int, int64_t, Matrix<float>, Range, Range) const;
 template void Backend<float>::outer_forward(int, Epilogue<float>);
 template void Backend<float>::backward_weights(int, network::UpdateMode);
 template void Backend<float>::update();
-template void Backend<double>::prepare_gradients();
 template void Backend<double>::outer_update(int, int64_t, Matrix<double>, Range, Range) const;
 template void Backend<double>::outer_forward(int, Epilogue<double>);
 template void Backend<double>::backward_weights(int, network::UpdateMode);

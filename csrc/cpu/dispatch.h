@@ -165,14 +165,15 @@ struct KernelTable {
   void (*load_uint8)(int64_t n, const std::uint8_t* x, T shift, T* y);  // y = x - shift
 };
 
-inline constexpr int64_t strip_size = 32;    // rows of a, or columns of b, that share an image; two tiles
-inline constexpr int64_t part_bytes = 2048;  // of a block of a strip: two tiles of 16 rows of 64 bytes
-inline constexpr int64_t half_k = 32;        // of a product of two tiles of bf16
-inline constexpr int64_t byte_k = 64;        // of bytes
-inline constexpr int max_digits = 4;         // bytes of an integer
-inline constexpr int64_t most_strips = 8;    // of columns, split at once
-inline constexpr int scaled_top = 55;        // largest numbers are scaled to this exponent, to be split into bf16
-inline constexpr int least_low = -99;        // of scaled numbers: smaller ones, or products, lose bits to flushing
+inline constexpr int64_t strip_size = 32;      // rows of a, or columns of b, that share an image; two tiles
+inline constexpr int64_t part_bytes = 2048;    // of a block of a strip: two tiles of 16 rows of 64 bytes
+inline constexpr int64_t largest_bytes = 128;  // of the largest magnitudes of a block's rows
+inline constexpr int64_t half_k = 32;          // of a product of two tiles of bf16
+inline constexpr int64_t byte_k = 64;          // of bytes
+inline constexpr int max_digits = 4;           // bytes of an integer
+inline constexpr int64_t most_strips = 8;      // of columns, split at once
+inline constexpr int scaled_top = 55;          // largest numbers are scaled to this exponent, to be split into bf16
+inline constexpr int least_low = -99;          // of scaled numbers: smaller ones, or products, lose bits to flushing
 inline constexpr int not_split = 2 * least_low;
 inline constexpr int low_per_octave = 8;  // of integers: two largest may lie 12 octaves above their means together
 
@@ -192,7 +193,7 @@ struct Strip {
 
 /// The images of strips: for each block of k and part two tiles of 16 rows of 64 bytes. A tile of a holds 16 rows; one
 /// of b pairs of bf16 (or four bytes) along k, times 16 columns. These are numbers 16 apart in a block. What lies
-/// beyond the matrix is 0.
+/// beyond the matrix is 0. Behind the tiles of a single part: of each block, the bits of each row's largest magnitude.
 struct SplitArgs {
   int64_t count, k;  // rows of x, of one strip; or, not along, its columns, of up to most_strips: longer runs of memory
   Matrix<const float> x;
@@ -200,8 +201,20 @@ struct SplitArgs {
   bool transpose;  // rows of the image run across those of x
   int parts;       // at most; fewer are written where they suffice
   bool bounded;    // digits: a strip of numbers too far apart is not split
+  bool written;    // one part: all blocks, by write_block()
   Strip* strips;
   std::uint8_t* image;  // of the first; each has room for all parts
+  int64_t strip_bytes;  // from one to the next
+};
+
+/// A block of one part, rows x cols numbers of up to 32 x 32, written before anything is known of the rest of its strip,
+/// whose numbers split() judges once all are there.
+struct BlockArgs {
+  int64_t rows, cols;
+  Matrix<const float> x;
+  bool along, transpose;
+  bool cold;  // the next block of x is to be fetched
+  std::uint8_t *image, *most;
 };
 
 /// c[strip_size, strip_size] (+)= a b over some blocks of k; then y[i][j] = c[i][j] * 2^-(exponents), where y is not
@@ -253,6 +266,7 @@ struct TileTable {
   void (*begin)();  // a thread may multiply from here
   void (*end)();
   void (*split)(const SplitArgs&);
+  void (*write_block)(const BlockArgs&);
   void (*multiply)(const TileProduct&);
   void (*split_digits)(const DigitArgs&);
   void (*multiply_bytes)(const ByteProduct&);

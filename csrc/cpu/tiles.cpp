@@ -21,24 +21,26 @@ std::atomic<int64_t> fallbacks{0};
 bool fits(const Strip& a, const Strip& b) { return std::min({a.low, b.low, a.low + b.low}) >= least_low; }
 
 /// Some strips, into the image of strips from `place` on.
-void split_some(const TileTable& tiles, const SplitImage& image, const Operand& x, bool along, Range strips,
+void split_some(const TileTable& tiles, const SplitImage& image, const Operand& x, Layout layout, Range strips,
                 int64_t place) {
   const int64_t first = strips.begin * strip_size;
   tiles.split({.count = std::min(strips.size() * strip_size, image.outer - first),
                .k = image.k,
-               .x = along ? x.x.at(first, 0) : x.x.at(0, first),
-               .along = along,
-               .transpose = x.transposed,
+               .x = layout.along ? x.x.at(first, 0) : x.x.at(0, first),
+               .along = layout.along,
+               .transpose = layout.transpose,
                .parts = image.parts,
                .bounded = x.bounded,
+               .written = x.written,
                .strips = image.strips + place,
-               .image = image.image(place)});
+               .image = image.image(place),
+               .strip_bytes = image.strip_bytes});
 }
 
-void split(const TileTable& tiles, const SplitImage& image, const Operand& x, bool along, Range strips) {
-  const int64_t at_once = along ? 1 : most_strips;
+void split(const TileTable& tiles, const SplitImage& image, const Operand& x, Layout layout, Range strips) {
+  const int64_t at_once = layout.along ? 1 : most_strips;
   for (int64_t s = strips.begin; s < strips.end; s += at_once)
-    split_some(tiles, image, x, along, {s, std::min(strips.end, s + at_once)}, s);
+    split_some(tiles, image, x, layout, {s, std::min(strips.end, s + at_once)}, s);
 }
 
 /// Memory of a thread, kept for its next call.
@@ -94,7 +96,7 @@ struct Product {
   /// A group of strips times panel j, whose image may lie at another's place.
   void panel(Range strips, int64_t j) const { panel(strips, j, j); }
   void panel(Range strips, int64_t j, int64_t place) const {
-    const int64_t blocks = a.blocks(), depth = std::max<int64_t>(1, slice_bytes / (b.parts * part_bytes));
+    const int64_t blocks = a.blocks, depth = std::max<int64_t>(1, slice_bytes / (b.parts * part_bytes));
     const Strip& right = b.strips[place];
     auto& sums = scratch().sums;
     tiles.begin();
@@ -166,28 +168,51 @@ int64_t SplitImage::bytes(int64_t outer, int64_t k, int parts) {
   const SplitImage image(outer, k, parts, nullptr);
   constexpr int64_t line = 64;
   const int64_t strips = round_up(image.count() * int64_t(sizeof(Strip)), line);
-  return strips + image.count() * image.strip_bytes();
+  return strips + image.count() * image.strip_bytes;
 }
 
 SplitImage::SplitImage(int64_t outer_, int64_t k_, int parts_, void* memory)
-    : outer(outer_), k(k_), parts(parts_), strips(static_cast<Strip*>(memory)) {
+    : outer(outer_),
+      k(k_),
+      parts(parts_),
+      blocks(ceil_div(k, image_k(parts))),
+      strip_bytes(blocks * (parts * part_bytes + (parts == 1 ? largest_bytes : 0))),
+      strips(static_cast<Strip*>(memory)) {
   const auto end = reinterpret_cast<std::uintptr_t>(memory) + static_cast<std::size_t>(count()) * sizeof(Strip);
   images = reinterpret_cast<std::uint8_t*>((end + 63) / 64 * 64);
 }
 
 void split_a(const TileTable& tiles, const SplitImage& image, const Operand& a, Range strips) {
-  split(tiles, image, a, !a.transposed, strips);
+  split(tiles, image, a, Layout::of_a(a.transposed), strips);
 }
 
 void split_b(const TileTable& tiles, const SplitImage& image, const Operand& b, Range strips) {
-  split(tiles, image, b, b.transposed, strips);
+  split(tiles, image, b, Layout::of_b(b.transposed), strips);
+}
+
+void RowImages::write(const TileTable& tiles, Matrix<const float> x, int64_t i, int64_t cols) const {
+  for (int64_t j = 0; j * strip_size < cols; ++j) {
+    for (int n = 0; n < count_; ++n) {
+      const auto& [image, layout] = images_[n];
+      const int64_t s = layout.along ? i : j, p = layout.along ? j : i;
+      const int64_t across = std::min(strip_size, image.outer - s * strip_size),
+                    deep = std::min(strip_size, image.k - p * strip_size);
+      tiles.write_block({.rows = layout.along ? across : deep,
+                         .cols = layout.along ? deep : across,
+                         .x = x.at(i * strip_size, j * strip_size),
+                         .along = layout.along,
+                         .transpose = layout.transpose,
+                         .cold = n == 0,
+                         .image = image.image(s) + p * part_bytes,
+                         .most = image.image(s) + image.blocks * part_bytes + p * largest_bytes});
+    }
+  }
 }
 
 void multiply_tiles(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
                     const SplitImage& a, const SplitImage& b, Range strips, bool by_rows, Epilogue<float> epilogue) {
   const Product product{table, tiles, problem, a, b, epilogue};
-  for_panels(team, strips, b.count(), a.strip_bytes(), by_rows,
-             [&](Range group, int64_t j) { product.panel(group, j); });
+  for_panels(team, strips, b.count(), a.strip_bytes, by_rows, [&](Range group, int64_t j) { product.panel(group, j); });
 }
 
 void multiply_unsplit(Team& team, const KernelTable<float>& table, const TileTable& tiles, const Gemm<float>& problem,
@@ -202,7 +227,7 @@ void multiply_unsplit(Team& team, const KernelTable<float>& table, const TileTab
   const auto unit = [&](int64_t u) {
     const int64_t j = u / groups, first = strips.begin + u % groups * group;
     if (first >= strips.end) return;
-    if (j != at_hand) split_some(tiles, image, b, b.transposed, {j, j + 1}, own.begin);
+    if (j != at_hand) split_some(tiles, image, b, Layout::of_b(b.transposed), {j, j + 1}, own.begin);
     at_hand = j;
     product.panel({first, std::min(strips.end, first + group)}, j, own.begin);
   };

@@ -16,6 +16,7 @@ int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision);
 struct SplitImage {
   int64_t outer, k;
   int parts;
+  int64_t blocks, strip_bytes;
   Strip* strips;
   std::uint8_t* images;
 
@@ -24,9 +25,16 @@ struct SplitImage {
   SplitImage(int64_t outer, int64_t k, int parts, void* memory);
 
   int64_t count() const { return ceil_div(outer, strip_size); }
-  int64_t blocks() const { return ceil_div(k, image_k(parts)); }
-  std::uint8_t* image(int64_t s) const { return images + s * strip_bytes(); }
-  int64_t strip_bytes() const { return blocks() * parts * part_bytes; }
+  std::uint8_t* image(int64_t s) const { return images + s * strip_bytes; }
+};
+
+/// How an operand lies, as its problem stores it, to its image.
+struct Layout {
+  bool along;      // k runs along its rows
+  bool transpose;  // the image's rows run across them
+
+  static constexpr Layout of_a(bool transposed) { return {!transposed, transposed}; }
+  static constexpr Layout of_b(bool transposed) { return {transposed, transposed}; }
 };
 
 /// An operand as the problem stores it. Bounded, strips whose numbers lie too far apart are not multiplied by tiles.
@@ -34,9 +42,29 @@ struct SplitImage {
 struct Operand {
   Matrix<const float> x;
   bool transposed, bounded;
+  bool written = false;  // by RowImages: its strips are judged only
 };
 void split_a(const TileTable& tiles, const SplitImage& image, const Operand& a, Range strips);
 void split_b(const TileTable& tiles, const SplitImage& image, const Operand& b, Range strips);
+
+/// Images of one part that rows of a matrix are written to in one pass, for the products that will take them.
+class RowImages {
+ public:
+  explicit operator bool() const { return count_ > 0; }
+  bool both() const { return count_ == 2; }
+  void add(const SplitImage& image, Layout layout) { images_[count_++] = {image, layout}; }
+  /// Strip i of rows of x[:, cols].
+  void write(const TileTable& tiles, Matrix<const float> x, int64_t i, int64_t cols) const;
+
+ private:
+  struct Image {
+    SplitImage image{0, 0, 1, nullptr};
+    Layout layout{};
+  };
+
+  Image images_[2];
+  int count_ = 0;
+};
 
 /// These strips of the product of split operands by a team, whose members first do their own strips (by_rows) or
 /// panels, and a barrier. What a member split before, others may read.

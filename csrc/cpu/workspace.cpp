@@ -140,7 +140,8 @@ void Workspace<T>::carve_operands(int l, Carver& carver) {
     image.x = take(image_bytes(batch, m, forward));
     image.x_turned = take(image_bytes(m, batch, weights_gradient));
   }
-  image.dy = take(std::max(image_bytes(batch, n, turned), image_bytes(n, batch, weights_gradient)));
+  image.dy = take(image_bytes(batch, n, turned));
+  image.dy_turned = take(image_bytes(n, batch, weights_gradient));
   image.weights = take(image_bytes(n, m, forward));
   image.weights_turned = take(image_bytes(m, n, turned));
   const auto offset = static_cast<std::uintptr_t>(spec_.weights_at(l)) * sizeof(T);

@@ -28,7 +28,7 @@ inline constexpr int64_t waiting_cols = 64;
 /// Memory for the split operands of a layer's products, none where FMAs compute them.
 struct LayerImages {
   void *x, *x_turned;              // for the outputs, for the gradient of the weights; features may be bytes
-  void* dy;                        // for the gradient of the inputs, then for that of the weights
+  void *dy, *dy_turned;            // for the gradient of the inputs, for that of the weights
   void *weights, *weights_turned;  // for the outputs, for the gradient of the inputs
   void* digits;                    // of the numbers that bytes are multiplied by
 };

@@ -245,6 +245,19 @@ def test_extremes(tiles, rng):
         assert np.array_equal(product(a, b, "highest"), np.outer(x, y))
 
 
+@pytest.mark.parametrize("transposes", FORMS, ids=["NN", "TN", "NT", "TT"])
+@pytest.mark.parametrize(("precision", "bound"), [("high", 1e-5), ("medium", 4e-3)])
+def test_one_row_and_one_column_of_tiny_numbers(precision, bound, transposes, tiles, rng):
+    """Among others that need no scale."""
+    a, b = rng.standard_normal((135, 150), np.float32), rng.standard_normal((150, 140), np.float32)
+    a[41] *= np.float32(2.0**-128)
+    b[:, 77] *= np.float32(2.0**-128)
+    got = product(a, b, precision, *transposes)
+    others = np.arange(140) != 77
+    for part in ((slice(41, 42), others), (np.arange(135) != 41, slice(77, 78))):
+        assert errors(got[part], a[part[0]], b[:, part[1]])[0] <= bound
+
+
 def with_outlier(x, at, factor):
     x = x.copy()
     x[at] *= np.float32(factor)

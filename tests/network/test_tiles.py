@@ -5,7 +5,7 @@ import pytest
 from tolerances import TILE_ISAS, assert_same, same_bits, skip_what_amx_does
 
 import mlpfast
-from mlpfast import _cpu
+from mlpfast import _cpu, kernels
 
 SIZES = (150, 160, 130, 10)  # every product but those of the last layer is worth splitting
 ROWS, BATCH = 300, 140  # the last batch of 20 rows is not
@@ -79,6 +79,32 @@ def test_bytes_are_the_numbers_they_stand_for(shift, tiles, rng):
         want = trained(x.astype(np.float32), y, precision="ieee", **options)
         assert not same_bits(got[-1], want[-1])
         assert max(np.abs(a - b).max() for a, b in zip(got, want, strict=True)) < bound
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_a_step_is_its_products(precision, tiles, rng):
+    """Rows split once for two products: their bits, where some strips need scales and others do not."""
+    x = rng.standard_normal((BATCH, SIZES[0]), np.float32)
+    x[41] *= np.float32(2.0**-125)  # seen by what relu lets through
+    x[:, 101] *= np.float32(2.0**-120)
+    y = rng.integers(0, SIZES[-1], BATCH)
+    model = mlpfast.MLP(SIZES, precision=precision, init="he", seed=1)
+    w1, b1, w2, b2, w3, b3 = model.parameters
+
+    def gemm(a, b, **transposes):
+        return kernels.gemm(a, b, precision=precision, **transposes)
+
+    h1 = kernels.linear(x, w1, b1, activation="relu", precision=precision)
+    h2 = kernels.linear(h1, w2, b2, activation="relu", precision=precision)
+    loss, d3 = kernels.softmax_cross_entropy(kernels.linear(h2, w3, b3, precision=precision), y)
+    d2 = kernels.relu_backward(gemm(d3, w3, transpose_b=True), h2)
+    d1 = kernels.relu_backward(gemm(d2, w2, transpose_b=True), h1)
+    want = []
+    for a, d in ((x, d1), (h1, d2), (h2, d3)):
+        want += [gemm(a, d, transpose_a=True), kernels.bias_add_backward(d)]
+    got_loss, gradients = model.loss_and_gradients(x, y)
+    assert got_loss == pytest.approx(loss, rel=1e-6)
+    assert_same(gradients, want)
 
 
 def test_the_tiles_of_this_machine_are_those_emulated(use_isa, rng):

@@ -1,6 +1,6 @@
 // Floats as bf16 numbers, or as sums of two, the second the nearest to what the first left. Rows of a and columns of b
 // are scaled by powers of two first, so that no product underflows; a single part of moderate numbers needs no scale,
-// and one pass.
+// and one pass, in which a block of rows may be written for two products.
 #pragma once
 #include "cpu/isa/split.inl.h"
 
@@ -67,19 +67,22 @@ MLPFAST_INLINE void split_pairs(Floats x, Floats y, Words (&d)[P]) {
   }
 }
 
-/// 32 x 32 numbers and what becomes of them: an image of numbers times their rows' scale; or as they are, and the
-/// largest bits of magnitudes, lane by lane, of each row of 32 that run along k, or of each half of 32 columns.
+/// 32 x 32 numbers and what becomes of them: an image of numbers times their rows' scale; or as they are, and the bits
+/// of each row's largest magnitude.
 struct HalvesBlock {
   Matrix<const float> x;
   const float* scale;
-  Words* most;
+  std::uint8_t* most;
   std::uint8_t* image;
 };
 
-template <class Unit, int P, bool Along, bool Transpose, bool Scaled>
+enum class Numbers { scaled, cold, hot };  // cold: those of the next block are to be fetched
+
+template <class Unit, int P, bool Along, bool Transpose, Numbers Are>
 void split_block(const HalvesBlock& t) {
+  constexpr bool Scaled = Are == Numbers::scaled;
   for (int h = 0; h < 2; ++h) {
-    Words tile[P][16];
+    Words tile[P][16], most[16];
     const Floats factor = Scaled ? load(t.scale + 16 * h) : Floats{};
     MLPFAST_UNROLL
     for (int i = 0; i < 16; ++i) {
@@ -90,27 +93,28 @@ void split_block(const HalvesBlock& t) {
         x *= Along ? t.scale[row] - Floats{} : factor;
         y *= Along ? t.scale[row] - Floats{} : factor;
       } else {
-        // Of the next block, which nobody has read yet.
-        __builtin_prefetch(Along ? t.x.row(row) + 32 : t.x.row(i + 32) + 16 * h);
-        __builtin_prefetch(Along ? t.x.row(row) + 48 : t.x.row(i + 48) + 16 * h);
-        Words& most = t.most[Along ? row : h];
-        most = larger(most, larger(bits(x) & 0x7fffffff, bits(y) & 0x7fffffff));
+        if constexpr (Are == Numbers::cold) {
+          __builtin_prefetch(Along ? t.x.row(row) + 32 : t.x.row(i + 32) + 16 * h);
+          __builtin_prefetch(Along ? t.x.row(row) + 48 : t.x.row(i + 48) + 16 * h);
+        }
+        most[i] = larger(bits(x) & 0x7fffffff, bits(y) & 0x7fffffff);
+        if (!Along && i > 0) most[0] = larger(most[0], most[i]);
       }
       Words d[P];
       split_pairs<Unit>(x, y, d);
       store_row<P, Transpose>(d, i, h, tile, t.image);
     }
+    if constexpr (!Scaled) store(Along ? largest_of_rows(most) : most[0], t.most + row_bytes * h);
     store_tile<P, Transpose>(h, tile, t.image);
   }
 }
 
 using SplitBlock = void (*)(const HalvesBlock&);
 
-template <class Unit, int P, bool Scaled>
-SplitBlock split_block_for(const SplitArgs& t) {
-  if (t.along)
-    return t.transpose ? split_block<Unit, P, true, true, Scaled> : split_block<Unit, P, true, false, Scaled>;
-  return t.transpose ? split_block<Unit, P, false, true, Scaled> : split_block<Unit, P, false, false, Scaled>;
+template <class Unit, int P, Numbers Are>
+SplitBlock split_block_for(bool along, bool transpose) {
+  if (along) return transpose ? split_block<Unit, P, true, true, Are> : split_block<Unit, P, true, false, Are>;
+  return transpose ? split_block<Unit, P, false, true, Are> : split_block<Unit, P, false, false, Are>;
 }
 
 /// Block p of strip s.
@@ -125,7 +129,8 @@ void split_scaled(const SplitArgs& t) {
   alignas(64) float scale[most_strips][strip_size];
   Survey half[most_strips][2];
   survey(t, half);
-  const SplitBlock exact = split_block_for<Unit, 1, true>(t), inexact = split_block_for<Unit, 2, true>(t);
+  const SplitBlock exact = split_block_for<Unit, 1, Numbers::scaled>(t.along, t.transpose),
+                   inexact = split_block_for<Unit, 2, Numbers::scaled>(t.along, t.transpose);
   const int64_t blocks = (t.k + half_k - 1) / half_k;
   for (int64_t s = 0; s * strip_size < t.count; ++s) {
     scale_rows(half[s], t.parts, t.strips[s]);
@@ -139,23 +144,21 @@ void split_scaled(const SplitArgs& t) {
     for (int64_t s = 0; s * strip_size < t.count; ++s) {
       const Strip& of = t.strips[s];
       if (of.low < least_low) continue;  // not multiplied here
-      std::uint8_t* const image = t.image + (s * blocks * t.parts + p * of.parts) * part_bytes;
+      std::uint8_t* const image = t.image + s * t.strip_bytes + p * of.parts * part_bytes;
       (of.parts == 1 ? exact : inexact)({halves_of(t, p, s, spare), scale[s], nullptr, image});
     }
   }
 }
 
 /// Whether products need no scale: each row's largest number is 0, or far from where they over- or underflow.
-MLPFAST_INLINE bool moderate(bool along, Words* most) {
+MLPFAST_INLINE bool moderate(const std::uint8_t* most, int64_t blocks) {
   constexpr std::uint32_t least = (127U - 40) << 23, greatest = (127U + 40) << 23;
   for (int h = 0; h < 2; ++h) {
-    Words rows = most[h];
-    if (along) {
-      Words turned[16];
-      for (int i = 0; i < 16; ++i) turned[i] = most[16 * h + i];
-      transpose(turned);
-      rows = all(0);
-      for (int i = 0; i < 16; ++i) rows = larger(rows, turned[i]);
+    Words rows = all(0);
+    for (int64_t p = 0; p < blocks; ++p) {
+      Words block;
+      __builtin_memcpy(&block, most + p * largest_bytes + row_bytes * h, sizeof block);
+      rows = larger(rows, block);
     }
     for (int i = 0; i < 16; ++i)
       if (rows[i] != 0 && (rows[i] < least || rows[i] > greatest)) return false;
@@ -163,27 +166,36 @@ MLPFAST_INLINE bool moderate(bool along, Words* most) {
   return true;
 }
 
+template <class Unit>
+void write_block(const BlockArgs& t) {
+  alignas(64) float spare[strip_size * strip_size];
+  const SplitBlock block = t.cold ? split_block_for<Unit, 1, Numbers::cold>(t.along, t.transpose)
+                                  : split_block_for<Unit, 1, Numbers::hot>(t.along, t.transpose);
+  block({block_of(t.x, t.rows, t.cols, 0, 0, spare), nullptr, t.most, t.image});
+}
+
 /// A single part of moderate numbers takes one pass.
 template <class Unit>
 void split_halves(const SplitArgs& t) {
   if (t.parts > 1) return split_scaled<Unit>(t);
   alignas(64) float spare[strip_size * strip_size];
-  Words most[strip_size] = {};  // of a strip; or of most_strips, two each
-  static_assert(2 * most_strips <= strip_size);
-  const SplitBlock block = split_block_for<Unit, 1, false>(t);
+  const SplitBlock block = split_block_for<Unit, 1, Numbers::cold>(t.along, t.transpose);
   const int64_t blocks = (t.k + half_k - 1) / half_k;
-  for (int64_t p = 0; p < blocks; ++p) {
-    for (int64_t s = 0; s * strip_size < t.count; ++s)
-      block({halves_of(t, p, s, spare), nullptr, most + 2 * s, t.image + (s * blocks + p) * part_bytes});
+  for (int64_t p = 0; p < blocks && !t.written; ++p) {
+    for (int64_t s = 0; s * strip_size < t.count; ++s) {
+      std::uint8_t *const image = t.image + s * t.strip_bytes, *const most = image + blocks * part_bytes;
+      block({halves_of(t, p, s, spare), nullptr, most + p * largest_bytes, image + p * part_bytes});
+    }
   }
   for (int64_t s = 0; s * strip_size < t.count; ++s) {
     t.strips[s] = {.exponent = {}, .low = 0, .parts = 1};
-    if (moderate(t.along, most + 2 * s)) continue;
+    std::uint8_t* const image = t.image + s * t.strip_bytes;
+    if (moderate(image + blocks * part_bytes, blocks)) continue;
     SplitArgs strip = t;
     strip.count = t.count - s * strip_size < strip_size ? t.count - s * strip_size : strip_size;
     if (!t.along) strip.x = t.x.at(0, s * strip_size);
     strip.strips = t.strips + s;
-    strip.image = t.image + s * blocks * part_bytes;
+    strip.image = image;
     split_scaled<Unit>(strip);
   }
 }

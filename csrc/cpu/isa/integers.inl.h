@@ -199,7 +199,7 @@ void split_integers(const SplitArgs& t) {
       const Matrix<const float> x =
           t.along ? block_of<strip_size, byte_k>(t.x, t.count, t.k, 0, p * byte_k, spare)
                   : block_of<byte_k, strip_size>(t.x, t.k, t.count, p * byte_k, s * strip_size, spare);
-      (of.parts == 3 ? three : four)(x, scale[s], t.image + (s * blocks * t.parts + p * of.parts) * part_bytes);
+      (of.parts == 3 ? three : four)(x, scale[s], t.image + s * t.strip_bytes + p * of.parts * part_bytes);
     }
   }
 }

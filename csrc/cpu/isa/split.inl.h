@@ -52,6 +52,20 @@ MLPFAST_INLINE void transpose(Words (&r)[16]) {
   }
 }
 
+/// Lane i: the largest lane of row i.
+MLPFAST_INLINE Words largest_of_rows(Words (&r)[16]) {
+  MLPFAST_UNROLL
+  for (int n = 8; n > 0; n /= 2) {  // as transpose(), whose rows are joined as soon as they are there
+    MLPFAST_UNROLL
+    for (int i = 0; i < n; ++i) {
+      const Words a = r[i], b = r[i + n];
+      r[i] = larger(__builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
+                    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
+    }
+  }
+  return r[0];
+}
+
 /// Of several rows at once, for their chains of dependent operations.
 template <int Rows, class S>
 MLPFAST_INLINE void survey_some(Matrix<const float> x, int64_t k, S* row) {
