@@ -70,11 +70,11 @@ bool Backend<T>::multiplies_tiles(int64_t rows) const {
 
 template <class T>
 bool Backend<T>::takes_bytes(int64_t rows) const {
-  const LayerImages& images = work_.images[0];  // a larger batch may have left no room
+  const void* turned = work_.images[0].x_turned;  // a larger batch may have left no room
   const bool training = job_.training();
   constexpr double most_shift = 1 << 16;  // sums of shifted bytes stay within float32
   return job_.examples.features.bytes && std::abs(spec_.input_shift) <= most_shift &&
-         first_layer_takes_bytes<T>(spec_, rows, training) && images.x && (!training || images.x_turned);
+         first_layer_takes_bytes<T>(spec_, rows, training) && work_.rows && (!training || turned);
 }
 
 template <class T>
@@ -107,10 +107,10 @@ void Backend<T>::forward(int l) {
   if (owns(l)) return multiply_blocks(problem, true, Epilogue<T>(finish));
   const LayerImages& images = work_.images[in];
   if (l > 0 || !bytes_)
-    return multiply_rows(problem, images.x, images.weights, images_of_input(l), copied(work_.weights, l, batch_.rows),
+    return multiply_rows(problem, images.weights, images_of_input(l), copied(work_.weights, l, batch_.rows),
                          Epilogue<T>(finish));
   team_.barrier();  // others loaded some of its rows
-  multiply_bytes(problem, ByteRows::plain(problem.k, images.x), true, Epilogue<T>(finish));
+  multiply_bytes(problem, ByteRows::plain(problem.k, work_.rows), true, Epilogue<T>(finish));
 }
 
 /// What the batch's mean divides by; every thread finds the same number.
@@ -158,8 +158,8 @@ void Backend<T>::backward_input(int l) {
     kernel({t.rows, t.cols, constant(t.sum), constant(saved.at(t.i, t.j)), alpha, dx.at(t.i, t.j)});
   };
   const LayerImages& images = work_.images[below];
-  multiply_rows(problem, images.dy, images.weights_turned, images_of_gradient(l),
-                copied(work_.weights_turned, l, batch_.rows), Epilogue<T>(finish));
+  multiply_rows(problem, images.weights_turned, images_of_gradient(l), copied(work_.weights_turned, l, batch_.rows),
+                Epilogue<T>(finish));
 }
 
 /// Between the two barriers of a step. The first thread also adds up the batch's metrics, and looks at the clock.

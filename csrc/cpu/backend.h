@@ -4,6 +4,8 @@
 // first layer, the batch has gone through it before. Products by AMX tiles go in slabs of the whole team. With fewer
 // than `rows_per_thread` rows each, threads own columns and meet after every layer.
 #pragma once
+#include <optional>
+
 #include "cpu/bytes.h"
 #include "cpu/column_blocks.h"
 #include "cpu/features.h"
@@ -102,14 +104,18 @@ class Backend {
   Problem weights_problem(int l) const;
   /// A product whose columns are those of the first layer's weights: by blocks, each member's own first.
   void multiply_blocks(const Problem& problem, bool by_weights, Epilogue<T> epilogue);
-  void multiply_rows(Problem problem, void* a, void* b, const RowImages& images, Matrix<T> copy, Epilogue<T> epilogue);
+  void multiply_rows(Problem problem, void* weights, const std::optional<RowImages>& images, Matrix<T> copy,
+                     Epilogue<T> epilogue);
   /// Whether threads own whole strips of rows, because some product of rows is computed by tiles.
   bool multiplies_tiles(int64_t rows) const;
   bool takes_bytes(int64_t rows) const;
-  /// The images of one part that a product of rows is about to take from a layer's inputs, or from the gradient of its
-  /// outputs; and in the same pass that which the gradient of the weights will take.
-  RowImages images_of_input(int l) const;
-  RowImages images_of_gradient(int l) const;
+  /// Of a layer's inputs, and of the gradient of its outputs, where forward() and backward_input() write both images.
+  std::optional<RowImages> images_of_input(int l) const;
+  std::optional<RowImages> images_of_gradient(int l) const;
+  /// Of the rows at hand, which are split, multiplied, and then needed no more.
+  SplitImage image_of_rows(const Problem& p) const {
+    return {lots_.lot().end, p.k, p.parts, work_.rows, lots_.lot().begin / strip_size};
+  }
   /// Whether a layer's weights are split once a step only, and so when a product comes to them: if the rows stay in L2
   /// meanwhile.
   bool splits_late(const Problem& p) const {

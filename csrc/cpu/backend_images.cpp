@@ -6,15 +6,15 @@ namespace mlpfast::cpu {
 /// This thread's share of a product of the batch: rows, or columns where b's image is the larger, which then stays in
 /// the cache of who split it.
 template <class T>
-void Backend<T>::multiply_rows(Problem problem, void* a, void* b, const RowImages& images, Matrix<T> copy,
+void Backend<T>::multiply_rows(Problem problem, void* weights, const std::optional<RowImages>& images, Matrix<T> copy,
                                Epilogue<T> epilogue) {
   if constexpr (sizeof(T) == sizeof(float)) {
     if (problem.parts > 0) {
-      const SplitImage left(problem.m, problem.k, problem.parts, a), right(problem.n, problem.k, problem.parts, b);
-      const Range strips{lots_.lot().begin / strip_size, ceil_div(lots_.lot().end, strip_size)},
-          own = team_.share(strips);
-      for (int64_t i = own.begin; images && i < own.end; ++i) images.write(*job_.tiles, problem.a, i, problem.k);
-      split_a(*job_.tiles, left, {problem.a, false, true, bool(images)}, own);
+      const SplitImage left = image_of_rows(problem), right(problem.n, problem.k, problem.parts, weights);
+      const Range strips{left.first, left.first + left.count()}, own = team_.share(strips);
+      if (images)
+        for (int64_t i = own.begin; i < own.end; ++i) images->write(*job_.tiles, problem.a, i);
+      split_a(*job_.tiles, left, {problem.a, false, true, images.has_value()}, own);
       const bool by_rows = problem.m >= problem.n;
       if (!by_rows) team_.barrier();  // as when splitting late: others split some of the rows
       if (splits_late(problem))
@@ -70,8 +70,8 @@ void Backend<T>::prepare_gradients() {
       if (p.parts == 0) continue;
       const LayerImages& images = work_.images[static_cast<std::size_t>(l)];
       const SplitImage x(p.m, p.k, p.parts, images.x_turned), dy(p.n, p.k, p.parts, images.dy_turned);
-      split_a(*job_.tiles, x, {p.a, true, false, images_of_input(l).both()}, team_.share(x.count()));
-      split_b(*job_.tiles, dy, {p.b, false, false, images_of_gradient(l).both()}, team_.share(dy.count()));
+      split_a(*job_.tiles, x, {p.a, true, false, images_of_input(l).has_value()}, team_.share(x.count()));
+      split_b(*job_.tiles, dy, {p.b, false, false, images_of_gradient(l).has_value()}, team_.share(dy.count()));
       any = true;
     }
     if (any) team_.barrier();
@@ -79,42 +79,40 @@ void Backend<T>::prepare_gradients() {
 }
 
 template <class T>
-RowImages Backend<T>::images_of_input(int l) const {
-  RowImages images;
+std::optional<RowImages> Backend<T>::images_of_input(int l) const {
   if constexpr (sizeof(T) == sizeof(float)) {
-    const LayerImages& memory = work_.images[static_cast<std::size_t>(l)];
-    const Problem forward = forward_problem(l, batch_.rows);
-    if (forward.parts != 1) return images;
-    images.add({forward.m, forward.k, 1, memory.x}, Layout::of_a(false));
-    if (!job_.training()) return images;
-    const Problem weights = weights_problem(l);
-    if (weights.parts == 1) images.add({weights.m, weights.k, 1, memory.x_turned}, Layout::of_a(true));
+    const Problem rows = forward_problem(l, batch_.rows);
+    if (rows.parts != 1 || !job_.training()) return {};
+    const Problem p = weights_problem(l);
+    void* const turned = work_.images[static_cast<std::size_t>(l)].x_turned;
+    if (p.parts == 1) return RowImages{image_of_rows(rows), {p.m, p.k, 1, turned}, Layout::of_a(true)};
   }
-  return images;
+  return {};
 }
 
 template <class T>
-RowImages Backend<T>::images_of_gradient(int l) const {
-  RowImages images;
+std::optional<RowImages> Backend<T>::images_of_gradient(int l) const {
   if constexpr (sizeof(T) == sizeof(float)) {
-    const LayerImages& memory = work_.images[static_cast<std::size_t>(l)];
-    const Problem backward = backward_problem(l, batch_.rows), weights = weights_problem(l);
-    if (l == 0 || backward.parts != 1) return images;
-    images.add({backward.m, backward.k, 1, memory.dy}, Layout::of_a(false));
-    if (weights.parts == 1) images.add({weights.n, weights.k, 1, memory.dy_turned}, Layout::of_b(false));
+    if (l == 0) return {};
+    const Problem rows = backward_problem(l, batch_.rows), p = weights_problem(l);
+    void* const turned = work_.images[static_cast<std::size_t>(l)].dy_turned;
+    if (rows.parts == 1 && p.parts == 1)
+      return RowImages{image_of_rows(rows), {p.n, p.k, 1, turned}, Layout::of_b(false)};
   }
-  return images;
+  return {};
 }
 
-template void Backend<float>::multiply_rows(Problem, void*, void*, const RowImages&, Matrix<float>, Epilogue<float>);
+template void Backend<float>::multiply_rows(Problem, void*, const std::optional<RowImages>&, Matrix<float>,
+                                            Epilogue<float>);
 template void Backend<float>::prepare_weights(const network::Batch&);
 template void Backend<float>::prepare_gradients();
-template RowImages Backend<float>::images_of_input(int) const;
-template RowImages Backend<float>::images_of_gradient(int) const;
-template void Backend<double>::multiply_rows(Problem, void*, void*, const RowImages&, Matrix<double>, Epilogue<double>);
+template std::optional<RowImages> Backend<float>::images_of_input(int) const;
+template std::optional<RowImages> Backend<float>::images_of_gradient(int) const;
+template void Backend<double>::multiply_rows(Problem, void*, const std::optional<RowImages>&, Matrix<double>,
+                                             Epilogue<double>);
 template void Backend<double>::prepare_weights(const network::Batch&);
 template void Backend<double>::prepare_gradients();
-template RowImages Backend<double>::images_of_input(int) const;
-template RowImages Backend<double>::images_of_gradient(int) const;
+template std::optional<RowImages> Backend<double>::images_of_input(int) const;
+template std::optional<RowImages> Backend<double>::images_of_gradient(int) const;
 
 }  // namespace mlpfast::cpu

@@ -105,7 +105,7 @@ void Backend<T>::load_features() {
 template <class T>
 void Backend<T>::load_bytes() {
   const int64_t k = spec_.inputs(0);
-  const ByteRows x = ByteRows::plain(k, work_.images[0].x);
+  const ByteRows x = ByteRows::plain(k, work_.rows);
   load_rows([&](int64_t i, int64_t source, int64_t next) {
     job_.examples.features.copy_row(source, next, x.data + i * x.ld);
   });

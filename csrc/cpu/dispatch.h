@@ -201,14 +201,14 @@ struct SplitArgs {
   bool transpose;  // rows of the image run across those of x
   int parts;       // at most; fewer are written where they suffice
   bool bounded;    // digits: a strip of numbers too far apart is not split
-  bool written;    // one part: all blocks, by write_block()
+  bool written;    // all blocks, by write_block(); of one part only
   Strip* strips;
-  std::uint8_t* image;  // of the first; each has room for all parts
+  std::uint8_t* image;  // of the first; each has room for all parts, and what lies behind a single one
   int64_t strip_bytes;  // from one to the next
 };
 
-/// A block of one part, rows x cols numbers of up to 32 x 32, written before anything is known of the rest of its strip,
-/// whose numbers split() judges once all are there.
+/// A block of one part, rows x cols numbers of up to 32 x 32, written before anything is known of the rest of its
+/// strip, whose numbers split() judges once all are there.
 struct BlockArgs {
   int64_t rows, cols;
   Matrix<const float> x;

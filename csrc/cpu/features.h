@@ -16,7 +16,7 @@ struct Features {
 
   static constexpr int64_t line = 64;  // bytes
 
-  /// The beginning of a row that will be read soon; load_row() and copy_row() fetch the rest of a long one.
+  /// The beginning of a row that will be read soon; load_row(), copy_row() or the machine itself fetch the rest.
   void prefetch_row(int64_t i) const {
     constexpr int64_t most = 512;  // bytes
     for (int64_t at = 0; at < row_bytes && at < most; at += line) __builtin_prefetch(row(i) + at);

@@ -32,7 +32,7 @@ void split_some(const TileTable& tiles, const SplitImage& image, const Operand& 
                .parts = image.parts,
                .bounded = x.bounded,
                .written = x.written,
-               .strips = image.strips + place,
+               .strips = &image.strip(place),
                .image = image.image(place),
                .strip_bytes = image.strip_bytes});
 }
@@ -97,12 +97,12 @@ struct Product {
   void panel(Range strips, int64_t j) const { panel(strips, j, j); }
   void panel(Range strips, int64_t j, int64_t place) const {
     const int64_t blocks = a.blocks, depth = std::max<int64_t>(1, slice_bytes / (b.parts * part_bytes));
-    const Strip& right = b.strips[place];
+    const Strip& right = b.strip(place);
     auto& sums = scratch().sums;
     tiles.begin();
     for (int64_t p = 0; p < blocks; p += depth) {
       for (int64_t i = strips.begin; i < strips.end; ++i) {
-        const Strip& left = a.strips[i];
+        const Strip& left = a.strip(i);
         if (!fits(left, right)) continue;
         float* const sum = sums[i - strips.begin];
         const auto multiply = [&](Matrix<float> y) {
@@ -126,7 +126,7 @@ struct Product {
     tiles.end();
     for (int64_t i = strips.begin; i < strips.end; ++i) {
       const int64_t first = i;
-      while (i < strips.end && !fits(a.strips[i], right)) ++i;
+      while (i < strips.end && !fits(a.strip(i), right)) ++i;
       if (i > first) fall_back(table, problem, {first, i}, j, epilogue);
     }
   }
@@ -171,10 +171,11 @@ int64_t SplitImage::bytes(int64_t outer, int64_t k, int parts) {
   return strips + image.count() * image.strip_bytes;
 }
 
-SplitImage::SplitImage(int64_t outer_, int64_t k_, int parts_, void* memory)
+SplitImage::SplitImage(int64_t outer_, int64_t k_, int parts_, void* memory, int64_t first_)
     : outer(outer_),
       k(k_),
       parts(parts_),
+      first(first_),
       blocks(ceil_div(k, image_k(parts))),
       strip_bytes(blocks * (parts * part_bytes + (parts == 1 ? largest_bytes : 0))),
       strips(static_cast<Strip*>(memory)) {
@@ -190,22 +191,23 @@ void split_b(const TileTable& tiles, const SplitImage& image, const Operand& b, 
   split(tiles, image, b, Layout::of_b(b.transposed), strips);
 }
 
-void RowImages::write(const TileTable& tiles, Matrix<const float> x, int64_t i, int64_t cols) const {
-  for (int64_t j = 0; j * strip_size < cols; ++j) {
-    for (int n = 0; n < count_; ++n) {
-      const auto& [image, layout] = images_[n];
-      const int64_t s = layout.along ? i : j, p = layout.along ? j : i;
-      const int64_t across = std::min(strip_size, image.outer - s * strip_size),
-                    deep = std::min(strip_size, image.k - p * strip_size);
-      tiles.write_block({.rows = layout.along ? across : deep,
-                         .cols = layout.along ? deep : across,
-                         .x = x.at(i * strip_size, j * strip_size),
-                         .along = layout.along,
-                         .transpose = layout.transpose,
-                         .cold = n == 0,
-                         .image = image.image(s) + p * part_bytes,
-                         .most = image.image(s) + image.blocks * part_bytes + p * largest_bytes});
-    }
+void RowImages::write(const TileTable& tiles, Matrix<const float> x, int64_t i) const {
+  const auto write_block = [&](const SplitImage& image, Layout layout, int64_t j) {
+    const int64_t s = layout.along ? i : j, p = layout.along ? j : i;
+    const int64_t across = std::min(strip_size, image.outer - s * strip_size),
+                  deep = std::min(strip_size, image.k - p * strip_size);
+    tiles.write_block({.rows = layout.along ? across : deep,
+                       .cols = layout.along ? deep : across,
+                       .x = x.at(i * strip_size, j * strip_size),
+                       .along = layout.along,
+                       .transpose = layout.transpose,
+                       .cold = layout.along,
+                       .image = image.image(s) + p * part_bytes,
+                       .most = image.image(s) + image.blocks * part_bytes + p * largest_bytes});
+  };
+  for (int64_t j = 0; j < rows.blocks; ++j) {
+    write_block(rows, Layout::of_a(false), j);
+    write_block(turned, of_turned, j);
   }
 }
 

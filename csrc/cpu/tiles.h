@@ -12,20 +12,21 @@ namespace mlpfast::cpu {
 /// compute it. A rule of the shape: splitting must pay, and sums stay within float32.
 int tile_parts(int64_t m, int64_t n, int64_t k, network::Precision precision);
 
-/// Strips of a (of 32 rows) or of b (of 32 columns), in memory of the caller.
+/// Strips of a (of 32 rows) or of b (of 32 columns), in memory of the caller: all, or those from `first` on.
 struct SplitImage {
   int64_t outer, k;
   int parts;
-  int64_t blocks, strip_bytes;
+  int64_t first, blocks, strip_bytes;
   Strip* strips;
   std::uint8_t* images;
 
   static int64_t bytes(int64_t outer, int64_t k, int parts);
   /// `memory` starts on a cache line; null for an image whose size alone matters.
-  SplitImage(int64_t outer, int64_t k, int parts, void* memory);
+  SplitImage(int64_t outer, int64_t k, int parts, void* memory, int64_t first = 0);
 
-  int64_t count() const { return ceil_div(outer, strip_size); }
-  std::uint8_t* image(int64_t s) const { return images + s * strip_bytes; }
+  int64_t count() const { return ceil_div(outer, strip_size) - first; }
+  Strip& strip(int64_t s) const { return strips[s - first]; }
+  std::uint8_t* image(int64_t s) const { return images + (s - first) * strip_bytes; }
 };
 
 /// How an operand lies, as its problem stores it, to its image.
@@ -42,28 +43,19 @@ struct Layout {
 struct Operand {
   Matrix<const float> x;
   bool transposed, bounded;
-  bool written = false;  // by RowImages: its strips are judged only
+  bool written = false;  // one part, by RowImages: its strips are judged only
 };
 void split_a(const TileTable& tiles, const SplitImage& image, const Operand& a, Range strips);
 void split_b(const TileTable& tiles, const SplitImage& image, const Operand& b, Range strips);
 
-/// Images of one part that rows of a matrix are written to in one pass, for the products that will take them.
-class RowImages {
- public:
-  explicit operator bool() const { return count_ > 0; }
-  bool both() const { return count_ == 2; }
-  void add(const SplitImage& image, Layout layout) { images_[count_++] = {image, layout}; }
-  /// Strip i of rows of x[:, cols].
-  void write(const TileTable& tiles, Matrix<const float> x, int64_t i, int64_t cols) const;
+/// Images of one part that a batch's rows are written to in one pass: for a product that takes them as a, and for the
+/// gradient of the weights, which takes the batch along k.
+struct RowImages {
+  SplitImage rows, turned;
+  Layout of_turned;
 
- private:
-  struct Image {
-    SplitImage image{0, 0, 1, nullptr};
-    Layout layout{};
-  };
-
-  Image images_[2];
-  int count_ = 0;
+  /// Strip i of x.
+  void write(const TileTable& tiles, Matrix<const float> x, int64_t i) const;
 };
 
 /// These strips of the product of split operands by a team, whose members first do their own strips (by_rows) or

@@ -62,7 +62,7 @@ bool blocks_pay(const network::Spec& spec, int64_t batch) {
   return n >= waiting_cols && m * n * int64_t(sizeof(T)) <= most_bytes && batch <= most_rows && !tiles;
 }
 
-/// A large block starts on a huge page.
+/// Bytes that a block of so many numbers starts and ends at multiples of: a large one lies in huge pages.
 template <class T>
 int64_t alignment(int64_t size) {
   constexpr int64_t line = 64, huge_page = 2 << 20;
@@ -77,14 +77,15 @@ Workspace<T>::Workspace(const network::Spec& spec, int64_t batch, Purpose purpos
 
 template <class T>
 int64_t Workspace<T>::size() const {
-  return used_ + alignment<T>(used_) / int64_t(sizeof(T));
+  const int64_t unit = alignment<T>(used_) / int64_t(sizeof(T));
+  return round_up(used_, unit) + unit;
 }
 
 template <class T>
 void Workspace<T>::place(T* block) {
   const int64_t unit = alignment<T>(used_);
   T* const start = reinterpret_cast<T*>(round_up(reinterpret_cast<std::intptr_t>(block), unit));
-  if (unit > 64) madvise(start, static_cast<std::size_t>(used_) * sizeof(T), MADV_HUGEPAGE);
+  if (unit > 64) madvise(start, static_cast<std::size_t>(round_up(used_ * int64_t(sizeof(T)), unit)), MADV_HUGEPAGE);
   carve(start);
 }
 
@@ -113,7 +114,9 @@ int64_t Workspace<T>::carve(T* block) {
   row_weight = carver.template take<T>(batch_);
   label = carver.template take<std::int32_t>(batch_);
   correct = carver.template take<std::uint8_t>(batch_);
-  for (int l = 0; l < spec_.layers(); ++l) carve_operands(l, carver);
+  int64_t row_bytes = 0;
+  for (int l = 0; l < spec_.layers(); ++l) row_bytes = std::max(row_bytes, carve_operands(l, carver));
+  rows = row_bytes ? carver.template take<char>(row_bytes) : nullptr;
   if (purpose_ == Purpose::training && blocks_pay<T>(spec_, batch_))
     blocks = carver.template take<T>(ColumnBlocks<T>::size(spec_.inputs(0), spec_.outputs(0)));
   if (purpose_ == Purpose::training && batch_ > max_block_k) passes = carver.template take<T>(spec_.parameters());
@@ -121,7 +124,7 @@ int64_t Workspace<T>::carve(T* block) {
 }
 
 template <class T>
-void Workspace<T>::carve_operands(int l, Carver& carver) {
+int64_t Workspace<T>::carve_operands(int l, Carver& carver) {
   const auto at = static_cast<std::size_t>(l);
   const int64_t m = spec_.inputs(l), n = spec_.outputs(l), batch = batch_;
   const bool training = purpose_ == Purpose::training;
@@ -131,16 +134,11 @@ void Workspace<T>::carve_operands(int l, Carver& carver) {
   const auto take = [&](int64_t size) -> void* { return size ? carver.template take<char>(size) : nullptr; };
   LayerImages& image = images[at];
   image = {};
-  if (bytes) {
-    image.x = take(std::max(image_bytes(batch, m, forward), ByteRows::plain_bytes(batch, m)));
-    if (training)
-      image.x_turned = take(std::max(image_bytes(m, batch, weights_gradient), ByteRows::turned_bytes(m, batch)));
+  int64_t x_turned = image_bytes(m, batch, weights_gradient);
+  if (bytes && training) x_turned = std::max(x_turned, ByteRows::turned_bytes(m, batch));
+  image.x_turned = take(x_turned);
+  if (bytes)
     image.digits = take(std::max(digit_bytes(n, m, max_threads), training ? digit_bytes(n, batch, max_threads) : 0));
-  } else {
-    image.x = take(image_bytes(batch, m, forward));
-    image.x_turned = take(image_bytes(m, batch, weights_gradient));
-  }
-  image.dy = take(image_bytes(batch, n, turned));
   image.dy_turned = take(image_bytes(n, batch, weights_gradient));
   image.weights = take(image_bytes(n, m, forward));
   image.weights_turned = take(image_bytes(m, n, turned));
@@ -149,6 +147,8 @@ void Workspace<T>::carve_operands(int l, Carver& carver) {
              badly = lies_badly(active_table<T>(), offset, n, false);
   weights[at] = much && badly && !forward && !bytes ? carver.matrix(m, n) : Matrix<T>{};
   weights_turned[at] = much && training && l > 0 && !turned ? carver.matrix(n, m) : Matrix<T>{};
+  return std::max(
+      {image_bytes(batch, m, forward), image_bytes(batch, n, turned), bytes ? ByteRows::plain_bytes(batch, m) : 0});
 }
 
 template int parts_of<float>(const network::Spec&, int64_t, int64_t, int64_t);

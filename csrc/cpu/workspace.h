@@ -27,8 +27,7 @@ inline constexpr int64_t waiting_cols = 64;
 
 /// Memory for the split operands of a layer's products, none where FMAs compute them.
 struct LayerImages {
-  void *x, *x_turned;              // for the outputs, for the gradient of the weights; features may be bytes
-  void *dy, *dy_turned;            // for the gradient of the inputs, for that of the weights
+  void *x_turned, *dy_turned;      // for the gradient of the weights; features may be bytes
   void *weights, *weights_turned;  // for the outputs, for the gradient of the inputs
   void* digits;                    // of the numbers that bytes are multiplied by
 };
@@ -57,6 +56,7 @@ class Workspace {
   T* row_weight;                      // [batch]
   std::int32_t* label;                // [batch]
   std::uint8_t* correct;              // [batch]
+  void* rows;                         // image of the rows that a product is about to take; features may be bytes
   std::vector<LayerImages> images;    // [layers]
   // [layers]: copies of the weights for FMAs, null where these read them as they lie
   std::vector<Matrix<T>> weights, weights_turned;
@@ -65,8 +65,8 @@ class Workspace {
   struct Carver;
 
   int64_t carve(T* block);
-  /// The memory that a layer's products take besides.
-  void carve_operands(int l, Carver& carver);
+  /// The memory that a layer's products take besides; bytes for its rows.
+  int64_t carve_operands(int l, Carver& carver);
 
   const network::Spec& spec_;
   int64_t batch_;

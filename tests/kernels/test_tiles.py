@@ -247,11 +247,14 @@ def test_extremes(tiles, rng):
 
 @pytest.mark.parametrize("transposes", FORMS, ids=["NN", "TN", "NT", "TT"])
 @pytest.mark.parametrize(("precision", "bound"), [("high", 1e-5), ("medium", 4e-3)])
-def test_one_row_and_one_column_of_tiny_numbers(precision, bound, transposes, tiles, rng):
-    """Among others that need no scale."""
+@pytest.mark.parametrize("steps", [(0, 150), (0, 32), (64, 96), (128, 150)], ids=str)
+def test_one_row_and_one_column_of_tiny_numbers(precision, bound, steps, transposes, tiles, rng):
+    """Among others that need no scale; in all blocks of k, or in one that alone is not 0."""
     a, b = rng.standard_normal((135, 150), np.float32), rng.standard_normal((150, 140), np.float32)
-    a[41] *= np.float32(2.0**-128)
-    b[:, 77] *= np.float32(2.0**-128)
+    tiny = np.zeros(150, np.float32)
+    tiny[slice(*steps)] = 2.0**-128
+    a[41] *= tiny
+    b[:, 77] *= tiny
     got = product(a, b, precision, *transposes)
     others = np.arange(140) != 77
     for part in ((slice(41, 42), others), (np.arange(135) != 41, slice(77, 78))):

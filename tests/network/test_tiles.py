@@ -82,13 +82,16 @@ def test_bytes_are_the_numbers_they_stand_for(shift, tiles, rng):
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
-def test_a_step_is_its_products(precision, tiles, rng):
-    """Rows split once for two products: their bits, where some strips need scales and others do not."""
-    x = rng.standard_normal((BATCH, SIZES[0]), np.float32)
+@pytest.mark.parametrize(("sizes", "rows"), [(SIZES, 140), ((150, 600, 130, 3), 1000)], ids=str)
+def test_a_step_is_its_products(precision, sizes, rows, tiles, rng):
+    """Rows split once for two products: their bits, where some strips need scales and others do not; in slabs."""
+    x = rng.standard_normal((rows, sizes[0]), np.float32)
     x[41] *= np.float32(2.0**-125)  # seen by what relu lets through
     x[:, 101] *= np.float32(2.0**-120)
-    y = rng.integers(0, SIZES[-1], BATCH)
-    model = mlpfast.MLP(SIZES, precision=precision, init="he", seed=1)
+    x[:, 102] = 0
+    x[33, 102] = 2.0**-120  # in one block of rows
+    y = rng.integers(0, sizes[-1], rows)
+    model = mlpfast.MLP(sizes, precision=precision, init="he", seed=1)
     w1, b1, w2, b2, w3, b3 = model.parameters
 
     def gemm(a, b, **transposes):

@@ -173,8 +173,8 @@ void turn_bytes(Matrix<const std::uint8_t> x, Matrix<std::uint8_t> turned) {
 }
 
 template <class Unit>
-constexpr TileTable tile_table{Unit::begin,        Unit::end,      split<Unit>,
-                               write_block<Unit>,  multiply<Unit>, split_digits<Unit>,
+constexpr TileTable tile_table{Unit::begin,          Unit::end,         split<Unit>,
+                               write_block<Unit>,    multiply<Unit>,    split_digits<Unit>,
                                Unit::multiply_bytes, join_digits<Unit>, turn_bytes<Unit>};
 
 }  // namespace

@@ -52,7 +52,7 @@ MLPFAST_INLINE void transpose(Words (&r)[16]) {
   }
 }
 
-/// Lane i: the largest lane of row i.
+/// Lane i: the largest lane of row i. The rows are lost.
 MLPFAST_INLINE Words largest_of_rows(Words (&r)[16]) {
   MLPFAST_UNROLL
   for (int n = 8; n > 0; n /= 2) {  // as transpose(), whose rows are joined as soon as they are there
