@@ -4,7 +4,7 @@
 namespace mlpfast::cpu {
 
 /// This thread's share of a product of the batch: rows, or columns where b's image is the larger, which then stays in
-/// the cache of who split it.
+/// the cache of who split it. Its rows are split here, at one part into both `images`.
 template <class T>
 void Backend<T>::multiply_rows(Problem problem, void* weights, const std::optional<RowImages>& images, Matrix<T> copy,
                                Epilogue<T> epilogue) {
@@ -61,6 +61,7 @@ void Backend<T>::prepare_weights(const network::Batch& batch) {
   if (any) team_.barrier();
 }
 
+/// Images that forward() or backward_input() wrote are judged only.
 template <class T>
 void Backend<T>::prepare_gradients() {
   if constexpr (sizeof(T) == sizeof(float)) {
