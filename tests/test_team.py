@@ -30,6 +30,19 @@ HEAD = """if True:
     mlpfast.set_num_threads(2)
 """
 CASES = {
+    "rounding modes, set before workers are hired or after": """
+    import ctypes, platform
+    set_mode = ctypes.CDLL("libm.so.6").fesetround
+    upward = 0x800 if platform.machine() == "x86_64" else 0x400000
+    def product(threads, mode):
+        mlpfast.set_num_threads(threads)
+        set_mode(mode)
+        result = kernels.gemm(a, b, precision="ieee").tobytes()
+        set_mode(0)
+        return result
+    assert product(2, upward) == product(1, upward) != product(1, 0) == product(2, 0)
+    assert product(2, upward) == product(1, upward)
+""",
     "a hundred forked children": """
     assert bits() == serial
     for _ in range(100):

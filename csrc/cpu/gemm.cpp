@@ -243,15 +243,13 @@ class Part {
   T* const sums_ = reinterpret_cast<T*>(scratch().finished);
 };
 
-constexpr int64_t narrow = 16;  // columns that leave most of a wide tile idle
-
 /// A narrow product of a transposed a, computed as its transpose, whose rows are long: 1.4 times faster at 10 columns,
 /// 3 times at 4.
 template <class T>
 void transposed_part(const KernelTable<T>& table, const Gemm<T>& problem, Range rows, Range cols,
                      Epilogue<T> epilogue) {
   const auto turn = [&](const Tile<T>& t) {
-    alignas(64) T block[panels_row_bytes / sizeof(T) * narrow];
+    T* const block = reinterpret_cast<T*>(scratch().turned);
     Matrix<T> turned{block, narrow};
     table.pack_transposed(t.cols, t.rows, {t.sum.data, t.sum.ld}, turned);
     if (problem.c.data) {

@@ -40,17 +40,28 @@ void make_scratch() {
   own_scratch = made.release();
 }
 
+// arithmetic(): how this thread rounds, and whether subnormal numbers count as 0.
+#if defined(__x86_64__)
+void spin() { __builtin_ia32_pause(); }
+unsigned arithmetic() { return __builtin_ia32_stmxcsr(); }
+void set_arithmetic(unsigned mode) { __builtin_ia32_ldmxcsr(mode); }
+#else
+void spin() { asm volatile("yield"); }
+std::uint64_t arithmetic() {
+  std::uint64_t mode;
+  asm volatile("mrs %0, fpcr" : "=r"(mode));
+  return mode;
+}
+void set_arithmetic(std::uint64_t mode) { asm volatile("msr fpcr, %0" ::"r"(mode)); }
+#endif
+
 /// One turn of waiting: spins, then yields, so that more threads than CPUs go on.
 void wait_a_turn(unsigned turn) {
-  if (turn >= spins_before_yield) {
+  if (turn < spins_before_yield) {
+    spin();
+  } else {
     sched_yield();
-    return;
   }
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#else
-  asm volatile("yield");
-#endif
 }
 
 /// One call of run_team, on its caller's stack.
@@ -58,6 +69,7 @@ struct Call {
   void (*body)(Team&, const void*);
   const void* context;
   int size;
+  decltype(arithmetic()) mode;  // the caller's, whoever hired the workers: no bit depends on their number
   Team::Meeting meeting;
   alignas(64) std::atomic<int> running;  // members besides the caller
 };
@@ -83,6 +95,7 @@ class alignas(64) Worker {
       if (state_.compare_exchange_strong(tired, asleep)) state_.wait(asleep);
       state_.store(idle, std::memory_order_relaxed);
       Team team(rank_, call_->size, call_->meeting);
+      set_arithmetic(call_->mode);
       call_->body(team, call_->context);
       call_->running.fetch_sub(1, std::memory_order_release);  // the call may be gone from here
     }
@@ -201,7 +214,7 @@ void run_team(int threads, void (*body)(Team&, const void*), const void* context
     return;
   }
   const int others = hire(threads - 1);
-  Call call{body, context, others + 1, {}, others};
+  Call call{body, context, others + 1, arithmetic(), {}, others};
   call.meeting.work = team_work;
   for (int i = 0; i <= others; ++i) team_work[i].left.store(0, std::memory_order_relaxed);
   for (int i = 0; i < others; ++i) workers[i]->start(call);
