@@ -32,8 +32,8 @@ py::array tile_multiply(const py::array& a, const py::array& b, const py::array&
   py::array_t<float> sum({cpu::strip_size, cpu::strip_size});
   std::memcpy(sum.mutable_data(), c.data(), static_cast<std::size_t>(c.nbytes()));
   tiles->begin();
-  const cpu::Strip left{.exponent = {}, .low = 0, .parts = static_cast<std::int32_t>(a.shape(1))},
-      right{.exponent = {}, .low = 0, .parts = static_cast<std::int32_t>(b.shape(1))};
+  const cpu::Strip left{.exponent = {}, .low = 0, .parts = static_cast<std::int32_t>(a.shape(1)), .checked = 0},
+      right{.exponent = {}, .low = 0, .parts = static_cast<std::int32_t>(b.shape(1)), .checked = 0};
   tiles->multiply({.blocks = blocks,
                    .a_strip = left,
                    .b_strip = right,

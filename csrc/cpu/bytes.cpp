@@ -124,8 +124,10 @@ void multiply_bytes(Team& team, const KernelTable<float>& table, const TileTable
     for (int64_t i = mine.begin; i < mine.end; ++i) {
       tiles.multiply_bytes(
           {blocks, a.data + i * a.strip_step, a.ld, a.block, panel.digits(), panel.strip.digits, products});
-      finish_block(table, gemm, i, panel.j, joined, epilogue,
-                   [&](Matrix<float> y) { tiles.join_digits(panel.strip, problem.shift, products, y); });
+      finish_block(table, gemm, i, panel.j, joined, epilogue, [&](Matrix<float> y) {
+        tiles.join_digits(panel.strip, problem.shift, products, y);
+        return true;
+      });
     }
     tiles.end();
   };

@@ -175,20 +175,20 @@ inline constexpr int64_t most_strips = 8;      // of columns, split at once
 inline constexpr int scaled_top = 55;          // largest numbers are scaled to this exponent, to be split into bf16
 inline constexpr int least_low = -99;          // of scaled numbers: smaller ones, or products, lose bits to flushing
 inline constexpr int not_split = 2 * least_low;
-inline constexpr int low_per_octave = 8;  // of integers: two largest may lie 12 octaves above their means together
 
-/// What so many parts at most are: one or two bf16 numbers, or the bytes of integers, of which three may do.
+/// What so many parts at most are: one or two bf16 numbers, or the bytes of integers.
 constexpr bool are_digits(int parts) { return parts == max_digits; }
 /// Steps of k in a block of an image.
 constexpr int64_t image_k(int parts) { return are_digits(parts) ? byte_k : half_k; }
 
 /// How a strip was split: row i times 2^exponent[i] became `parts` bf16 numbers, or digits of base 256. The sum of two
 /// strips' `low` is at least least_low where tiles may multiply them, and so is each. Of bf16, 2^low is the least
-/// magnitude; of integers it says how far the largest lie above the others. not_split: a number is not finite, or they
-/// lie too far apart.
+/// magnitude; of integers 0. not_split: a number is not finite. `checked`: bits of the rows whose sums are to be looked
+/// at, those of integers that are not all 0.
 struct Strip {
   std::int32_t exponent[strip_size];
   std::int32_t low, parts;
+  std::uint32_t checked;
 };
 
 /// The images of strips: for each block of k and part two tiles of 16 rows of 64 bytes. A tile of a holds 16 rows; one
@@ -200,7 +200,7 @@ struct SplitArgs {
   bool along;      // k runs along the rows of x
   bool transpose;  // rows of the image run across those of x
   int parts;       // at most; fewer are written where they suffice
-  bool bounded;    // digits: a strip of numbers too far apart is not split
+  bool checked;    // digits: sums are to be looked at
   bool written;    // all blocks, by write_block(); of one part only
   Strip* strips;
   std::uint8_t* image;  // of the first; each has room for all parts, and what lies behind a single one
@@ -267,7 +267,7 @@ struct TileTable {
   void (*end)();
   void (*split)(const SplitArgs&);
   void (*write_block)(const BlockArgs&);
-  void (*multiply)(const TileProduct&);
+  bool (*multiply)(const TileProduct&);  // whether y may be used
   void (*split_digits)(const DigitArgs&);
   void (*multiply_bytes)(const ByteProduct&);
   /// y = (a - shift) b, from the digits' products.

@@ -30,7 +30,7 @@ void split_some(const TileTable& tiles, const SplitImage& image, const Operand& 
                .along = layout.along,
                .transpose = layout.transpose,
                .parts = image.parts,
-               .bounded = x.bounded,
+               .checked = x.checked,
                .written = x.written,
                .strips = &image.strip(place),
                .image = image.image(place),
@@ -99,36 +99,37 @@ struct Product {
     const int64_t blocks = a.blocks, depth = std::max<int64_t>(1, slice_bytes / (b.parts * part_bytes));
     const Strip& right = b.strip(place);
     auto& sums = scratch().sums;
+    std::uint64_t by_fma = 0;  // bits of the strips
+    static_assert(most_group <= 64);
     tiles.begin();
     for (int64_t p = 0; p < blocks; p += depth) {
       for (int64_t i = strips.begin; i < strips.end; ++i) {
         const Strip& left = a.strip(i);
-        if (!fits(left, right)) continue;
+        const std::uint64_t bit = std::uint64_t{1} << (i - strips.begin);
+        if (!fits(left, right)) by_fma |= bit;
+        if (by_fma & bit) continue;
         float* const sum = sums[i - strips.begin];
         const auto multiply = [&](Matrix<float> y) {
-          tiles.multiply({.blocks = std::min(depth, blocks - p),
-                          .a_strip = left,
-                          .b_strip = right,
-                          .a = a.image(i) + p * left.parts * part_bytes,
-                          .b = b.image(place) + p * right.parts * part_bytes,
-                          .parts = a.parts,
-                          .c = sum,
-                          .accumulate = p > 0,
-                          .y = y});
+          return tiles.multiply({.blocks = std::min(depth, blocks - p),
+                                 .a_strip = left,
+                                 .b_strip = right,
+                                 .a = a.image(i) + p * left.parts * part_bytes,
+                                 .b = b.image(place) + p * right.parts * part_bytes,
+                                 .parts = a.parts,
+                                 .c = sum,
+                                 .accumulate = p > 0,
+                                 .y = y});
         };
         if (p + depth < blocks) {
           multiply({});
-        } else {
-          finish_block(table, problem, i, j, sum, epilogue, multiply);
+        } else if (!finish_block(table, problem, i, j, sum, epilogue, multiply)) {
+          by_fma |= bit;
         }
       }
     }
     tiles.end();
-    for (int64_t i = strips.begin; i < strips.end; ++i) {
-      const int64_t first = i;
-      while (i < strips.end && !fits(a.strip(i), right)) ++i;
-      if (i > first) fall_back(table, problem, {first, i}, j, epilogue);
-    }
+    for (int64_t i = strips.begin; i < strips.end; ++i)
+      if (by_fma >> (i - strips.begin) & 1) fall_back(table, problem, {i, i + 1}, j, epilogue);
   }
 };
 

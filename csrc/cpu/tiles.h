@@ -1,7 +1,8 @@
 // Matrix products on a unit that multiplies tiles of bf16, or of bytes: operands are split into images, which are
 // multiplied in blocks of 32 x 32; see isa/tiles.inl.h and isa/integers.inl.h for the arithmetic. A block whose numbers
-// such tiles cannot hold, because one is not finite or they lie too far apart, is computed by FMAs; strips are counted
-// from the matrix's first row, so what is computed how does not depend on threads.
+// such tiles cannot hold, because one is not finite or they lie too far apart, or whose sums are too small for what
+// they lose, is computed by FMAs; strips are counted from the matrix's first row, so what is computed how does not
+// depend on threads.
 #pragma once
 #include "cpu/gemm.h"
 #include "network/spec.h"
@@ -38,11 +39,11 @@ struct Layout {
   static constexpr Layout of_b(bool transposed) { return {transposed, transposed}; }
 };
 
-/// An operand as the problem stores it. Bounded, strips whose numbers lie too far apart are not multiplied by tiles.
-/// Those whose k runs over the examples of a batch are not: one of these may be all that is left to learn.
+/// An operand as the problem stores it. Checked, sums of integers of both that are too small to be exact are computed
+/// by FMAs. Those over the examples of a batch are not: one of these may be all that is left to learn.
 struct Operand {
   Matrix<const float> x;
-  bool transposed, bounded;
+  bool transposed, checked;
   bool written = false;  // one part, by RowImages: its strips are judged only
 };
 void split_a(const TileTable& tiles, const SplitImage& image, const Operand& a, Range strips);
@@ -75,18 +76,20 @@ void tile_gemm(const TileTable& tiles, const Gemm<float>& problem, Epilogue<floa
 /// Block (i, j), of 32 x 32, of a product.
 Tile<float> block_of(const Gemm<float>& problem, int64_t i, int64_t j, float* sum);
 
-/// Ends a block: write(y) puts its sums into the problem's c, or into `sum`, 32 x 32 numbers, for the epilogue.
+/// Ends a block: write(y) puts its sums into the problem's c, or into `sum`, 32 x 32 numbers, for the epilogue. False
+/// where write() is, whose sums may not be used.
 template <class Write>
-void finish_block(const KernelTable<float>& table, const Gemm<float>& problem, int64_t i, int64_t j, float* sum,
+bool finish_block(const KernelTable<float>& table, const Gemm<float>& problem, int64_t i, int64_t j, float* sum,
                   Epilogue<float> epilogue, const Write& write) {
   const Tile<float> done = block_of(problem, i, j, sum);
   const bool direct = !epilogue && done.rows == strip_size && done.cols == strip_size;
-  write(direct ? problem.c.at(done.i, done.j) : done.sum);
+  if (!write(direct ? problem.c.at(done.i, done.j) : done.sum)) return false;
   if (epilogue) {
     epilogue(done);
   } else if (!direct) {
     table.pack(done.rows, done.cols, {sum, strip_size}, problem.c.at(done.i, done.j));
   }
+  return true;
 }
 
 /// Blocks (i, j) for strips i by FMAs, counted.

@@ -94,7 +94,7 @@ def explain(
     parts, rows, cols, threads = _cpu.explain(m, n, k, precision, dtype)
     if parts == 0:
         return f"{_cpu.vectors()}: {dtype.replace('uint8', 'float32')} multiply-adds", (rows, cols), threads
-    methods = {1: "bf16", 2: "bf16 x3", 4: "integers of 3 or 4 bytes", 5: "exact products of bytes"}
+    methods = {1: "bf16", 2: "bf16 x3", 4: "integers of 4 bytes", 5: "exact products of bytes"}
     return f"{_cpu.isa()}: {methods[parts]}", (rows, cols), threads
 
 

@@ -11,7 +11,7 @@ from mlpfast import _cpu, kernels
 needs_amx = pytest.mark.skipif("amx" not in TILE_ISAS, reason="this machine has no AMX")
 FORMS = [(False, False), (True, False), (False, True), (True, True)]
 HALVES = [(1, 1, 1), (2, 2, 2), (1, 2, 2), (2, 1, 2), (1, 1, 2)]  # parts of a and b, and at most
-DIGITS = [(3, 3, 4), (3, 4, 4), (4, 3, 4), (4, 4, 4)]
+DIGITS = [(4, 4, 4)]
 
 
 def product(a, b, precision, transpose_a=False, transpose_b=False):
@@ -97,7 +97,7 @@ KINDS += ["half of it zeros", "heavy tails", "subnormal"]
 
 @pytest.mark.parametrize(("kind", "k"), [*product_of(KINDS, (8, 400, 784, 2048, 8192))], ids=str)
 def test_not_less_accurate_than_fmas(kind, k, tiles, rng):
-    """Integers of four bytes up to 511 steps, then mostly of three; from 3200 on in two passes."""
+    """From 3200 steps on in two passes."""
     if k > 400 or kind not in ("normal", "log-normal"):
         skip_what_amx_does(tiles)
     a, b = data(kind, k, rng)
@@ -113,11 +113,11 @@ def test_not_less_accurate_than_fmas(kind, k, tiles, rng):
 
 @pytest.mark.parametrize("density", [0.02, 0.05, 0.1])
 def test_mostly_zeros(density, tiles, rng):
-    """A chain loses nothing where it adds zeros; tiles stay within twice its error."""
+    """A chain loses nothing where it adds zeros."""
     a, b = data("normal", 784, rng)
     a *= rng.random(a.shape) < density
     chain, split = (errors(product(a, b, precision), a, b) for precision in ("ieee", "highest"))
-    assert split[0] <= 2 * chain[0] and split[1] <= 2 * chain[1]
+    assert split[0] <= chain[0] and split[1] <= chain[1]
 
 
 @pytest.mark.parametrize("transposed", [False, True], ids=["x", "x.T"])
@@ -215,9 +215,10 @@ def test_same_bits_for_any_number_of_threads(precision, tiles, threads, rng):
 def test_what_tiles_cannot_hold_is_computed_by_fmas(transposes, tiles, rng):
     """Blocks of 32 with an infinity, a NaN, or too wide a range; the others are not touched by it."""
     a, b = rng.standard_normal((514, 400), np.float32), rng.standard_normal((400, 524), np.float32)
+    b[0] = 0
     untouched = product(a, b, "highest", *transposes)
     a[33, 1], a[34, 2], b[5, 519] = np.inf, -np.inf, np.nan
-    a[100, :5] = [1e38, 1e-38, 0.0, -0.0, 1e-45]
+    a[100, 0] = 1e38  # which meets zeros
     before = _cpu.tile_fallbacks()
     got = product(a, b, "highest", *transposes)
     fallen = _cpu.tile_fallbacks() - before
@@ -271,10 +272,52 @@ def with_outlier(x, at, factor):
 def test_numbers_far_above_the_others(factor, tiles, rng):
     """In one column of a, one row of b, or both: what misses them must not drown in their rounding."""
     a, b = data("normal", 784, rng)
+    usual = errors(product(a, b, "ieee"), a, b)[0]
     for large_a, large_b in ((factor**2, 1), (1, factor**2), (factor, factor)):
         x, y = with_outlier(a, (slice(None), -1), large_a), with_outlier(b, -2, large_b)
         chain, split = (errors(product(x, y, precision), x, y) for precision in ("ieee", "highest"))
-        assert split[0] <= chain[0] and split[1] <= chain[1] * 1.05
+        assert split[0] <= max(chain[0], usual)  # a chain that ends with all that counts rounds but once
+        assert split[1] <= 2.0**-19  # single sums may be smaller than the others of their rows and columns
+
+
+def hidden(kind, k, rng):
+    """Operands whose largest numbers do not show in their products."""
+    a, b = rng.standard_normal((256, k), np.float32), rng.standard_normal((k, 256), np.float32)
+    if kind == "meet zeros":
+        a[:, k // 2 :] *= np.float32(2.0**-30)
+        b[: k // 2] = 0
+    elif kind == "in one column meet zeros":
+        a[:, k // 2 :] *= np.float32(2.0**-16)
+        b[: k // 2, 77] = 0
+    elif kind == "in one row meet zeros":
+        a[77, : k // 2] = 0
+        b[k // 2 :] *= np.float32(2.0**-16)
+    elif kind == "meet small ones":
+        a[:, : 3 * k // 4] *= 256
+        b[: 3 * k // 4] /= 256
+    elif kind == "cancel out":
+        a[:, 1::2] = -a[:, ::2] * (1 + np.float32(1e-3) * a[:, 1::2])
+        b[1::2] = b[::2]
+    return a, b
+
+
+HIDDEN = ["meet zeros", "in one column meet zeros", "in one row meet zeros", "meet small ones", "cancel out"]
+
+
+@pytest.mark.parametrize("k", [400, 784, 3200])
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_largest_numbers_that_do_not_show(kind, k, tiles, rng):
+    """They decide what integers lose: blocks whose sums are far smaller fall back, and only those."""
+    if k > 400:
+        skip_what_amx_does(tiles)
+    a, b = hidden(kind, k, rng)
+    before = _cpu.tile_fallbacks()
+    split = product(a, b, "highest")
+    assert _cpu.tile_fallbacks() - before == (8 if kind.startswith("in one") else 64)
+    chain = product(a, b, "ieee")
+    for rows, columns in ((slice(None),) * 2, (slice(77, 78), slice(None)), (slice(None), slice(77, 78))):
+        operands = a[rows], b[:, columns]
+        assert errors(split[rows, columns], *operands)[0] <= errors(chain[rows, columns], *operands)[0]
 
 
 @pytest.mark.parametrize("alpha", [1.0, -0.5])
@@ -289,7 +332,7 @@ def test_alpha_beta_and_out(alpha, beta, tiles, rng):
 
 def test_explain(tiles, use_isa):
     path, tile, threads = kernels.explain(1024, 1024, 1024)
-    assert path == f"{tiles}: integers of 3 or 4 bytes" and tile == (32, 32) and threads >= 1
+    assert path == f"{tiles}: integers of 4 bytes" and tile == (32, 32) and threads >= 1
     assert "bf16 x3" in kernels.explain(256, 256, 784, precision="high")[0]
     assert kernels.explain(256, 256, 784, dtype="uint8")[0] == f"{tiles}: exact products of bytes"
     assert kernels.explain(256, 10, 784, dtype="uint8")[0] == f"{_cpu.vectors()}: float32 multiply-adds"

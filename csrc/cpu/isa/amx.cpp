@@ -115,27 +115,25 @@ struct Amx {
     store_sums(c);
   }
 
-  /// Sums of 16 x 16 products of so many digits of a and of b, by weight.
-  template <int A, int B>
+  /// Sums of 16 x 16 products of digits, by weight.
   static void multiply_digits(int64_t blocks, const std::uint8_t* a, const std::uint8_t* b, std::int32_t* sums) {
+    constexpr int64_t block_bytes = max_digits * part_bytes;
     zero_sums();
-    for (int64_t p = 0; p < blocks; ++p, a += A * part_bytes, b += B * part_bytes) {
+    for (int64_t p = 0; p < blocks; ++p, a += block_bytes, b += block_bytes) {
       int fetched = 0;
       const auto prefetch_more = [&]() __attribute__((always_inline)) {
-        constexpr int lines = 16 * B, gaps = A + B + 2;
+        constexpr int lines = 16 * max_digits, gaps = 10;
         MLPFAST_UNROLL
         for (int n = 0; n < (lines + gaps - 1) / gaps; ++n, ++fetched)
-          __builtin_prefetch(b + (B + fetched / 16) * part_bytes + fetched % 16 * row_bytes);
+          __builtin_prefetch(b + block_bytes + fetched / 16 * part_bytes + fetched % 16 * row_bytes);
       };
       const auto multiply = [&]<int Sum, int Of>() __attribute__((always_inline)) {
         tile_multiply_digits<Sum, Of, 7>();
         prefetch_more();
       };
       tile_load<7>(b, 64);
-      if constexpr (A == 4) {
-        tile_load<4>(a + 3 * part_bytes, 64);
-        multiply.template operator()<3, 4>();
-      }
+      tile_load<4>(a + 3 * part_bytes, 64);
+      multiply.template operator()<3, 4>();
       tile_load<6>(a + 2 * part_bytes, 64);
       tile_load<5>(a + part_bytes, 64);
       tile_load<4>(a, 64);
@@ -149,10 +147,8 @@ struct Amx {
       tile_load<7>(b + 2 * part_bytes, 64);
       multiply.template operator()<2, 4>();
       multiply.template operator()<3, 5>();
-      if constexpr (B == 4) {
-        tile_load<7>(b + 3 * part_bytes, 64);
-        multiply.template operator()<3, 4>();
-      }
+      tile_load<7>(b + 3 * part_bytes, 64);
+      multiply.template operator()<3, 4>();
     }
     tile_store<0>(sums, row_bytes);
     tile_store<1>(sums + 256, row_bytes);

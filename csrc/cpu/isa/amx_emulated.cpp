@@ -138,12 +138,12 @@ struct Emulated {
     }
   }
 
-  template <int A, int B>
   static void multiply_digits(int64_t blocks, const std::uint8_t* a, const std::uint8_t* b, std::int32_t* sums) {
+    constexpr int64_t block_bytes = max_digits * part_bytes;
     __builtin_memset(sums, 0, weights * tile_bytes);
-    for (int64_t p = 0; p < blocks; ++p, a += A * part_bytes, b += B * part_bytes) {
-      for (int i = 0; i < A; ++i)
-        for (int j = 0; j < B && i + j < weights; ++j)
+    for (int64_t p = 0; p < blocks; ++p, a += block_bytes, b += block_bytes) {
+      for (int i = 0; i < weights; ++i)
+        for (int j = 0; i + j < weights; ++j)
           tile_multiply(sums + (i + j) * tile_rows * 16, a + i * part_bytes, b + j * part_bytes);
     }
   }

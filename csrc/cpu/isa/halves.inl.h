@@ -188,7 +188,7 @@ void split_halves(const SplitArgs& t) {
     }
   }
   for (int64_t s = 0; s * strip_size < t.count; ++s) {
-    t.strips[s] = {.exponent = {}, .low = 0, .parts = 1};
+    t.strips[s] = {.exponent = {}, .low = 0, .parts = 1, .checked = 0};
     std::uint8_t* const image = t.image + s * t.strip_bytes;
     if (moderate(image + blocks * part_bytes, blocks)) continue;
     SplitArgs strip = t;

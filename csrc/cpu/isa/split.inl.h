@@ -122,6 +122,23 @@ MLPFAST_INLINE void survey(const SplitArgs& t, S (*half)[2]) {
   }
 }
 
+/// Lane i: the sum of row i.
+MLPFAST_INLINE Floats sums_of_rows(const Floats* rows) {
+  Floats r[16];
+  MLPFAST_UNROLL
+  for (int i = 0; i < 16; ++i) r[i] = rows[i];
+  MLPFAST_UNROLL
+  for (int n = 8; n > 0; n /= 2) {  // as largest_of_rows()
+    MLPFAST_UNROLL
+    for (int i = 0; i < n; ++i) {
+      const Floats a = r[i], b = r[i + n];
+      r[i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23) +
+             __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    }
+  }
+  return r[0];
+}
+
 MLPFAST_INLINE Floats power_of_two(Words exponent) { return reinterpret_cast<Floats>((exponent + 127) << 23); }
 
 /// Row i of each part's tile `h` of a block; or column i, once the whole tile is there.

@@ -38,13 +38,19 @@ void multiply_halves(const TileProduct& t) {
   }
 }
 
+/// False where what integers lose is too much of the sums, which are then not to be used.
 template <class Unit>
-void multiply(const TileProduct& t) {
-  const bool a_exact = t.a_strip.parts == 1, b_exact = t.b_strip.parts == 1;
+bool multiply(const TileProduct& t) {
   if (are_digits(t.parts)) return multiply_integers<Unit>(t);
-  if (t.parts == 1) return multiply_halves<Unit, 1, 1, 1>(t);
-  if (a_exact) return b_exact ? multiply_halves<Unit, 1, 1, 2>(t) : multiply_halves<Unit, 1, 2, 2>(t);
-  return b_exact ? multiply_halves<Unit, 2, 1, 2>(t) : multiply_halves<Unit, 2, 2, 2>(t);
+  const bool a_exact = t.a_strip.parts == 1, b_exact = t.b_strip.parts == 1;
+  if (t.parts == 1) {
+    multiply_halves<Unit, 1, 1, 1>(t);
+  } else if (a_exact) {
+    b_exact ? multiply_halves<Unit, 1, 1, 2>(t) : multiply_halves<Unit, 1, 2, 2>(t);
+  } else {
+    b_exact ? multiply_halves<Unit, 2, 1, 2>(t) : multiply_halves<Unit, 2, 2, 2>(t);
+  }
+  return true;
 }
 
 template <class Unit>
