@@ -71,8 +71,8 @@ def listed(function: str, name: str, value: Any, expected: str) -> list[Any]:
 
 def file_path(function: str, name: str, value: Any) -> PathLike:
     """The path of a file or folder; not a number, though Python opens those."""
-    if not isinstance(value, str | os.PathLike):
-        raise TypeError(unfit(function, name, value, "a path"))
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise TypeError(unfit(function, name, value, "a path, str or os.PathLike[str]"))
     return value
 
 

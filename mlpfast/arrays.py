@@ -89,7 +89,7 @@ def is_on_gpu(array: Any) -> bool:
         return True
     try:
         return int(array.__dlpack_device__()[0]) in _ON_GPU
-    except BufferError:  # JAX's that lie on several devices, whose numbers it gathers
+    except (BufferError, TypeError):  # JAX's that lie on several devices, which it gathers, or are deleted
         return False
 
 

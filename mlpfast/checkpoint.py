@@ -52,7 +52,8 @@ def save(path: PathLike, tensors: Mapping[str, NDArray[Any]], facts: Mapping[str
             with suppress(OSError):
                 os.unlink(temporary)
             raise
-        _sync_directory(path.parent)
+        with suppress(OSError):  # the file is in its place, and not every file system or mode allows this
+            _sync_directory(path.parent)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot write {path}: {error}; choose a path that can be written") from error
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import mlpfast
 from mlpfast import callbacks, plots
+from mlpfast.arguments import integer
 from mlpfast.datasets import DATASETS, Dataset
 
 COURSE_SETTINGS: dict[str, Any] = {  # of Dive into Deep Learning, but for its --init normal:0.01
@@ -83,10 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train a network, show each epoch, write what was asked for, also when training is interrupted."""
+    """Run `mlpfast train`. What was learnt is written also when training is interrupted."""
     for name, value in SETTINGS[args.dataset].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
+    for name in ("epochs", "batch_size"):  # which fit checks after the log's first lines
+        integer("train", name, getattr(args, name), 1)
     outputs = [path for path in (args.out, args.plot, args.grid, args.csv) if path is not None]
     _check_outputs(outputs)
     for picture in (args.plot, args.grid):
@@ -113,14 +116,14 @@ def train(args: argparse.Namespace) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Print the loss and accuracy of a trained model on a test set."""
+    """Run `mlpfast evaluate`."""
     model, data = _model_and_data(args)
     result = model.evaluate(data.x_test, data.y_test)
     print(f"test loss {result['loss']:.4f}  test accuracy {result['accuracy']:.4f}  rows {len(data.x_test)}")
 
 
 def predict(args: argparse.Namespace) -> None:
-    """Print the true and the predicted names of rows of a test set."""
+    """Run `mlpfast predict`."""
     model, data = _model_and_data(args)
     rows, names = range(len(data.x_test))[args.rows], data.class_names
     if not rows:
@@ -133,11 +136,16 @@ def predict(args: argparse.Namespace) -> None:
 
 
 def info(args: argparse.Namespace) -> None:
-    """Print CPU, instruction set, the method of each precision level, threads and versions."""
+    """Run `mlpfast info`."""
     mlpfast.show_config()
 
 
-COMMANDS = {train: "[DATASET]", evaluate: "MODEL DATASET", predict: "MODEL DATASET", info: ""}
+COMMANDS = {  # and their arguments and help, which python -OO would drop with the docstrings
+    train: ("[DATASET]", "Train a network, show each epoch, write what was asked for, even if interrupted."),
+    evaluate: ("MODEL DATASET", "Print the loss and accuracy of a trained model on a test set."),
+    predict: ("MODEL DATASET", "Print the true and the predicted names of rows of a test set."),
+    info: ("", "Print CPU, instruction set, the method of each precision level, threads and versions."),
+}
 
 
 def _network(args: argparse.Namespace, data: Dataset) -> mlpfast.MLP:
@@ -265,11 +273,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mlpfast", description="Train and run multilayer perceptrons.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"mlpfast {mlpfast.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for run, arguments in COMMANDS.items():
+    for run, (arguments, text) in COMMANDS.items():
         command = commands.add_parser(
             run.__name__,
-            help=run.__doc__,
-            description=run.__doc__,
+            help=text,
+            description=text,
             usage=f"mlpfast {run.__name__} {arguments} [options]".replace("  ", " "),
             allow_abbrev=False,
         )

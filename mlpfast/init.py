@@ -7,14 +7,22 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mlpfast.arguments import FLOAT32_MAX, Dtype
+from mlpfast.arguments import FLOAT32_MAX, Dtype, unfit
 from mlpfast.parameters import Floats
 
 Initializer = Callable[["np.random.Generator", int, int, Dtype], Floats]
 
 
 def _normal(deviation: float) -> Initializer:
-    return lambda rng, rows, cols, dtype: rng.standard_normal((rows, cols), dtype) * dtype(deviation)
+    def draw(rng: "np.random.Generator", rows: int, cols: int, dtype: Dtype) -> Floats:
+        try:
+            with np.errstate(over="raise"):
+                return rng.standard_normal((rows, cols), dtype) * dtype(deviation)
+        except FloatingPointError:
+            expected = f"of a deviation whose draws {dtype.__name__} can hold"
+            raise ValueError(unfit("MLP", "init", f"normal:{deviation}", expected)) from None
+
+    return draw
 
 
 def _constant(value: float) -> Initializer:

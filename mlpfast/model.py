@@ -31,7 +31,8 @@ class MLP:
     loss : "softmax_cross_entropy"
     init : "he", "xavier", "lecun", "zeros", "normal:DEVIATION" or "constant:VALUE"; biases start as zeros
     input_scale, input_shift : the network sees ``(x - input_shift) * input_scale``; features that float32
-        cannot hold are rounded to the model's dtype after the shift, for a GPU before it
+        cannot hold are rounded to the model's dtype after the shift (integers beyond 2^53 to float64 before
+        it), for a GPU before it
     seed : of the initial weights
     dtype : "float32" or "float64", of the parameters and everything computed
     device : "cpu" or "cuda", where to compute, there in float32; parameters are NumPy arrays on both. Models

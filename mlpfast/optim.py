@@ -4,7 +4,7 @@ import weakref
 
 import numpy as np
 
-from mlpfast.arguments import flag, real
+from mlpfast.arguments import flag, real, unfit
 from mlpfast.parameters import Floats
 
 Numbers = tuple[float, float, bool, float]  # lr, momentum, nesterov, weight_decay
@@ -58,9 +58,13 @@ class SGD:
             return "sgd", [], numbers
         if self.velocity is None:
             self.velocity, self._owner = np.zeros_like(parameters), None
+        if not isinstance(self.velocity, np.ndarray):
+            raise TypeError(unfit("SGD", "velocity", self.velocity, "an array, or None to start anew"))
         foreign = self._owner is not None and self._owner() is not parameters  # of a model that is gone, too
-        if foreign or (self.velocity.size, self.velocity.dtype) != (parameters.size, parameters.dtype):
+        if foreign or (self.velocity.shape, self.velocity.dtype) != (parameters.shape, parameters.dtype):
             raise ValueError("SGD: this optimizer holds the velocity of another model; make a new optimizer")
+        if not self.velocity.flags.carray:
+            raise ValueError(unfit("SGD", "velocity", self.velocity, "C-contiguous, aligned and writable"))
         self._owner = weakref.ref(parameters)
         return "momentum", [self.velocity], numbers
 

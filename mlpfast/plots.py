@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from numpy.typing import ArrayLike
 
-from mlpfast.arguments import PathLike, integer, numbers
+from mlpfast.arguments import PathLike, file_path, integer, numbers, unfit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,8 +41,9 @@ def curves(history: HasEpochs, path: PathLike, *, held_out: str = "test") -> Non
     ------
     ImportError
         If matplotlib is not installed.
-    ValueError
-        If there is no epoch with a train_loss, or the suffix is not one of `FORMATS`.
+    ValueError, TypeError
+        If history is no History or has no epoch with a train_loss, path is not a path, or its suffix is not
+        one of `FORMATS`.
     OSError
         If the file cannot be written.
 
@@ -50,7 +52,11 @@ def curves(history: HasEpochs, path: PathLike, *, held_out: str = "test") -> Non
     >>> from mlpfast import History
     >>> curves(History([{"epoch": 1, "train_loss": 0.5, "train_accuracy": 0.8}]), "c.png")  # doctest: +SKIP
     """
-    if not any("train_loss" in record for record in history.epochs):
+    path = file_path("curves", "path", path)
+    if not hasattr(history, "epochs"):
+        raise TypeError(unfit("curves", "history", history, "a History, what fit returns"))
+    losses = [record["train_loss"] for record in history.epochs if "train_loss" in record]
+    if not losses:
         raise ValueError("curves: history has no epochs with a train_loss; train first")
     figure = _figure((6.0, 4.2))
     from matplotlib.ticker import MaxNLocator
@@ -63,11 +69,12 @@ def curves(history: HasEpochs, path: PathLike, *, held_out: str = "test") -> Non
         points = [(record["epoch"], record[key]) for record in history.epochs if key in record]
         if points:
             axes.plot(*zip(*points, strict=True), style, label=label, marker="o" if few else "", markersize=3)
-    highest = max(record.get("train_loss", 0.0) for record in history.epochs)
-    axes.set(xlabel="epoch", ylabel="loss, accuracy", ylim=(0, 1.03 * max(1.0, highest)))
+    highest = max([1.0, *filter(math.isfinite, losses)])
+    axes.set(xlabel="epoch", ylabel="loss, accuracy", ylim=(0, 1.03 * highest))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.4)
-    axes.legend()
+    for text in axes.legend().get_texts():
+        text.set_parse_math(False)
     _write(figure, path)
 
 
@@ -93,8 +100,8 @@ def image_grid(
     ImportError
         If matplotlib is not installed.
     ValueError, TypeError
-        If the numbers of images and names differ or are 0, the suffix is not one of `FORMATS`, columns is not
-        a positive integer, or images are no numbers.
+        If the numbers of images and names differ or are 0, columns is not a positive integer, images are no
+        numbers, path is not a path, or its suffix is not one of `FORMATS`.
     OSError
         If the file cannot be written.
 
@@ -104,6 +111,7 @@ def image_grid(
     >>> d = mlpfast.datasets.digits()  # doctest: +SKIP
     >>> image_grid(d.x_test[:2].reshape(2, 8, 8), ["2", "8"], ["2", "3"], "grid.png")  # doctest: +SKIP
     """
+    path = file_path("image_grid", "path", path)
     images, columns = numbers("image_grid", "images", images), integer("image_grid", "columns", columns, 1)
     if images.ndim != 3 or not images.size or not len(images) == len(names) == len(predicted):
         raise ValueError(
@@ -131,13 +139,14 @@ def check(path: PathLike) -> None:
     ------
     ImportError
         If matplotlib is not installed.
-    ValueError
-        If the suffix is not one of `FORMATS`.
+    ValueError, TypeError
+        If path is not a path, or its suffix is not one of `FORMATS`.
 
     Examples
     --------
     >>> check("curves.png")  # doctest: +SKIP
     """
+    path = file_path("check", "path", path)
     _figure((1, 1))
     if Path(path).suffix not in FORMATS:
         raise ValueError(f"{path}: the name of a picture must end in {', '.join(FORMATS)}")

@@ -59,17 +59,21 @@ class Trainer:
     """
 
     def __init__(self, model: MLP, optimizer: SGD) -> None:
-        for name, value, kind in (("model", model, MLP), ("optimizer", optimizer, SGD)):
-            if not isinstance(value, kind):
-                raise TypeError(f"Trainer: {name} is a {type(value).__name__}, expected {kind.__name__}")
         self.model = model
         self.optimizer = optimizer
+        self._check()
         self.history = History()
         # Epochs done, rows of the current one done, its sums of loss, weight, correct answers and rows: one
         # array that native calls advance, so that Ctrl-C cannot come between the weights and their count.
         self._progress = np.zeros(6)
         self.fused = True
         self._order_of_rows: tuple[int, int, bool, bool, int] | None = None
+
+    def _check(self) -> None:
+        """Model and optimizer, since users may replace them."""
+        for name, kind in (("model", MLP), ("optimizer", SGD)):
+            if not isinstance(value := getattr(self, name), kind):
+                raise TypeError(f"Trainer: {name} is a {type(value).__name__}, expected {kind.__name__}")
 
     @property
     def epoch(self) -> int:
@@ -123,12 +127,15 @@ class Trainer:
         ValueError, TypeError
             If an argument does not fit; the model is unchanged. Or if a callback returns something else.
         DivergenceError
-            If a loss is not finite; the weights are those before that step.
+            If a loss is not finite; the weights are those before that step. Those that the last step of a
+            call makes meet no loss in it.
         KeyboardInterrupt
-            On Ctrl-C; all steps until then are done, and a next call goes on from there.
+            On Ctrl-C; all steps until then are done, and a next call goes on from there: the epoch without
+            a record is the first of its ``epochs``.
         RuntimeError
             If the model is being trained already.
         """
+        self._check()
         epochs, batch_size = integer("fit", "epochs", epochs, 1), integer("fit", "batch_size", batch_size, 1)
         shuffle, drop_last = flag("fit", "shuffle", shuffle), flag("fit", "drop_last", drop_last)
         seed, callbacks = integer("fit", "seed", seed) % 2**64, _callables(callbacks)
@@ -149,7 +156,7 @@ class Trainer:
         with model._busy:
             history = self.history = History()
             fit = _Fit(self, model, x, y, weights, batch_size, shuffle, drop_last, seed)
-            self._resume((len(x), batch_size, drop_last, shuffle, seed), fit.end)
+            self._resume((len(x), batch_size, drop_last, shuffle, seed))
             if held_out is not None:
                 held_out = on_device(held_out[0], model.device), held_out[1]
             for _ in range(epochs):
@@ -159,20 +166,19 @@ class Trainer:
                     result = model.evaluate(*held_out)
                     record |= {"val_loss": result["loss"], "val_accuracy": result["accuracy"]}
                 record["seconds"] = time.perf_counter() - start
+                self._progress[:2] = self.epoch + 1, 0  # after what may be interrupted
                 history.epochs.append(record)
                 if any([_ends(callback, callback(self, record)) for callback in callbacks]):
                     break
             return history
 
-    def _resume(self, order_of_rows: tuple[int, int, bool, bool, int], end: int) -> None:
+    def _resume(self, order_of_rows: tuple[int, int, bool, bool, int]) -> None:
         if self._order_of_rows != order_of_rows:  # the interrupted epoch had another order
             self._progress[1] = 0
             self._order_of_rows = order_of_rows
-        if self.position >= end:  # interrupted when all was done
-            self._end_epoch()
 
-    def _end_epoch(self) -> None:
-        self._progress[:2] = self.epoch + 1, 0
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_progress": self._progress.copy()}
 
 
 class _Fit:
@@ -200,8 +206,9 @@ class _Fit:
         self.gradient = None if self.fused else np.empty_like(model._flat)
 
     def run_epoch(self) -> Record:
-        """The rest of the current epoch, in native calls of a fraction of a second."""
+        """The rest of the current epoch, if any, in native calls of a fraction of a second."""
         trainer, model = self.trainer, self.model
+        trainer._check()
         if trainer.model is not model:
             raise ValueError("fit: trainer.model was replaced while it was trained; make a Trainer of each")
         order = (self.seed, trainer.epoch) if self.shuffle else None
@@ -227,9 +234,8 @@ class _Fit:
                     "data for huge or missing values"
                 )
         loss, weight, correct, rows = trainer._progress[2:]
-        trainer._end_epoch()
         return {
-            "epoch": trainer.epoch,
+            "epoch": trainer.epoch + 1,
             "train_loss": float(loss / weight) if weight else 0.0,
             "train_accuracy": float(correct / rows) if rows else 0.0,
         }

@@ -72,6 +72,22 @@ def test_arrays_that_nobody_may_write(rng):
         kernels.relu(x, out=x)
 
 
+def test_arrays_that_were_deleted():
+    """Or donated to a computation; JAX itself does not know where they lie."""
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    x = jax.numpy.ones((2, 3))
+    x.delete()
+    model, labels = MLP([3, 2]), jax.numpy.zeros(1, int)
+    labels.delete()
+    for call, argument in [
+        (lambda: kernels.relu(x), "relu: x"),
+        (lambda: model.predict(x), "predict: x"),
+        (lambda: model.evaluate(np.ones((1, 3)), labels), "evaluate: y"),
+    ]:
+        with pytest.raises(TypeError, match=f"{argument} of type {type(x).__name__} cannot be read.*deleted"):
+            call()
+
+
 def test_what_a_library_refuses(rng):
     """Nothing is read that is not simply there: DLPack would let some of these pass."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")

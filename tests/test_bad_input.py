@@ -169,6 +169,12 @@ TOO_MANY = ["[2**40, 2**40, 10]", "[2**31, 2**31]", "[2**62, 4]", "[10**30, 2]",
 NO_INIT = ["'random'", "'He'", "'he:1'", "''", "None", "5"]
 NO_INIT += ["'normal'", "'normal:'", "'normal:x'", "'normal:nan'", "'normal:1e39'", "'constant:inf'"]
 NO_WEIGHTS = ["nan", "inf", "-inf", "1e39", "-1", "3e38", "1e-50", "np.float16(inf)"]
+NO_PATHS = ["5", "None", "['a']", "b'a'", "next(os.scandir(b'/'))"]
+NO_VELOCITIES = {
+    "[0] * 26": (TypeError, "SGD velocity array"),
+    **dict.fromkeys(["read_only(v)", "strided(v)", "misaligned(v)"], (ValueError, "SGD velocity writable")),
+    **dict.fromkeys(["v[None]", "np.zeros(3, 'f4')"], (ValueError, "SGD velocity another model")),
+}
 NO_PAIRS = ["5", "X", "(X,)", "(X, Y, Y)", "'ab'", "{'x': X, 'y': Y}", "np.ones((2, 4, 3))"]
 NO_CALLBACKS = ["print", "5", "[None]", "'ab'", "[print, 5]", "None", "[Progress]"]
 FIT = "trainer.fit"
@@ -245,7 +251,12 @@ MODELS = [
     ("Trainer(model, None)", TypeError, "Trainer optimizer NoneType SGD"),
     ("Trainer(model, 0.1)", TypeError, "Trainer optimizer float SGD"),
     (f"Trainer(MLP([3, 5, 2]), trainer.optimizer).{TRAIN}", ValueError, "SGD another model new optimizer"),
-    (f"trainer.optimizer.velocity = np.zeros(3, 'f4'); trainer.{TRAIN}", ValueError, "SGD velocity"),
+    *(
+        (f"o = trainer.optimizer; v = o.velocity; o.velocity = {value}; trainer.{TRAIN}", error, words)
+        for value, (error, words) in NO_VELOCITIES.items()
+    ),
+    (f"trainer.optimizer = None; trainer.{TRAIN}", TypeError, "Trainer optimizer NoneType SGD"),
+    (f"trainer.model = None; trainer.{TRAIN}", TypeError, "Trainer model NoneType MLP"),
     (f"trainer.fused = 1; trainer.{TRAIN}", TypeError, "fit fused True or False"),
     *values("SGD", "lr", ["-0.1", "-(10**400)", "-1e-9"], ValueError, "negative"),
     *values("SGD", "momentum", ["-0.1"], ValueError, "negative"),
@@ -273,9 +284,12 @@ MODELS = [
     ("datasets.verify('mnist', 5)", TypeError, "mnist data_dir 5 path"),
     ("datasets.verify(['mnist'])", TypeError, "verify name one of fashion-mnist, mnist"),
     *(
-        (f"{call}({path})", TypeError, "path")
-        for call, path in product(("model.save", "MLP.load"), ("5", "None", "['a']", "b'a'"))
+        (f"{call}({path})", TypeError, "path must be")
+        for call, path in product(("model.save", "MLP.load", "mlpfast.plots.check"), NO_PATHS)
     ),
+    ("mlpfast.plots.curves(trainer.history, 5)", TypeError, "curves path 5 path"),
+    ("mlpfast.plots.curves(trainer.history.epochs, 'c.png')", TypeError, "curves history History"),
+    ("mlpfast.plots.image_grid(X[None], 'a', 'b', 5)", TypeError, "image_grid path 5 path"),
 ]
 TABLE = [*PRODUCTS, *KERNELS, *EXAMPLES, *MODELS]
 AWKWARD = [  # what must hold

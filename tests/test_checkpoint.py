@@ -208,6 +208,21 @@ def test_a_folder_without_permission(tmp_path):
         MLP([3, 2]).save(tmp_path / "closed" / "model")
 
 
+@pytest.mark.parametrize("function", ["open", "fsync"])
+def test_a_folder_that_cannot_be_synced(function, tmp_path, monkeypatch):
+    """One that may not be read, or of a file system that refuses: the file is in its place by then."""
+    real = getattr(os, function)
+
+    def fail_for_folders(what, *arguments):
+        if os.path.isdir(what):
+            raise OSError(22, "Invalid argument")
+        return real(what, *arguments)
+
+    monkeypatch.setattr(os, function, fail_for_folders)
+    MLP([3, 2]).save(tmp_path / "model")
+    assert MLP.load(tmp_path / "model").sizes == (3, 2) and os.listdir(tmp_path) == ["model"]
+
+
 @pytest.mark.parametrize("function", ["replace", "fsync", "chmod"])
 def test_a_failure_leaves_the_existing_file(function, tmp_path, monkeypatch):
     path = tmp_path / "model"

@@ -169,6 +169,12 @@ def test_help(run, command):
     assert "mlpfast" in lines[0]
 
 
+def test_help_without_docstrings(environment):
+    with subprocess_of("-OO", "-m", "mlpfast", "--help", program=(), env=environment) as process:
+        out, _ = process.communicate(timeout=60)
+    assert all(text in " ".join(out.split()) for _, text in cli.COMMANDS.values())
+
+
 def test_help_tells_every_default(run):
     text = "\n".join(run("train --help")[1])
     assert all(name in text for name in mlpfast.datasets.DATASETS)
@@ -215,8 +221,9 @@ def test_help_tells_every_default(run):
 )
 def test_wrong_arguments(run, folder, model, command, code, text):
     before = files(folder)
-    found, _, errors = run(command)
+    found, lines, errors = run(command)
     assert found == code
+    assert not lines or code == 1  # wrong arguments are found before anything is printed
     assert text in errors
     assert errors.startswith("mlpfast: error: ")
     assert errors.count("\n") == 1

@@ -48,3 +48,9 @@ def test_a_model_uses_it(name, dtype):
     rng = np.random.default_rng(5)
     for w, b in zip(model.parameters[::2], model.parameters[1::2], strict=True):
         assert np.array_equal(w, initializer(name)(rng, *w.shape, dtype)) and not b.any()
+
+
+def test_draws_that_overflow_the_dtype():
+    with pytest.raises(ValueError, match=r"^MLP: init is 'normal:3e\+38'; it must be .* float32"):
+        MLP([ROWS, COLS], init="normal:3e38")
+    assert np.isfinite(MLP([ROWS, COLS], init="normal:3e38", dtype="float64").parameters[0]).all()

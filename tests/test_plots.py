@@ -44,6 +44,8 @@ def test_files(tmp_path, suffix):
 def test_names_are_no_formulas(tmp_path, figure):
     plots.image_grid([IMAGES[0]], ["5$ or \\foo$"], ["5$ or 6$"], tmp_path / "grid.png")
     assert figure().axes[0].get_title() == "true 5$ or \\foo$\npredicted 5$ or 6$"
+    plots.curves(HISTORY, tmp_path / "curves.png", held_out="$\\foo$")
+    assert figure().axes[0].get_legend().get_texts()[-1].get_text() == "$\\foo$ accuracy"
 
 
 def test_curves(tmp_path, figure):
@@ -57,12 +59,16 @@ def test_curves(tmp_path, figure):
     assert axes.get_legend() is not None
 
 
-def test_curves_without_held_out_data_from_one_epoch(tmp_path, figure):
-    record = {"epoch": 1, "train_loss": 0.3, "train_accuracy": 0.9}
-    plots.curves(mlpfast.History([record]), tmp_path / "curves.png")
+@pytest.mark.parametrize(
+    ("losses", "highest"), [([0.3], 1), ([np.inf, np.nan], 1), ([np.nan, 5.0, np.inf], 5)], ids=str
+)
+def test_curves_without_held_out_data(losses, highest, tmp_path, figure):
+    """From one epoch on; losses that are no numbers are left out."""
+    records = [{"epoch": n, "train_loss": loss, "train_accuracy": 0.9} for n, loss in enumerate(losses, 1)]
+    plots.curves(mlpfast.History(records), tmp_path / "curves.png")
     (axes,) = figure().axes
     assert len(axes.lines) == 2
-    assert axes.get_ylim()[1] == pytest.approx(1.03)
+    assert axes.get_ylim()[1] == pytest.approx(1.03 * highest)
 
 
 def test_grid_marks_mistakes(tmp_path, figure):

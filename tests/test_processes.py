@@ -48,8 +48,17 @@ INTERRUPTED = """
         except KeyboardInterrupt:
             struck.append(disturbed.position)
     assert len(struck) == 12 and len(set(struck)) > 1, struck
-    disturbed.fit(x, y, epochs=1, batch_size=16)
-    whole.fit(x, y, epochs=disturbed.epoch, batch_size=16)
+    mlpfast.trainer.SECONDS_PER_CALL = 9  # an epoch and more: strikes at its end, if not between calls
+    while disturbed.position < len(x):
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        try:
+            disturbed.fit(x, y, epochs=10**6, batch_size=16)
+        except KeyboardInterrupt:
+            pass
+    total = disturbed.epoch + 2
+    history = disturbed.fit(x, y, epochs=total - disturbed.epoch, batch_size=16)
+    assert [record["epoch"] for record in history.epochs] == [total - 1, total]
+    whole.fit(x, y, epochs=total, batch_size=16)
     for a, b in zip(disturbed.model.parameters, whole.model.parameters):
         assert np.array_equal(a, b)
 """

@@ -10,10 +10,12 @@ import pytest
 from problems import Problem, state, trained
 from tolerances import assert_same
 
+import mlpfast
 from mlpfast import MLP, SGD, DivergenceError, History, Trainer
 
 MOMENTUM = dict(momentum=0.9, weight_decay=0.01)
 PROBLEM = Problem((9, 16, 4), 53, 8, sgd=MOMENTUM)
+COPIES = {"copy": copy.copy, "deepcopy": copy.deepcopy, "pickle": lambda t: pickle.loads(pickle.dumps(t))}
 
 
 def test_an_optimizer_of_another_dtype(rng):
@@ -48,6 +50,20 @@ def test_a_copied_optimizer_has_a_velocity_of_its_own(rng):
         assert not np.shares_memory(duplicate.velocity, first.optimizer.velocity)
 
 
+@pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
+def test_a_copied_trainer_counts_for_itself(duplicate, rng):
+    """From where the first one was, within an epoch."""
+    (x, y), first = PROBLEM.data(rng), PROBLEM.trainer()
+    spoiled = x.copy()
+    spoiled[29] = np.nan
+    with pytest.raises(DivergenceError):
+        first.fit(spoiled, y, epochs=1, batch_size=8, shuffle=False)
+    second = duplicate(first)
+    second.fit(x, y, epochs=1, batch_size=8, shuffle=False)
+    assert (first.epoch, first.position, second.epoch, second.position) == (0, 24, 1, 0)
+    assert_same(state(second), trained(PROBLEM, (x, y), shuffle=False)[:-1])
+
+
 def test_weights_of_any_dtype(dtype, rng):
     problem = PROBLEM.of(dtype)
     data, weights = problem.data(rng), np.arange(53) % 3
@@ -66,6 +82,17 @@ def test_another_model_while_one_is_trained(rng):
         trainer.model = MLP([9, 2])
 
     with pytest.raises(ValueError, match=r"trainer\.model was replaced"):
+        trainer.fit(*PROBLEM.data(rng), epochs=2, batch_size=8, callbacks=[replace])
+
+
+def test_another_optimizer_while_it_is_trained(rng):
+    """Or none: it is checked before each epoch."""
+    trainer = PROBLEM.trainer()
+
+    def replace(trainer, record):
+        trainer.optimizer = None
+
+    with pytest.raises(TypeError, match="Trainer: optimizer is a NoneType, expected SGD"):
         trainer.fit(*PROBLEM.data(rng), epochs=2, batch_size=8, callbacks=[replace])
 
 
@@ -171,6 +198,29 @@ def test_an_exception_in_a_callback_leaves_model_and_history(rng):
     assert [r["epoch"] for r in trainer.history.epochs] == [1]
     trainer.fit(*data, epochs=1, batch_size=8)
     assert_same(state(trainer), trained(PROBLEM, data, epochs=2)[:-1])
+
+
+@pytest.mark.parametrize("function", ["train", "evaluate"])
+def test_an_interruption_after_an_epochs_last_step_loses_no_record(function, rng, monkeypatch):
+    (x, y), trainer, native = PROBLEM.data(rng), PROBLEM.trainer(), getattr(mlpfast._cpu, function)
+    how = dict(batch_size=8, validation_data=(x, y))
+    want = PROBLEM.trainer().fit(x, y, epochs=3, **how).epochs
+    monkeypatch.setattr(mlpfast.trainer, "SECONDS_PER_CALL", 9)  # a call is an epoch
+
+    def interrupted(*arguments):
+        result = native(*arguments)
+        if trainer.epoch == 1:
+            raise KeyboardInterrupt
+        return result
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(mlpfast._cpu, function, interrupted)
+        trainer.fit(x, y, epochs=3, **how)
+    records = trainer.history.epochs
+    assert (trainer.epoch, trainer.position, len(records)) == (1, 53, 1)
+    records = [*records, *trainer.fit(x, y, epochs=2, **how).epochs]
+    for got, expected in zip(records, want, strict=True):
+        assert {**got, "seconds": 0} == {**expected, "seconds": 0}
 
 
 @pytest.mark.parametrize("fused", [True, False])
