@@ -10,12 +10,12 @@ namespace mlpfast::cpu {
 namespace {
 
 bool ask() {
-  constexpr unsigned bf16 = 1U << 22, tile = 1U << 24, os_saves = 1U << 27;
+  constexpr unsigned bf16 = 1U << 22, tile = 1U << 24, int8 = 1U << 25, all = bf16 | tile | int8, os_saves = 1U << 27;
   constexpr unsigned long long tiles = 3ULL << 17;  // XTILECFG, XTILEDATA
   constexpr long get_permission = 0x1022, ask_permission = 0x1023, tile_data = 18;
   unsigned a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & os_saves)) return false;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & (bf16 | tile)) != (bf16 | tile)) return false;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & all) != all) return false;
   unsigned low, high;
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   if ((low & tiles) != tiles) return false;
