@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import math
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +20,9 @@ def main() -> int:
     arguments = _parser().parse_args()
     try:
         return int(arguments.command(arguments))
+    except KeyboardInterrupt:
+        print("benchmarks: interrupted", file=sys.stderr)
+        return 130
     except (OSError, ValueError, KeyError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
@@ -28,7 +33,12 @@ def measure(arguments: argparse.Namespace) -> int:
     chosen = cases.choose(arguments.group, arguments.cases, arguments.quick)
     entrants = [timing.entrants(case, arguments.contenders) for case in chosen]
     if not any(entrants):
-        raise ValueError(f"no case of {arguments.group} contains {arguments.cases!r} and has such contenders")
+        raise ValueError(_nothing(arguments, chosen))
+    partly = arguments.group != "all" or arguments.cases or arguments.contenders or arguments.quick
+    if arguments.write and partly:
+        raise ValueError("--write replaces all tables: it takes `all` without --cases, --contenders, --quick")
+    if arguments.json and (arguments.json.is_dir() or not arguments.json.parent.is_dir()):
+        raise ValueError(f"cannot write {arguments.json}: no such folder, or a folder itself")
     results: dict[str, Any] = {
         "environment": environment.describe(arguments.threads),
         "versions": {},
@@ -48,7 +58,7 @@ def measure(arguments: argparse.Namespace) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.files]
+    results = [_load(path) for path in arguments.files]
     if arguments.charts:
         for path, run in zip(arguments.files, results, strict=True):
             charts.draw(run, path.with_suffix(".png"))
@@ -56,9 +66,31 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def judge(arguments: argparse.Namespace) -> int:
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in (arguments.a, arguments.b)]
-    print("\n".join(compare(*runs)))
+    print("\n".join(compare(_load(arguments.a), _load(arguments.b))))
     return 0
+
+
+def _load(path: Path) -> Any:
+    """The results that `measure` wrote there."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        facts = [results["environment"], results["versions"], *results["rows"]]
+        if not all(isinstance(fact, dict) for fact in facts):
+            raise TypeError
+        for row in results["rows"]:
+            _ = row["name"], row["others"], row["case"]["group"], row["contenders"].items()
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError(f"{path} is not a result of this command") from None
+    return results
+
+
+def _nothing(arguments: argparse.Namespace, chosen: list[cases.Case]) -> str:
+    """Why there is nothing to measure."""
+    if chosen and not arguments.cases:
+        verb = "takes" if len(arguments.contenders) == 1 else "take"
+        return f"{' and '.join(arguments.contenders)} {verb} part in no case of {arguments.group}"
+    with_them = f" and has {' or '.join(arguments.contenders)}" if chosen else ""
+    return f"no case of {arguments.group} contains {arguments.cases!r}{with_them}"
 
 
 def _publish(results: list[Any], write: bool, pictures: list[Path]) -> int:
@@ -86,10 +118,10 @@ def _parser() -> argparse.ArgumentParser:
     for group in [*GROUPS, "all", "gpu"]:
         run = commands.add_parser(group, help=f"measure {group}")
         run.set_defaults(command=measure, group=group)
-        run.add_argument("--threads", type=_positive, default=2)
+        run.add_argument("--threads", type=_threads, default=min(2, _cpus()))
         run.add_argument("--rounds", type=_positive, default=15)
         run.add_argument(
-            "--patience", type=float, default=0.0, help="seconds a case may wait for a quiet machine"
+            "--patience", type=_seconds, default=0.0, help="seconds a case may wait for a quiet machine"
         )
         run.add_argument("--cases", default="", help="only those whose name contains this")
         run.add_argument("--contenders", type=_contenders, default=[], help="comma-separated; default: all")
@@ -109,8 +141,28 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be an integer, at least 1")
+    return int(text)
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _threads(text: str) -> int:
+    if (number := _positive(text)) > _cpus():
+        raise argparse.ArgumentTypeError(f"must be at most {_cpus()}, the CPUs that this process may use")
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError("must be a number of seconds, at least 0")
     return number
 
 

@@ -25,7 +25,7 @@ class Case:
     lr: float = 0.005
     dtype: str = "float32"
     features: str = ""  # step, fit: of another dtype, resident so, converted by each contender in its loop
-    precision: str = "highest"  # of float32 products: ours; peers compute in float32, in bf16 for "medium"
+    precision: str = "highest"  # of float32 products: ours; peers' for "medium": bf16, if faster
     device: str = "cpu"  # or "cuda"
     quick: bool = False  # of the small set: --quick and README's table
     floor: float = 0.0
@@ -68,23 +68,23 @@ class Case:
 
 
 WHY_MIDDLE = {
-    "avx512": "Between 0.76 and 1.13x from run to run of one day: neighbours share the cores.",
-    "amx": "AMX takes eight to ten products of bytes: few rows and columns for as much.",
+    "avx512": "Neighbours share the cores: on the Intel processor this was 0.76 to 1.13x within a day.",
+    "amx": "AMX needs up to ten byte products for each float32 product, which small matrices do not repay.",
 }
 WHY_LARGE = {
-    "avx512": "93 % of the peak in minutes when nobody shared the cores.",
-    "amx": "AMX takes eight to ten products of bytes; a neighbour on the core halves its rate.",
+    "avx512": "93 % of the peak on the Intel processor in minutes when nobody shared the cores.",
+    "amx": "AMX needs up to ten byte products for each float32 one; a neighbour on the core halves its rate.",
     "avx2": "More than we ask in minutes when nobody shared the cores.",
 }
 WHY_FAR = WHY_LARGE | {
     "avx512": "Lines of a, 4 KB apart, fall into one cache set; what else slows it is not known."
 }
-WHY_TEN = {"avx512": "Multiply-adds are a third of the time; the rest goes into the call and 256 KB of sums."}
+WHY_TEN = {"avx512": "Much of the time goes into the call and 256 KB of sums."}
 WHY_TINY = {"avx2": "Less than we ask in minutes when nobody shared the core."}
 WHY_LEVEL = dict.fromkeys(("avx512", "avx2"), "Without AMX float32 serves this level.")
-WHY_LEVEL |= {"amx": "A neighbour on the core's other thread costs two thirds."}
+WHY_LEVEL |= {"amx": "A neighbour on the core's other thread halves its rate."}
 WHY_STEP = WHY_LEVEL | {
-    "avx512": "Tiles take five sixths of a step; they wait for what the other thread wrote, and for L3.",
+    "avx512": "Matrix products take most of a step; they wait for what the other thread wrote, and for L3.",
     "avx2": "Peers reach a larger part of AVX2's peak than of AVX-512's.",
 }
 WHY_WIDE = WHY_LARGE | dict.fromkeys(
@@ -94,17 +94,19 @@ WHY_FIT = dict.fromkeys(
     ("avx512", "avx2"), "Nine tenths of it are steps, whose own ratio the table above has."
 )
 WHY_SMALL = {
-    "avx512": "Five sixths of it is one sweep over the weights, at the speed of a copy within L2.",
-    "avx2": "jax takes less than half of its time on the Intel processor.",
+    "avx512": "Most of it is one sweep over the weights, at the speed of a copy within L2.",
+    "avx2": "jax takes two thirds of the time that it takes on the Intel processor.",
 }
 WHY_DOUBLE = {"avx512": "Rows of a reach the tiles unpacked, and lie far apart."}
 WHY_SOFTMAX = {
-    "avx512": "Bound by the exponentials: torch_compile, the best peer, takes nearly twice our time.",
-    "avx2": "torch_eager takes less than a third of its time on the Intel processor.",
+    "avx512": "Bound by the exponentials.",
+    "avx2": "torch_eager takes little more than a third of its time on the Intel processor.",
 }
-WHY_LONG = {"avx512": "On one thread 9 ns a register, exponential included, and 5 ns to copy it."}
+WHY_LONG = {
+    "avx512": "On one thread of the Intel processor 9 ns a register with its exponential, 5 ns to copy."
+}
 WHY_PREDICT = {
-    "avx512": "All but 4 us of it reads 0.8 MB of weights.",
+    "avx512": "Most of it reads 0.8 MB of weights.",
     "avx2": "The weights, of 0.8 MB, do not fit an L2 of 512 KB.",
 }
 

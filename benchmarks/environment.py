@@ -6,7 +6,8 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-VARIABLES = ("MLPFAST_ISA", "OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "XLA_FLAGS")
+# Those that workers have from the shell, and that change times; timing.THROTTLES never reach them.
+VARIABLES = ("MLPFAST_ISA", "XLA_FLAGS", "OMP_PROC_BIND", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "LD_PRELOAD")
 
 
 def describe(threads: int) -> dict[str, str]:

@@ -16,7 +16,7 @@ X86_FLAGS = {
     "avx2": ["-mavx2", "-mfma"],
     "sse2": [],
     "scalar": [],
-}
+}  # an ISA that is not here, such as one emulated, has no peak
 
 
 def active_isa() -> str:
@@ -30,11 +30,13 @@ def active_isa() -> str:
 
 def library() -> ctypes.CDLL:
     """The peaks for the active ISA; raises NotAvailable where there is no compiler."""
+    x86, isa = platform.machine() in ("x86_64", "AMD64"), active_isa()
+    if x86 and isa not in X86_FLAGS:
+        raise NotAvailable(f"not measured: no peak is known for {isa}")
     compiler = os.environ.get("CXX") or next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
     if not compiler:
         raise NotAvailable("not measured: no C++ compiler")
-    x86 = platform.machine() in ("x86_64", "AMD64")
-    flags = X86_FLAGS.get(active_isa(), []) if x86 else []
+    flags = X86_FLAGS[isa] if x86 else []
     source = Path(__file__).with_name("peaks.cpp")
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "peaks.so"

@@ -11,22 +11,29 @@ from typing import Any
 from benchmarks.cases import CASES, ON_GPU, Case
 from benchmarks.contenders import PEAKS
 from benchmarks.load import QUIET
-from benchmarks.summary import OURS, Entry, headline, isa_of, peak_fraction, ratio, spread, timed
+from benchmarks.summary import OURS, Entry, headline, isa_of, peak_fraction, ratio, spread, tied, timed
 
 Results = Mapping[str, Any]
 IN_README = 2  # of the runs that are reported, the first
 OPEN, CLOSE = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 HOW = """\
 Time of one call, or of one step in a whole epoch: median (quartiles) over the rounds. Each contender runs
-in its own process and takes its turn in every round, when the last one's threads sleep. Behind a peer's
-time is its ratio to ours: the median over rounds of the ratio within a round; "tie" where its quartiles
-enclose 1. All contenders of a row have the same data, float type and threads; their first result is checked
-against NumPy's. `step` is a shuffled epoch of `Trainer.fit` with plain SGD, from memory. torch_manual is
-PyTorch without autograd, by hand; torch_compile compiles the whole step into one graph; jax scans over the
-epoch inside jit. `fit` is ten such epochs, each with a validation. A level after the dtype is our
-`precision`; for medium, PyTorch computes in bf16 too. torch_six_bf16 is no peer but a measure: six bf16
-products. "of peak" is of float32 multiply-adds, which AMX can exceed. What "we ask", below a table, was set
-for two cores with AVX-512, at high and medium with AMX."""
+in its own process. Contenders take turns in every round; each starts when the previous one's threads have
+gone to sleep. Behind a peer's time is its ratio to ours: the median over rounds of the ratio within a
+round. The best peer is the one whose ratio is the lowest; "tie" where the ratio's quartiles enclose 1, or
+where the ratio of the medians says the contrary. All contenders of a row have the same data, float type and
+threads; their first result is checked against NumPy's. A library that has several forms of the same work is
+timed in the fastest. `step` is a shuffled epoch of `Trainer.fit` with plain SGD, from memory. torch_manual
+is PyTorch without autograd, by hand; torch_compile compiles the whole step into one graph; jax scans over
+the epoch inside jit. `fit` is ten such epochs, each with a validation. A level after the dtype is our
+`precision`; for medium, PyTorch and JAX may compute in bf16 too. torch_six_bf16 is not a peer but a
+yardstick: the time of six bf16 products. "of peak" is of float32 multiply-adds, which AMX can exceed.
+Targets ("we ask") below the tables were set for two cores with AVX-512; those for high and medium, with
+AMX.
+
+To measure again, in a checkout, with a C++ compiler for the peaks: `pip install . torch jax scikit-learn
+onnxruntime matplotlib threadpoolctl`, where a library that is missing only leaves its cells empty; then
+`python -m benchmarks all --json run.json` and `python -m benchmarks report --charts run.json`."""
 
 
 def markdown(results: Iterable[Results], pictures: Iterable[str] = ()) -> str:
@@ -120,9 +127,8 @@ def _headline(entries: Mapping[str, Entry]) -> str:
     best = headline(entries)
     if best is None:
         return "-"
-    peer, (middle, low, high) = best
-    tie = "tie, " if low <= 1 <= high and len(entries[OURS]["seconds"]) > 1 else ""
-    return f"{tie}**{middle:.2f}x** {peer}"
+    peer, (middle, _, _) = best
+    return f"tie, {middle:.2f}x {peer}" if tied(entries) else f"**{middle:.2f}x** {peer}"
 
 
 def _peak(entries: Mapping[str, Entry]) -> str:
@@ -166,7 +172,8 @@ def _notes(rows: list[Results], isa: str) -> list[str]:
     lines = []
     if heads:
         mean = prod(best[1].middle for best in heads.values()) ** (1 / len(heads))
-        lines.append(f"Geometric mean over {len(heads)} cases: {mean:.2f}x the best peer.")
+        count = f"{len(heads)} case{'s' * (len(heads) > 1)}"
+        lines.append(f"Geometric mean over {count}: {mean:.2f}x the best peer.")
     for row in rows:
         case = known.get(row["name"])
         if case and (texts := missed(replace(case, floor=case.asked(isa)), row["contenders"])):
@@ -174,7 +181,8 @@ def _notes(rows: list[Results], isa: str) -> list[str]:
     for row in rows:
         if row["others"] and median(row["others"]) > QUIET:
             others = f"others kept {median(row['others']):.1f} CPUs busy"
-            lines.append(f"- {row['name']}: {others}, so this row says little: spinning threads suffer most.")
+            why = "so this row is unreliable: libraries whose threads spin suffer most"
+            lines.append(f"- {row['name']}: {others}, {why}.")
         for name, entry in row["contenders"].items():
             if timed(entry) and entry["restless"]:
                 lines.append(

@@ -43,19 +43,27 @@ def ratio(entry: Entry, base: Entry) -> Spread:
     return spread([a / b for a, b in zip(entry["seconds"], base["seconds"], strict=False)])
 
 
-def best_peer(entries: Mapping[str, Entry]) -> str | None:
-    """The peer of the lowest median time."""
-    others = (OURS, *PEAKS, *CONTROLS)
-    peers = [name for name, e in entries.items() if name not in others and timed(e)]
-    return min(peers, key=lambda name: median(entries[name]["seconds"]), default=None)
-
-
 def headline(entries: Mapping[str, Entry]) -> tuple[str, Spread] | None:
-    """The best peer and its time over ours."""
-    peer = best_peer(entries)
-    if peer is None or not timed(entries.get(OURS)):
+    """The best peer, whose ratio is the lowest, and its time over ours."""
+    ours = entries.get(OURS)
+    if ours is None or not timed(ours):
         return None
-    return peer, ratio(entries[peer], entries[OURS])
+    others = (OURS, *PEAKS, *CONTROLS)
+    ratios = [(name, ratio(e, ours)) for name, e in entries.items() if name not in others and timed(e)]
+    return min(ratios, key=lambda found: found[1].middle, default=None)
+
+
+def tied(entries: Mapping[str, Entry]) -> bool:
+    """Whether neither we nor the best peer can be called faster.
+
+    The ratio's quartiles enclose 1, or the ratio of the medians says the contrary of the median ratio.
+    """
+    best = headline(entries)
+    if best is None or len(entries[OURS]["seconds"]) < 2:
+        return False
+    peer, (middle, low, high) = best
+    medians = median(entries[peer]["seconds"]) / median(entries[OURS]["seconds"])
+    return low <= 1 <= high or (middle - 1) * (medians - 1) < 0
 
 
 def peak_fraction(entries: Mapping[str, Entry]) -> tuple[str, float, float] | None:

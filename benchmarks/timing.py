@@ -26,6 +26,20 @@ THREAD_VARIABLES = (
     "MLPFAST_NUM_THREADS",
     "NPROC",  # XLA's thread pool
 )
+# Each only takes speed from a library, so no worker has them: peers are shown in their best form.
+THROTTLES = (
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_L2_SIZE",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "MKL_CBWR",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ATEN_CPU_CAPABILITY",
+    "NPY_DISABLE_CPU_FEATURES",
+    "JAX_DISABLE_JIT",
+    "JAX_DEBUG_NANS",
+    "TORCH_COMPILE_DISABLE",
+)
 OPENBLAS_USERS = ("numpy", "sklearn")  # NumPy only checks the others' results: on a CPU it leaves no threads
 Record = dict[str, Any]
 
@@ -38,8 +52,6 @@ class Worker:
     """The parent's end of benchmarks.worker."""
 
     def __init__(self, name: str, device: str, threads: int) -> None:
-        leaves_none = device == "cpu" and name not in OPENBLAS_USERS
-        blas = {"OPENBLAS_NUM_THREADS": "1" if leaves_none else str(threads)}
         cpus = sorted(os.sched_getaffinity(0))[:threads]
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the worker
         self.process = subprocess.Popen(
@@ -49,7 +61,7 @@ class Worker:
             stderr=self.log,
             text=True,
             cwd=ROOT,
-            env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **blas},
+            env=variables(name, device, threads),
         )
         os.sched_setaffinity(self.process.pid, cpus)  # before it has threads: they inherit it
 
@@ -88,6 +100,14 @@ class Worker:
         self.log.seek(0)
         lines = self.log.read().strip().splitlines()
         return f"died with code {self.process.returncode}: {lines[-1] if lines else 'no message'}"[:300]
+
+
+def variables(name: str, device: str, threads: int) -> dict[str, str]:
+    """A worker's environment: ours with these threads, without what throttles."""
+    leaves_none = device == "cpu" and name not in OPENBLAS_USERS
+    inherited = {key: value for key, value in os.environ.items() if key not in THROTTLES}
+    counts = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    return {**inherited, **counts, "OPENBLAS_NUM_THREADS": "1" if leaves_none else str(threads)}
 
 
 @dataclass(frozen=True)

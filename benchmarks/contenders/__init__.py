@@ -30,7 +30,10 @@ NAMES = (
 )
 PEAKS = ("peak_fma", "peak_copy")
 CONTROLS = ("torch_six_bf16",)  # other work, timed for comparison: not checked, nobody's peer
-FLOAT32 = ("numpy", "jax", "sklearn")  # compute in nothing less
+FLOAT32 = ("numpy", "sklearn")  # compute in nothing less
+
+
+CHUNK = 1000  # rows of a validation at a time, about, where a contender's loop over them is its own
 
 
 class NotAvailable(Exception):
@@ -74,15 +77,19 @@ def build(name: str, *arguments: Any) -> Job:
     return job
 
 
-def fastest(builders: Sequence[Callable[[], Job]], runs: int = 3) -> Job:
+def fastest(
+    builders: Sequence[Callable[[], Job]], runs: int = 3, trials: Sequence[Callable[[], Job]] = ()
+) -> Job:
     """A peer's best form counts: time each form for at least 20 ms and build the best one afresh.
 
-    A form that fails takes no part, unless all do.
+    A form that fails takes no part, unless all do. Jobs too long to be timed have shorter `trials`, as many.
     """
+    if len(builders) == 1:
+        return builders[0]()
     best: list[tuple[float, int]] = []
-    for i, builder in enumerate(builders):
+    for i, trial in enumerate(trials or builders):
         try:
-            best.append((_median(builder(), runs), i))
+            best.append((_median(trial(), runs), i))
         except Exception as error:
             print(f"a form fails: {type(error).__name__}: {error}", file=sys.stderr)
             if i + 1 == len(builders) and not best:

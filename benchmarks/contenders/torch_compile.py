@@ -27,15 +27,26 @@ def softmax(case: Case, data: Any, threads: int) -> Job:
 
 
 def step(case: Case, data: Any, threads: int) -> Job:
+    return _training(case, data, threads, validate=False)
+
+
+def fit(case: Case, data: Any, threads: int) -> Job:
+    return _training(case, data, threads, validate=True)
+
+
+def _training(case: Case, data: Any, threads: int, validate: bool) -> Job:
     torch = library(threads, case)
     x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
     params = [torch.from_numpy(w.copy()) for w in data.weights]
 
-    def loss(params: list[Any], h: Any, labels: Any) -> Any:
+    def logits_of(params: list[Any], h: Any) -> Any:
         for i in range(0, len(params), 2):
             h = torch.addmm(params[i + 1], h, params[i])
             h = h if i + 2 == len(params) else h.relu()
-        return torch.nn.functional.cross_entropy(h, labels)
+        return h
+
+    def loss(params: list[Any], h: Any, labels: Any) -> Any:
+        return torch.nn.functional.cross_entropy(logits_of(params, h), labels)
 
     @torch.compile(fullgraph=True)
     def update(params: list[Any], total: Any, rows: Any) -> None:
@@ -47,12 +58,23 @@ def step(case: Case, data: Any, threads: int) -> Job:
             p.sub_(g, alpha=case.lr)
         total.add_(value)
 
-    def run() -> float:
+    @torch.compile(fullgraph=True)
+    def evaluate(params: list[Any], features: Any, labels: Any) -> Any:
+        logits = logits_of(params, features.to(params[0].dtype) * data.scale)
+        return torch.nn.functional.cross_entropy(logits, labels), (logits.argmax(1) == labels).sum()
+
+    held_out = [torch.from_numpy(v) for v in data.validation]
+
+    def epoch() -> list[float]:
         total = torch.zeros(())
+        for rows in torch.randperm(len(x)).split(case.batch):
+            update(params, total, rows)
+        tail = [v.item() for v in evaluate(params, *held_out)] if validate else []
+        return [total.item() / case.batches, *tail]
+
+    def run() -> list[list[float]]:
         with torch.no_grad():
-            for rows in torch.randperm(len(x)).split(case.batch):
-                update(params, total, rows)
-        return float(total.item() / case.batches)
+            return [epoch() for _ in range(case.epochs)]
 
     return Job(run, lambda: [p.numpy().copy() for p in params], torch.__version__)
 

@@ -1,5 +1,7 @@
 """PyTorch as its tutorials write it, in memory and without a DataLoader; the fastest of its SGD loops."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,10 +21,22 @@ def gemm(case: Case, data: Any, threads: int) -> Job:
     def cast() -> None:
         out.copy_(torch.mm(a.bfloat16(), b.bfloat16()))
 
-    if case.precision != "medium":
-        return Job(run, lambda: out.numpy(), torch.__version__)
-    forms = {"float32_matmul_precision": run, "bfloat16()": cast}
-    return fastest([partial(Job, f, lambda: out.numpy(), torch.__version__, n) for n, f in forms.items()])
+    made = [out]
+
+    @torch.inference_mode()
+    def onednn() -> None:
+        from benchmarks.contenders.torch_onednn import linear
+
+        made[0] = linear(a, b.t())
+
+    forms = {"mm": run, "oneDNN": onednn} | ({"bfloat16()": cast} if case.precision == "medium" else {})
+    return fastest([partial(_product, made, out, f, torch.__version__, n) for n, f in forms.items()])
+
+
+def _product(made: list[Any], out: Any, run: Callable[[], None], version: str, note: str) -> Job:
+    """A form's job; most write into `out`, which is the result till one makes its own."""
+    made[0] = out
+    return Job(run, lambda: made[0].numpy(), version, note)
 
 
 def softmax(case: Case, data: Any, threads: int) -> Job:
@@ -59,45 +73,50 @@ def predict(case: Case, data: Any, threads: int) -> Job:
 
 
 def _fastest_loop(case: Case, data: Any, threads: int, validate: bool) -> Job:
-    autocasts = (False, True) if case.precision == "medium" else (False,)
-    loops = [
-        partial(_loop, case, data, threads, validate, form, autocast)
-        for form in ("fused", "foreach")
-        for autocast in autocasts
-    ]
-    return fastest(loops) if case.epochs == 1 else loops[0]()  # ten epochs are too long for trials
+    forms = [("fused", ""), ("foreach", ""), ("fused", "oneDNN")]
+    if case.precision == "medium":
+        forms += [("fused", "autocast"), ("foreach", "autocast")]
+
+    def loops(case: Case) -> list[Callable[[], Job]]:
+        return [partial(_loop, case, data, threads, validate, *form) for form in forms]
+
+    return fastest(loops(case), trials=loops(replace(case, epochs=1)))
 
 
-def _loop(case: Case, data: Any, threads: int, validate: bool, form: str, autocast: bool) -> Job:
+def _loop(case: Case, data: Any, threads: int, validate: bool, form: str, products: str) -> Job:
     torch = library(threads, case)
-    model = module(torch, data)
+    model, autocast = module(torch, data, products == "oneDNN"), products == "autocast"
     optimizer = torch.optim.SGD(model.parameters(), lr=case.lr, **{form: True})
     x, y, batch = torch.from_numpy(data.x), torch.from_numpy(data.y), case.batch
     criterion, dtype = torch.nn.CrossEntropyLoss(), next(model.parameters()).dtype
 
-    def criterion_of(x: Any, y: Any) -> Any:
+    def outcome(x: Any, y: Any) -> Any:
         if case.features:
             x = x.to(dtype).mul_(data.scale)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            return criterion(model(x), y)
+            logits = model(x)
+            return criterion(logits, y), logits
 
-    def epoch() -> float:
+    @torch.inference_mode()
+    def evaluate(x: Any, y: Any) -> list[float]:
+        loss, logits = outcome(x, y)
+        return [loss.item(), (logits.argmax(1) == y).float().mean().item()]
+
+    def epoch() -> list[float]:
         total = torch.zeros(())
         for rows in torch.randperm(len(x)).split(batch):
             optimizer.zero_grad(set_to_none=True)
-            loss = criterion_of(x.index_select(0, rows), y.index_select(0, rows))
+            loss, _ = outcome(x.index_select(0, rows), y.index_select(0, rows))
             loss.backward()
             optimizer.step()
             total += loss.detach()
-        if validate:
-            with torch.inference_mode():
-                total += criterion_of(*map(torch.from_numpy, data.validation))
-        return float(total.item() / case.batches)
+        held_out = evaluate(*map(torch.from_numpy, data.validation)) if validate else []
+        return [total.item() / case.batches, *held_out]
 
     def result() -> list[Any]:
         return [p.detach().numpy().T.copy() for p in model.parameters()]
 
-    note = f"SGD({form}=True)" + (", autocast" if autocast else "")
+    note = f"SGD({form}=True)" + (f", {products}" if products else "")
     return Job(lambda: [epoch() for _ in range(case.epochs)], result, torch.__version__, note)
 
 
@@ -110,11 +129,14 @@ def library(threads: int, case: Case) -> Any:
     return torch
 
 
-def module(torch: Any, data: Any) -> Any:
+def module(torch: Any, data: Any, onednn: bool = False) -> Any:
     """nn.Sequential of the case's weights."""
+    kind = torch.nn.Linear
+    if onednn:
+        from benchmarks.contenders.torch_onednn import Linear as kind
     layers: list[Any] = []
     for w, b in zip(data.weights[::2], data.weights[1::2], strict=True):
-        layer = torch.nn.Linear(*w.shape, dtype=torch.from_numpy(w).dtype)
+        layer = kind(*w.shape, dtype=torch.from_numpy(w).dtype)
         layer.weight.data = torch.from_numpy(w.T.copy())
         layer.bias.data = torch.from_numpy(b.copy())
         layers += [layer, torch.nn.ReLU()]
