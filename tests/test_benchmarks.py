@@ -150,7 +150,13 @@ def test_a_file_that_is_no_result_is_named(tmp_path, text):
 def test_ctrl_c_ends_with_one_line(tmp_path):
     arguments = [sys.executable, "-m", "benchmarks", "gemm", "--contenders", "numpy", "--rounds", "1000"]
     process = subprocess.Popen(
-        arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        arguments,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # one in the background ignores it
     )
     assert process.stderr and process.stderr.readline()  # the first case's name
     time.sleep(0.5)
