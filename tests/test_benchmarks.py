@@ -16,6 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 CASE = "gemm 1x256x784 NN float32"
 
 
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+
+
 def command(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "benchmarks", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
@@ -167,7 +172,6 @@ def test_ctrl_c_ends_with_one_line(tmp_path):
 
 
 def test_workers_have_no_variables_that_throttle_libraries(monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
     from benchmarks.timing import variables
 
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
@@ -185,9 +189,8 @@ def entries(**seconds):
     return {name: {"seconds": s, "check": "", "flops": 0} for name, s in lists.items()}
 
 
-def test_the_best_peer_is_the_one_with_the_lowest_ratio(monkeypatch):
+def test_the_best_peer_is_the_one_with_the_lowest_ratio():
     """Not the one with the lowest median, which here is jax's: 2.9 against 3."""
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
     from benchmarks.report import table
     from benchmarks.summary import headline
 
@@ -209,15 +212,13 @@ def test_the_best_peer_is_the_one_with_the_lowest_ratio(monkeypatch):
         ([1], [2], "| **2.00x** jax |"),
     ],
 )
-def test_a_tie_shows_no_advantage(monkeypatch, ours, theirs, cell):
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+def test_a_tie_shows_no_advantage(ours, theirs, cell):
     from benchmarks.report import table
 
     assert cell in table([{"name": "a", "contenders": entries(mlpfast=ours, jax=theirs)}])[-1]
 
 
-def test_a_softmax_whose_loss_is_a_little_wrong_is_found(monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+def test_a_softmax_whose_loss_is_a_little_wrong_is_found():
     from benchmarks import check, data
     from benchmarks.cases import Case
     from benchmarks.contenders import numpy
@@ -231,8 +232,7 @@ def test_a_softmax_whose_loss_is_a_little_wrong_is_found(monkeypatch):
     assert "loss" in check.verify(case, inputs, (1.001 * loss, gradient), [])
 
 
-def test_the_reference_fit_trains_for_all_epochs_and_validates_each(monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+def test_the_reference_fit_trains_for_all_epochs_and_validates_each():
     from benchmarks import check, contenders, data
     from benchmarks.cases import Case
 
@@ -247,8 +247,7 @@ def test_the_reference_fit_trains_for_all_epochs_and_validates_each(monkeypatch)
     assert 1 / 3 < values[-1] < 1
 
 
-def test_a_product_is_checked_between_its_ends(monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+def test_a_product_is_checked_between_its_ends():
     from benchmarks import check, data
     from benchmarks.cases import Case
 
@@ -261,7 +260,6 @@ def test_a_product_is_checked_between_its_ends(monkeypatch):
 
 
 def test_an_unknown_isa_has_no_peak(monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
     from benchmarks import peaks
     from benchmarks.contenders import NotAvailable
 
@@ -284,8 +282,7 @@ def test_contenders_of_a_gpu_say_why_they_cannot_run(tmp_path):
         )
 
 
-def test_a_form_that_fails_takes_no_part(monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+def test_a_form_that_fails_takes_no_part():
     from benchmarks.contenders import Job, fastest
 
     def form(seconds):
@@ -303,8 +300,7 @@ def test_a_form_that_fails_takes_no_part(monkeypatch):
         fastest([form(None), form(None)])
 
 
-def test_what_we_ask_is_compared_as_it_is_printed(monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+def test_what_we_ask_is_compared_as_it_is_printed():
     from benchmarks.cases import CASES, Case
     from benchmarks.report import missed
 

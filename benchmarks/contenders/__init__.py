@@ -31,8 +31,6 @@ NAMES = (
 PEAKS = ("peak_fma", "peak_copy")
 CONTROLS = ("torch_six_bf16",)  # other work, timed for comparison: not checked, nobody's peer
 FLOAT32 = ("numpy", "sklearn")  # compute in nothing less
-
-
 CHUNK = 1000  # rows of a validation at a time, about, where a contender's loop over them is its own
 
 

@@ -153,13 +153,14 @@ void split_integers(const SplitArgs& t) {
 /// Sums of the squares of a block's joined sums, by row and by column.
 class Squares {
  public:
-  MLPFAST_INLINE void add(int row, int half, Floats joined) {
-    rows_[row] += joined * joined;
-    columns_[half] += joined * joined;
+  /// Row r of tile (i, j).
+  MLPFAST_INLINE void add(int i, int j, int r, Floats joined) {
+    rows_[i][r] += joined * joined;
+    columns_[j] += joined * joined;
   }
   /// Whether each row and column whose numbers are not all 0 has a large enough root mean square. That of few sums may
   /// be small by chance, and says nothing.
-  bool suffice(std::uint32_t rows, std::uint32_t columns) const {
+  bool suffice(std::uint32_t rows, std::uint32_t columns) {
     // The highest digits of two largest numbers have a product of 2^12 to 2^14. Of that, what is lost is a part which
     // is as large as what a chain of FMAs loses of sums of 2^8, whatever k.
     constexpr float least = 1 << 8;
@@ -170,7 +171,7 @@ class Squares {
     };
     const float least_of_row = least_of(columns), least_of_column = least_of(rows);
     for (int half = 0; half < 2; ++half) {
-      const Floats sums = sums_of_rows(rows_ + 16 * half);
+      const Floats sums = sums_of_rows(rows_[half]);
       for (int i = 0; i < 16; ++i) {
         const std::uint32_t bit = 1U << (16 * half + i);
         if ((rows & bit) != 0 && sums[i] < least_of_row) return false;
@@ -181,7 +182,7 @@ class Squares {
   }
 
  private:
-  Floats rows_[strip_size] = {}, columns_[2] = {};  // of a row 16 sums yet to be added
+  Floats rows_[2][16] = {}, columns_[2] = {};  // of a row 16 sums yet to be added
 };
 
 /// Joins the sums of each weight of tiles i of a and j of b; Last: and scales them back.
@@ -203,7 +204,7 @@ MLPFAST_INLINE void join_weights(const TileProduct& t, int i, int j, const std::
     float* c = t.c + row * strip_size + 16 * j;
     if constexpr (!First) joined += load(c);
     if constexpr (Last) {
-      squares.add(row, j, joined);
+      squares.add(i, j, r, joined);
       store(Unit::scale(joined, -t.a_strip.exponent[row] - e), t.y.row(row) + 16 * j);
     } else {
       store(joined, c);

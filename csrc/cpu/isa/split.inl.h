@@ -52,18 +52,25 @@ MLPFAST_INLINE void transpose(Words (&r)[16]) {
   }
 }
 
-/// Lane i: the largest lane of row i. The rows are lost.
-MLPFAST_INLINE Words largest_of_rows(Words (&r)[16]) {
+/// Lane i: the lanes of row i, joined. The rows are lost.
+template <class V, class Join>
+MLPFAST_INLINE V join_lanes(V (&r)[16], const Join& join) {
   MLPFAST_UNROLL
   for (int n = 8; n > 0; n /= 2) {  // as transpose(), whose rows are joined as soon as they are there
     MLPFAST_UNROLL
     for (int i = 0; i < n; ++i) {
-      const Words a = r[i], b = r[i + n];
-      r[i] = larger(__builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
-                    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
+      const V a = r[i], b = r[i + n];
+      r[i] = join(__builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
+                  __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
     }
   }
   return r[0];
+}
+MLPFAST_INLINE Words largest_of_rows(Words (&r)[16]) {
+  return join_lanes(r, [](Words a, Words b) __attribute__((always_inline)) { return larger(a, b); });
+}
+MLPFAST_INLINE Floats sums_of_rows(Floats (&r)[16]) {
+  return join_lanes(r, [](Floats a, Floats b) __attribute__((always_inline)) { return a + b; });
 }
 
 /// Of several rows at once, for their chains of dependent operations.
@@ -120,23 +127,6 @@ MLPFAST_INLINE void survey(const SplitArgs& t, S (*half)[2]) {
   } else {
     survey_columns(t, half);
   }
-}
-
-/// Lane i: the sum of row i.
-MLPFAST_INLINE Floats sums_of_rows(const Floats* rows) {
-  Floats r[16];
-  MLPFAST_UNROLL
-  for (int i = 0; i < 16; ++i) r[i] = rows[i];
-  MLPFAST_UNROLL
-  for (int n = 8; n > 0; n /= 2) {  // as largest_of_rows()
-    MLPFAST_UNROLL
-    for (int i = 0; i < n; ++i) {
-      const Floats a = r[i], b = r[i + n];
-      r[i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23) +
-             __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-    }
-  }
-  return r[0];
 }
 
 MLPFAST_INLINE Floats power_of_two(Words exponent) { return reinterpret_cast<Floats>((exponent + 127) << 23); }
